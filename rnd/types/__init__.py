@@ -1,0 +1,1 @@
+"""Words that every room shares: ids, enumerations, frozen records, errors and the log-event catalogue."""

@@ -1,0 +1,64 @@
+"""Every knob of the daemon as one frozen record; `rnd/config.py` reads it from files, environment and flags."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Sizes and counts beyond which a request is refused with LIMIT_EXCEEDED (or a stream is cut)."""
+
+    nodes_per_workflow: int = 1_000
+    connections_per_workflow: int = 5_000
+    concurrent_jobs: int = 200
+    files_per_transfer: int = 100_000
+    file_bytes: int = 1 << 40
+    stream_bytes: int = 1 << 30
+    executions_kept: int = 100_000
+    events_kept: int = 200_000
+    rpc_body_bytes: int = 1 << 20
+    rpc_batch: int = 50
+    disk_floor_bytes: int = 1 << 30
+    upload_bytes: int = 1 << 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deadlines:
+    """Bounds on every wait, in seconds; `workflow.execute` may only shorten the first three and the last."""
+
+    start_by_s: float = 15 * 60.0
+    max_runtime_s: float = 24 * 3600.0
+    transfer_idle_s: float = 5 * 60.0
+    hold_s: float = 24 * 3600.0
+    workflow_deadline_s: float = 7 * 24 * 3600.0
+    cancel_grace_s: float = 10.0
+    cancel_by_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """How one daemon runs. `api` and `peer` are `host:port`; port 0 takes a free one; `api` empty: socket only.
+
+    `job_slots` is how many DOCKER and STANDALONE jobs run at once (0: twice the processors, at least 4, at most
+    `limits.concurrent_jobs`). `log_file` True writes `<data-dir>/logs/peer.log` beside standard error.
+    """
+
+    data_dir: Path
+    name: str = ""
+    api: str = "127.0.0.1:30069"
+    peer: str = "127.0.0.1:30906"
+    api_group: str = ""
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    allowed_roots: tuple[str, ...] = ("/",)
+    job_slots: int = 0
+    transfer_slots: int = 8
+    queue_interval_s: float = 10.0
+    status_interval_s: float = 10.0
+    chunk_bytes: int = 1 << 20
+    log_level: str = "INFO"
+    log_file: bool | None = None
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    limits: Limits = field(default_factory=Limits)

@@ -1,0 +1,141 @@
+"""The one tree of errors. A class's docstring is the sentence a user may read; facts are attributes.
+
+Application errors carry the JSON-RPC code and the stable word of the contract (`data.error`), and a hint that says
+what to do next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rnd.types.ids import ConnectionId, NodeId
+
+
+class RndError(Exception):
+    """Something went wrong that rnd has a name for."""
+
+
+class ApplicationError(RndError):
+    """A refusal that a client can act on."""
+
+    code: ClassVar[int]
+    error: ClassVar[str]
+    default_hint: ClassVar[str]
+
+    def __init__(self, message: str, *, hint: str = "", reason: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint or self.default_hint
+        self.reason = reason
+
+
+class NotFound(ApplicationError):
+    """There is no such workflow, node, connection, execution, job, service or peer."""
+
+    code = 1000
+    error = "NOT_FOUND"
+    default_hint = "List what there is with the matching list method and use an id from there."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong with a workflow or a service; `check` names the rule, `message` says it to a person."""
+
+    check: str
+    message: str
+    node_id: NodeId | None = None
+    connection_id: ConnectionId | None = None
+
+
+class ValidationFailed(ApplicationError):
+    """The workflow or service breaks rules; `problems` lists all of them at once."""
+
+    code = 1100
+    error = "VALIDATION_FAILED"
+    default_hint = "Mend every problem listed in data.problems and try again."
+
+    def __init__(self, problems: Sequence[Problem], *, hint: str = "") -> None:
+        super().__init__("; ".join(problem.message for problem in problems), hint=hint)
+        self.problems = tuple(problems)
+
+
+class Conflict(ApplicationError):
+    """The thing is in the wrong state for this call, or the name is taken, or it is in use."""
+
+    code = 1200
+    error = "CONFLICT"
+    default_hint = "Read the object again; its state has to change before this call can work."
+
+
+class PeerUnreachable(ApplicationError):
+    """There is no link to that peer."""
+
+    code = 1300
+    error = "PEER_UNREACHABLE"
+    default_hint = "Check that the peer runs and that its address is right."
+
+
+class PeerRefused(ApplicationError):
+    """The other peer said no; `reason` is its own words."""
+
+    code = 1301
+    error = "PEER_REFUSED"
+    default_hint = "Ask the owner of that peer, or choose another service."
+
+
+class ExecutorUnavailable(ApplicationError):
+    """What would run this is not there: no container engine, no image, no binary."""
+
+    code = 1400
+    error = "EXECUTOR_UNAVAILABLE"
+    default_hint = "See node.status for which executors work here and why the others do not."
+
+
+class TransferFailed(ApplicationError):
+    """Data could not be delivered whole and verified."""
+
+    code = 1500
+    error = "TRANSFER_FAILED"
+    default_hint = "See transfer.get for the reason; execution.retry runs what did not complete."
+
+
+class PermissionDenied(ApplicationError):
+    """The token's scope or the peer's grant does not allow it."""
+
+    code = 1600
+    error = "PERMISSION_DENIED"
+    default_hint = "Use a token of a wider scope, or ask the owner."
+
+
+class LimitExceeded(ApplicationError):
+    """A size, rate or quota is exceeded."""
+
+    code = 1700
+    error = "LIMIT_EXCEEDED"
+    default_hint = "Ask for less, or raise the limit in the configuration."
+
+
+class TimedOut(ApplicationError):
+    """A bounded wait ended."""
+
+    code = 1800
+    error = "TIMED_OUT"
+    default_hint = "Try again, with a longer timeout if the call takes one."
+
+
+class StaleState(RndError):
+    """A transition found another state than the one it starts from; whoever asked acts on old news."""
+
+
+class JobFailed(RndError):
+    """A job cannot go on; the message is what its row and its owner will be told."""
+
+
+class DatabaseCorrupt(RndError):
+    """The database does not pass its own check. It is never recreated silently."""
+
+
+class DatabaseTooNew(RndError):
+    """The database was written by a newer rnd; this one would damage it."""

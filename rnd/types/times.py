@@ -1,0 +1,20 @@
+"""Times as the database and the API write them: RFC 3339, UTC, milliseconds, `Z`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def to_text(moment: datetime) -> str:
+    """Return an aware UTC `datetime` as `2026-01-31T12:00:00.000Z`, which sorts as text."""
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+
+
+def from_text(text: str) -> datetime:
+    """Return the aware UTC `datetime` of a stored time.
+
+    Accepts what SQLite's `datetime('now')` writes too (a space, no zone: UTC), since people repair rows by hand.
+    Raises `ValueError` for anything else.
+    """
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,0 +1,479 @@
+-- The database of one rnd peer: <data-dir>/rnd.db (SQLite, WAL, synchronous=FULL, foreign keys on).
+--
+-- A short tour.
+--
+-- What people draw:   workflows -> workflow_nodes -> workflow_connections, and workflow_ui_state for the canvas.
+-- What a peer offers: offered_services; data_files lists the snapshot of a DATA service.
+-- What runs:          workflow_executions is one run of a workflow, with its definition frozen. workflow_jobs is the
+--                     orchestrator's view of its jobs. job_executions is a job on its executor; on the orchestrator it
+--                     also mirrors the jobs that other peers execute. job_interfaces and job_interface_peers are a
+--                     job's complete routing: who sends to it, who receives from it, and whether that duty is done.
+-- What moves:         transfers is one delivery along one connection; job_outputs is what a job left to be carried;
+--                     results and result_files are what came home to the orchestrator.
+-- What is told:       events, numbered without gaps in meaning: a state change and its event share a transaction.
+--
+-- The tables of the document ("Database Schema Summary") stand here column for column and CHECK for CHECK; columns
+-- that rnd adds follow after a blank comment line in each table. A column named id is a label for people and is never
+-- used twice (AUTOINCREMENT). Work is keyed by (ordering_peer_id, execution_uid, node_id, attempt).
+--
+-- Times are RFC 3339 in UTC with milliseconds (2026-01-31T12:00:00.000Z); what is typed by hand as datetime('now') is
+-- understood too. Durations end in _s, sizes in _bytes. JSON columns hold UTF-8 text.
+--
+-- States move only along these lines, each by one guarded UPDATE that names the old state:
+--   workflow_executions  PENDING -> RUNNING -> COMPLETED | FAILED | CANCELLED
+--   job_executions       IDLE -> READY -> RUNNING -> COMPLETED | ERRORED | CANCELLED
+--                        (IDLE and READY may end ERRORED or CANCELLED at once; RUNNING -> READY is another attempt)
+--   transfers            PENDING -> ACTIVE -> COMPLETED | FAILED | CANCELLED (ACTIVE -> PENDING after a restart)
+-- Repairs by hand are honoured: settled_status remembers what the daemon has acted on, so a status that was typed into
+-- sqlite3 differs from it and is noticed within a tick.
+
+-- Node-wide facts: one row a key ('name', 'created_at', ...). Secrets are never here.
+CREATE TABLE node_facts (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT;
+
+-- ---------------------------------------------------------------- services
+
+CREATE TABLE offered_services (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    description TEXT NOT NULL DEFAULT '',
+    service_type TEXT NOT NULL CHECK(service_type IN ('DATA', 'DOCKER', 'STANDALONE')),
+    -- ACTIVE takes orders; INACTIVE refuses new ones and lets running jobs end
+    status TEXT NOT NULL DEFAULT 'ACTIVE' CHECK(status IN ('ACTIVE', 'INACTIVE')),
+    interfaces TEXT NOT NULL,         -- JSON: [{interface_type, path, mount_function, required, description}]
+    pricing_amount REAL NOT NULL DEFAULT 0,
+    pricing_type TEXT NOT NULL DEFAULT 'FREE',
+    -- allowed: every allowed peer may order; granted: only peers with a grant
+    access TEXT NOT NULL DEFAULT 'allowed' CHECK(access IN ('allowed', 'granted')),
+    retry_safe INTEGER NOT NULL DEFAULT 0 CHECK(retry_safe IN (0, 1)),
+    retry TEXT NOT NULL DEFAULT '{"attempts": 1, "backoff_s": 0}',  -- JSON
+    revision INTEGER NOT NULL DEFAULT 1,
+    service_path TEXT NOT NULL DEFAULT '',   -- DATA: folder of the snapshot below services/; STANDALONE: executable
+    settings TEXT NOT NULL,           -- JSON: what only this type of service has
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX offered_services_by_type ON offered_services(service_type, status);
+
+-- The snapshot of a DATA service, one row an entry. A path that ends in '/' is an empty folder.
+CREATE TABLE data_files (
+    service_id INTEGER NOT NULL REFERENCES offered_services(id) ON DELETE CASCADE,
+    relative_path TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL,      -- of the plain content
+    sha256 TEXT NOT NULL,             -- of the plain content, hexadecimal; '' for a folder
+    executable INTEGER NOT NULL CHECK(executable IN (0, 1)),
+    stored_name TEXT NOT NULL,        -- file below the service's folder; '' for a folder
+    PRIMARY KEY (service_id, relative_path)
+) STRICT, WITHOUT ROWID;
+
+-- How the data key of an encrypted DATA service is wrapped. Neither passphrase nor key is ever here in clear.
+CREATE TABLE data_keys (
+    service_id INTEGER PRIMARY KEY REFERENCES offered_services(id) ON DELETE CASCADE,
+    header TEXT NOT NULL,             -- JSON: version, kdf, its parameters, salt
+    wrapped_key BLOB NOT NULL         -- the data key under the key derived from the passphrase
+) STRICT;
+
+-- Keys and secrets sealed under the node's vault key. execution_id set: a data key unwrapped for that execution,
+-- deleted at its end. execution_id NULL: a secret of a service, or an unlocked data key until valid_until.
+CREATE TABLE sealed_secrets (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    purpose TEXT NOT NULL CHECK(purpose IN ('execution_data_key', 'unlocked_data_key', 'service_secret')),
+    service_id INTEGER REFERENCES offered_services(id) ON DELETE CASCADE,
+    workflow_execution_id INTEGER,
+    name TEXT NOT NULL DEFAULT '',
+    sealed BLOB NOT NULL,
+    valid_until TEXT,
+    UNIQUE (purpose, service_id, workflow_execution_id, name)
+) STRICT;
+
+CREATE INDEX sealed_secrets_by_execution ON sealed_secrets(workflow_execution_id);
+
+-- Files that a client has uploaded and no service has taken yet.
+CREATE TABLE uploads (
+    name TEXT PRIMARY KEY,
+    size_bytes INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    used_at TEXT NOT NULL
+) STRICT;
+
+-- API tokens; only the SHA-256 of a token is kept.
+CREATE TABLE api_tokens (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    scope TEXT NOT NULL CHECK(scope IN ('read', 'operate', 'admin')),
+    token_sha256 TEXT NOT NULL UNIQUE,
+    created_at TEXT NOT NULL,
+    valid_until TEXT,
+    revoked_at TEXT
+) STRICT;
+
+-- ---------------------------------------------------------------- what people draw
+
+CREATE TABLE workflows (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL,
+    description TEXT,
+    definition TEXT NOT NULL,  -- JSON with jobs array
+    created_at DATETIME,
+    updated_at DATETIME
+);
+
+CREATE TABLE workflow_nodes (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    workflow_id INTEGER,
+    service_id INTEGER,
+    peer_id TEXT,
+    service_name TEXT,
+    service_type TEXT,
+    "order" INTEGER,
+    gui_x INTEGER,
+    gui_y INTEGER,
+    interfaces TEXT,      -- JSON: service interfaces
+    entrypoint TEXT,      -- JSON: ["python3"]; NULL leaves the service's own
+    cmd TEXT,             -- JSON: ["script.py"]; NULL leaves the service's own
+    pricing_amount REAL,
+    pricing_type TEXT,
+    FOREIGN KEY (workflow_id) REFERENCES workflows(id)
+);
+
+CREATE INDEX workflow_nodes_by_workflow ON workflow_nodes(workflow_id);
+CREATE INDEX workflow_nodes_by_service ON workflow_nodes(service_id);
+
+CREATE TABLE workflow_connections (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    workflow_id INTEGER,
+    from_node_id INTEGER,           -- NULL: the self-peer
+    from_interface_type TEXT,
+    to_node_id INTEGER,             -- NULL: the self-peer
+    to_interface_type TEXT,
+    destination_file_name TEXT,
+    --
+    from_interface_path TEXT NOT NULL DEFAULT '',
+    to_interface_path TEXT NOT NULL DEFAULT '',
+    include TEXT NOT NULL DEFAULT '[]',   -- JSON: globs; empty: everything
+    source_path TEXT,                     -- self-peer as source: file or folder on this host
+    FOREIGN KEY (workflow_id) REFERENCES workflows(id),
+    FOREIGN KEY (from_node_id) REFERENCES workflow_nodes(id),
+    FOREIGN KEY (to_node_id) REFERENCES workflow_nodes(id)
+);
+
+CREATE INDEX workflow_connections_by_workflow ON workflow_connections(workflow_id);
+CREATE INDEX workflow_connections_by_from_node ON workflow_connections(from_node_id);
+CREATE INDEX workflow_connections_by_to_node ON workflow_connections(to_node_id);
+
+CREATE TABLE workflow_ui_state (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    workflow_id INTEGER UNIQUE,
+    snap_to_grid BOOLEAN DEFAULT 1,
+    zoom_level REAL DEFAULT 1.0,
+    pan_x REAL DEFAULT 0,
+    pan_y REAL DEFAULT 0,
+    self_peer_x REAL DEFAULT 0,
+    self_peer_y REAL DEFAULT 0,
+    FOREIGN KEY (workflow_id) REFERENCES workflows(id)
+);
+
+-- ---------------------------------------------------------------- what runs
+
+CREATE TABLE workflow_executions (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    workflow_id INTEGER,            -- NULL once the workflow was deleted; workflow_name stays
+    -- PENDING: accepted, nothing created yet; RUNNING: from phase 1 on; the rest are ends
+    status TEXT CHECK(status IN ('PENDING', 'RUNNING', 'COMPLETED', 'FAILED', 'CANCELLED')),
+    error TEXT,
+    started_at DATETIME,
+    completed_at DATETIME,
+    --
+    workflow_name TEXT NOT NULL DEFAULT '',
+    execution_uid TEXT NOT NULL UNIQUE,
+    -- CREATING: phase 1; STARTING: phase 2; STARTED: every job has its start command
+    phase TEXT NOT NULL DEFAULT 'CREATING' CHECK(phase IN ('CREATING', 'STARTING', 'STARTED')),
+    definition TEXT NOT NULL,       -- JSON, frozen when the execution was accepted
+    retry_of INTEGER,               -- the execution whose completed jobs this one reuses
+    created_at TEXT NOT NULL,
+    deadline_at TEXT NOT NULL,
+    start_by_s REAL NOT NULL,
+    max_runtime_s REAL NOT NULL,
+    transfer_idle_s REAL NOT NULL,
+    cancel_requested_at TEXT,
+    cancel_reason TEXT,
+    cancel_by TEXT,
+    settled_status TEXT,            -- the status that the daemon has acted on; differs after a repair by hand
+    FOREIGN KEY (workflow_id) REFERENCES workflows(id) ON DELETE SET NULL
+);
+
+CREATE INDEX workflow_executions_by_workflow ON workflow_executions(workflow_id);
+CREATE INDEX workflow_executions_open ON workflow_executions(id) WHERE status IN ('PENDING', 'RUNNING');
+CREATE INDEX workflow_executions_unsettled ON workflow_executions(id) WHERE status IS NOT settled_status;
+CREATE INDEX workflow_executions_by_status ON workflow_executions(status);
+
+CREATE TABLE workflow_jobs (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    workflow_execution_id INTEGER,
+    workflow_id INTEGER,
+    node_id INTEGER,
+    job_name TEXT,
+    service_id INTEGER,
+    executor_peer_id TEXT,
+    remote_job_execution_id INTEGER,
+    status TEXT,                    -- the words of job_executions.status, and PENDING before the job exists
+    result TEXT,                    -- 'reused:<execution_id>' where the outputs come from an earlier execution
+    error TEXT,
+    --
+    service_type TEXT NOT NULL DEFAULT 'STANDALONE',
+    UNIQUE (workflow_execution_id, node_id),
+    FOREIGN KEY (workflow_execution_id) REFERENCES workflow_executions(id)
+);
+
+CREATE TABLE job_executions (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    workflow_job_id INTEGER,        -- own executions only
+    service_id INTEGER,
+    executor_peer_id TEXT,
+    ordering_peer_id TEXT,
+    remote_job_execution_id INTEGER,
+    -- IDLE: created, waits for its start command or its inputs; READY: waits for a worker; RUNNING: at work
+    status TEXT CHECK(status IN ('IDLE', 'READY', 'RUNNING', 'COMPLETED', 'ERRORED', 'CANCELLED')),
+    entrypoint TEXT,
+    commands TEXT,
+    execution_constraint TEXT CHECK(execution_constraint IN ('NONE', 'INPUTS_READY')),
+    constraint_detail TEXT,
+    start_received INTEGER DEFAULT 0,
+    started_at DATETIME,
+    ended_at DATETIME,
+    error_message TEXT,
+    --
+    workflow_execution_id INTEGER,  -- own executions only
+    order_workflow_job_id INTEGER NOT NULL,   -- the orchestrator's id of this job; the one that paths use
+    execution_uid TEXT NOT NULL,
+    node_id INTEGER NOT NULL,
+    attempt INTEGER NOT NULL DEFAULT 1,
+    request_digest TEXT NOT NULL DEFAULT '',
+    job_name TEXT NOT NULL DEFAULT '',
+    service_name TEXT NOT NULL DEFAULT '',
+    service_type TEXT NOT NULL CHECK(service_type IN ('DATA', 'DOCKER', 'STANDALONE')),
+    service_revision INTEGER NOT NULL DEFAULT 1,
+    created_at TEXT NOT NULL,
+    start_by TEXT NOT NULL,         -- IDLE without a start command ends here
+    max_runtime_s REAL NOT NULL,
+    run_by TEXT,                    -- set when RUNNING: started_at + the job's timeout
+    not_before TEXT,                -- READY for another attempt, but not before this time
+    exit_code INTEGER,
+    exit_signal INTEGER,
+    cancel_requested_at TEXT,
+    cancel_reason TEXT,
+    result TEXT,
+    settled_status TEXT,            -- the status that the daemon has acted on; differs after a repair by hand
+    UNIQUE (ordering_peer_id, execution_uid, node_id)
+);
+
+CREATE INDEX job_executions_by_workflow_job ON job_executions(workflow_job_id);
+CREATE INDEX job_executions_by_execution ON job_executions(workflow_execution_id, status);
+CREATE INDEX job_executions_ready ON job_executions(id) WHERE status = 'READY' AND start_received = 1;
+CREATE INDEX job_executions_idle ON job_executions(id) WHERE status = 'IDLE';
+CREATE INDEX job_executions_running ON job_executions(id) WHERE status = 'RUNNING';
+CREATE INDEX job_executions_unsettled ON job_executions(id) WHERE status IS NOT settled_status;
+CREATE INDEX job_executions_by_status ON job_executions(status);
+CREATE INDEX job_executions_by_service ON job_executions(service_id, status);
+
+CREATE TABLE job_interfaces (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    job_execution_id INTEGER,
+    interface_type TEXT CHECK(interface_type IN ('STDIN', 'STDOUT', 'STDERR', 'LOGS', 'MOUNT')),
+    path TEXT,
+    --
+    mount_function TEXT CHECK(mount_function IN ('INPUT', 'OUTPUT', 'BOTH')),  -- MOUNT only: what the job does
+    FOREIGN KEY (job_execution_id) REFERENCES job_executions(id)
+);
+
+CREATE INDEX job_interfaces_by_job ON job_interfaces(job_execution_id);
+
+CREATE TABLE job_interface_peers (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    job_interface_id INTEGER,
+    peer_id TEXT,
+    peer_workflow_job_id INTEGER,
+    peer_job_execution_id INTEGER,  -- NULL until phase 2; 0: the self-peer
+    peer_path TEXT,
+    peer_file_name TEXT,
+    -- what the peer does: OUTPUT sends to this job, INPUT receives from it
+    peer_mount_function TEXT CHECK(peer_mount_function IN ('INPUT', 'OUTPUT', 'BOTH')),
+    duty_acknowledged BOOLEAN DEFAULT 0,
+    --
+    connection_id INTEGER NOT NULL,
+    peer_interface_type TEXT NOT NULL,
+    include TEXT NOT NULL DEFAULT '[]',   -- JSON: globs
+    source_path TEXT,                     -- the self-peer sends this file or folder of its host
+    lane TEXT NOT NULL DEFAULT '',        -- 'c<connection_id>' where several connections join the same two ends
+    FOREIGN KEY (job_interface_id) REFERENCES job_interfaces(id)
+);
+
+CREATE INDEX job_interface_peers_by_interface ON job_interface_peers(job_interface_id);
+CREATE INDEX job_interface_peers_by_peer_job ON job_interface_peers(peer_job_execution_id, connection_id);
+
+-- What a completed job left to be carried: the durable output manifest. Written with COMPLETED.
+CREATE TABLE job_outputs (
+    job_execution_id INTEGER NOT NULL REFERENCES job_executions(id) ON DELETE CASCADE,
+    origin TEXT NOT NULL,             -- stdout, stderr, logs, output, or mount:<path>
+    relative_path TEXT NOT NULL,      -- a path that ends in '/' is an empty folder
+    size_bytes INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    executable INTEGER NOT NULL CHECK(executable IN (0, 1)),
+    PRIMARY KEY (job_execution_id, origin, relative_path)
+) STRICT, WITHOUT ROWID;
+
+-- Handles of what runs on an executor's engine: committed before the engine is asked, so that a restarted daemon finds
+-- its process or container again instead of running it twice.
+CREATE TABLE executor_handles (
+    job_execution_id INTEGER NOT NULL REFERENCES job_executions(id) ON DELETE CASCADE,
+    attempt INTEGER NOT NULL,
+    executor TEXT NOT NULL,           -- standalone, docker
+    engine_name TEXT NOT NULL UNIQUE, -- the name by which the engine knows it; submit is idempotent on it
+    handle TEXT,                      -- JSON, opaque to all but the executor
+    intent_at TEXT NOT NULL,
+    submitted_at TEXT,
+    PRIMARY KEY (job_execution_id, attempt)
+) STRICT, WITHOUT ROWID;
+
+-- ---------------------------------------------------------------- what moves
+
+CREATE TABLE transfers (
+    transfer_id TEXT PRIMARY KEY,
+    direction TEXT NOT NULL CHECK(direction IN ('LOCAL', 'OUTGOING', 'INCOMING')),
+    status TEXT NOT NULL CHECK(status IN ('PENDING', 'ACTIVE', 'COMPLETED', 'FAILED', 'CANCELLED')),
+    workflow_execution_id INTEGER,
+    connection_id INTEGER NOT NULL,
+    source_peer_id TEXT NOT NULL,
+    source_job_execution_id INTEGER NOT NULL,   -- 0: the self-peer sends
+    dest_peer_id TEXT NOT NULL,
+    dest_job_execution_id INTEGER NOT NULL,     -- 0: the self-peer receives
+    source_peer_row_id INTEGER,                 -- job_interface_peers.id of the sending end
+    dest_peer_row_id INTEGER,                   -- job_interface_peers.id of the receiving end
+    result_id INTEGER,
+    source_path TEXT,
+    file_count INTEGER NOT NULL DEFAULT 0,
+    size_bytes INTEGER NOT NULL DEFAULT 0,
+    bytes_done INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    error TEXT,
+    created_at TEXT NOT NULL,
+    started_at TEXT,
+    completed_at TEXT,
+    UNIQUE (source_peer_id, source_job_execution_id, dest_peer_id, dest_job_execution_id, connection_id,
+            workflow_execution_id)
+) STRICT;
+
+CREATE INDEX transfers_open ON transfers(created_at) WHERE status IN ('PENDING', 'ACTIVE');
+CREATE INDEX transfers_by_execution ON transfers(workflow_execution_id, status);
+CREATE INDEX transfers_by_source_job ON transfers(source_job_execution_id);
+CREATE INDEX transfers_by_dest_job ON transfers(dest_job_execution_id);
+
+-- Deliveries to the self-peer: one row a connection that ends there.
+CREATE TABLE results (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    workflow_execution_id INTEGER NOT NULL REFERENCES workflow_executions(id),
+    node_id INTEGER NOT NULL,
+    connection_id INTEGER NOT NULL,
+    source_peer_id TEXT NOT NULL,
+    source_job_execution_id INTEGER,
+    directory TEXT NOT NULL,          -- relative to the data directory
+    duty_acknowledged INTEGER NOT NULL DEFAULT 0 CHECK(duty_acknowledged IN (0, 1)),
+    error TEXT,
+    UNIQUE (workflow_execution_id, connection_id)
+) STRICT;
+
+CREATE TABLE result_files (
+    result_id INTEGER NOT NULL REFERENCES results(id) ON DELETE CASCADE,
+    relative_path TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    executable INTEGER NOT NULL CHECK(executable IN (0, 1)),
+    PRIMARY KEY (result_id, relative_path)
+) STRICT, WITHOUT ROWID;
+
+-- ---------------------------------------------------------------- what is told
+
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    time TEXT NOT NULL,
+    type TEXT NOT NULL,
+    workflow_execution_id INTEGER,
+    data TEXT NOT NULL                -- JSON
+) STRICT;
+
+CREATE INDEX events_by_execution ON events(workflow_execution_id, seq);
+
+-- ---------------------------------------------------------------- views for people who debug
+
+-- One line a job: where it stands, since when, and why.
+--   SELECT node, status, took_s, error FROM v_job_story WHERE execution = 1;
+CREATE VIEW v_job_story AS
+SELECT
+    we.id AS execution,
+    we.workflow_name AS workflow,
+    wj.job_name AS node,
+    wj.node_id AS node_id,
+    je.id AS job,
+    wj.executor_peer_id AS executor,
+    wj.status AS status,
+    je.attempt AS attempt,
+    je.start_received AS start_received,
+    je.created_at AS created_at,
+    je.started_at AS started_at,
+    je.ended_at AS ended_at,
+    ROUND((julianday(je.ended_at) - julianday(je.started_at)) * 86400, 3) AS took_s,
+    je.exit_code AS exit_code,
+    COALESCE(wj.error, je.error_message) AS error
+FROM workflow_jobs AS wj
+JOIN workflow_executions AS we ON we.id = wj.workflow_execution_id
+LEFT JOIN job_executions AS je ON je.workflow_job_id = wj.id;
+
+-- Every job that has not ended, with what it waits for.
+CREATE VIEW v_stuck AS
+SELECT
+    je.workflow_execution_id AS execution,
+    je.id AS job,
+    je.job_name AS node,
+    je.status AS status,
+    je.execution_constraint AS execution_constraint,
+    CASE
+        WHEN je.cancel_requested_at IS NOT NULL THEN 'being cancelled: ' || COALESCE(je.cancel_reason, '')
+        WHEN je.status = 'IDLE' AND je.start_received = 0 THEN 'start command not received (start_by ' || je.start_by || ')'
+        WHEN je.status = 'IDLE' THEN 'waiting for ' || (
+            SELECT COUNT(*)
+            FROM job_interfaces AS ji
+            JOIN job_interface_peers AS jip ON jip.job_interface_id = ji.id
+            WHERE ji.job_execution_id = je.id
+              AND jip.peer_mount_function = 'OUTPUT'
+              AND jip.duty_acknowledged = 0
+        ) || ' input(s)'
+        WHEN je.status = 'READY' AND je.not_before IS NOT NULL THEN 'waiting for another attempt (not before ' || je.not_before || ')'
+        WHEN je.status = 'READY' THEN 'waiting for a free worker'
+        ELSE 'running since ' || COALESCE(je.started_at, '?') || ' (run_by ' || COALESCE(je.run_by, '?') || ')'
+    END AS because
+FROM job_executions AS je
+WHERE je.status IN ('IDLE', 'READY', 'RUNNING');
+
+-- One line a transfer.
+CREATE VIEW v_transfers AS
+SELECT
+    t.workflow_execution_id AS execution,
+    t.transfer_id AS transfer_id,
+    t.direction AS direction,
+    t.connection_id AS connection_id,
+    COALESCE(src.job_name, 'self-peer') AS from_node,
+    COALESCE(dst.job_name, 'self-peer') AS to_node,
+    t.status AS status,
+    t.bytes_done AS bytes_done,
+    t.size_bytes AS size_bytes,
+    t.file_count AS file_count,
+    t.error AS error,
+    t.started_at AS started_at,
+    t.completed_at AS completed_at
+FROM transfers AS t
+LEFT JOIN job_executions AS src ON src.id = t.source_job_execution_id
+LEFT JOIN job_executions AS dst ON dst.id = t.dest_job_execution_id;
