@@ -133,9 +133,37 @@ class JobFailed(RndError):
     """A job cannot go on; the message is what its row and its owner will be told."""
 
 
+class UnfitFiles(JobFailed):
+    """A file or folder cannot be carried: a link, a special file, a bad name, too big, too many, or it changed."""
+
+    def __init__(self, message: str, *, relative_path: str = "") -> None:
+        super().__init__(message)
+        self.relative_path = relative_path
+
+
+class CalledOff(RndError):
+    """The work was cancelled while it went on; nothing of it stays visible."""
+
+
 class DatabaseCorrupt(RndError):
     """The database does not pass its own check. It is never recreated silently."""
 
 
 class DatabaseTooNew(RndError):
     """The database was written by a newer rnd; this one would damage it."""
+
+
+class DatabaseBusy(RndError):
+    """Somebody else holds the database's write lock, longer than rnd waits for it. Nothing was changed."""
+
+
+class DatabaseFull(RndError):
+    """There is no space left for the database. Nothing was changed."""
+
+
+class DatabaseFailed(RndError):
+    """The database could not be read or written; the message says what the system answered."""
+
+
+class DatabaseClosed(RndError):
+    """The database is closed or closing; the daemon is on its way down."""
