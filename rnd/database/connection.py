@@ -1,0 +1,427 @@
+"""The one way to the rows (document: Database Schema Summary): a writer thread with group commit, reader threads.
+
+Why so. A commit with synchronous=FULL costs an fsync. The writer therefore takes everything that waits, runs each
+caller's work in a savepoint of its own within one transaction, commits once and only then answers them all. One
+connection writes and checkpoints, which also keeps clear of the race between a checkpoint and another writer that SQLite
+before 3.51.3 has (sqlite.org/wal.html, "The WAL-Reset Bug").
+
+`Database.open` is called before the event loop runs; everything else belongs to that loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+
+from rnd.database import migrations
+from rnd.types.errors import DatabaseBusy, DatabaseClosed, DatabaseCorrupt, DatabaseFailed, DatabaseFull, RndError
+
+T = TypeVar("T")
+
+QUEUED_CALLS: Final = 4096
+"""How many writes, and how many reads, may wait for a thread; further callers wait for a place."""
+
+GROUP_CALLS: Final = 256
+"""How many writes share one commit at most, which bounds how long the first of them waits for the last."""
+
+BUSY_TIMEOUT_MS: Final = 5_000
+"""How long a statement waits for a lock that somebody else holds, such as a person at the sqlite3 shell."""
+
+CHECKPOINT_BUSY_TIMEOUT_MS: Final = 50
+"""How long a checkpoint waits for readers. What it cannot finish then waits for the next one."""
+
+WAL_CHECKPOINT_BYTES: Final = 8 << 20
+"""The size of the write-ahead log from which on it is copied into the database and emptied."""
+
+_CACHED_STATEMENTS: Final = 512
+_CLOSED_CLEANLY: Final = "closed_cleanly"
+_FSYNC_FAILURES: Final = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
+
+
+class _Call(Generic[T]):
+    """One caller's work on its way through a thread, and its outcome."""
+
+    __slots__ = ("error", "future", "value", "work")
+
+    value: T
+
+    def __init__(self, work: Callable[[sqlite3.Connection], T], future: asyncio.Future[None]) -> None:
+        self.work = work
+        self.future = future
+        self.error: BaseException | None = None
+
+    def result(self) -> T:
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+class Database:
+    """The rows of one peer. Work is a plain function of a connection (`sqlite3.Row` rows) and runs on a thread.
+
+    Errors of work reach its caller as they are, except for those that are about the database as a whole:
+    `DatabaseBusy`, `DatabaseFull`, `DatabaseCorrupt`, `DatabaseFailed`. After `close` every call raises `DatabaseClosed`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        writer: sqlite3.Connection,
+        readers: Sequence[sqlite3.Connection],
+        *,
+        busy_timeout_ms: int,
+    ) -> None:
+        """Take over open connections; `Database.open` makes them."""
+        self.path = path
+        self._writer = writer
+        self._busy_timeout_ms = busy_timeout_ms
+        self._seen_data_version = _data_version(writer)
+        self._failure: RndError | None = None
+        self._wal_path = path.with_name(path.name + "-wal")
+        self._checkpoint_at_bytes = WAL_CHECKPOINT_BYTES
+        self._callbacks: list[Callable[[], None]] = []
+        self._closing = False
+        self._write_places = asyncio.Semaphore(QUEUED_CALLS)
+        self._read_places = asyncio.Semaphore(QUEUED_CALLS)
+        # The semaphores bound these queues; None asks a thread to end.
+        self._writes: queue.SimpleQueue[_Call[Any] | None] = queue.SimpleQueue()
+        self._reads: queue.SimpleQueue[_Call[Any] | None] = queue.SimpleQueue()
+        self._write_thread = threading.Thread(target=self._run_writer, name="rnd-db-writer", daemon=True)
+        self._read_threads = [
+            threading.Thread(target=self._run_reader, args=(conn,), name=f"rnd-db-reader-{number}", daemon=True)
+            for number, conn in enumerate(readers)
+        ]
+        for thread in (self._write_thread, *self._read_threads):
+            thread.start()
+
+    @classmethod
+    def open(cls, path: Path, *, readers: int = 2, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Database:
+        """Open the database at `path`, creating or migrating it first; blocks, so call it before the loop runs.
+
+        Where the last close was not clean the whole file is checked. Raises `DatabaseCorrupt`, `DatabaseTooNew`,
+        `DatabaseBusy`, `DatabaseFull` or `DatabaseFailed`.
+        """
+        connections: list[sqlite3.Connection] = []
+        try:
+            _create_private(path)
+            connections.append(_connect(path, busy_timeout_ms))
+            _prepare(connections[0], path)
+            for _ in range(readers):
+                connections.append(_connect(path, busy_timeout_ms))
+                connections[-1].execute("PRAGMA query_only = ON")
+        except (sqlite3.Error, OSError, RndError) as error:
+            for conn in connections:
+                conn.close()
+            named = _named(error, path)
+            if isinstance(named, RndError):
+                raise named from error
+            raise DatabaseFailed(f"{path} cannot be opened: {error}") from error
+        return cls(path, connections[0], connections[1:], busy_timeout_ms=busy_timeout_ms)
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` within the next group commit and return its value once that is durable.
+
+        An exception of `work` rolls back what this work did and nothing else. Cancelling the wait does not take back
+        the work: it is committed like the rest of its group. `work` must neither commit nor block.
+        """
+        return await self._submit(self._writes, self._write_places, work)
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` on a connection that cannot write, in one consistent snapshot, and return its value."""
+        return await self._submit(self._reads, self._read_places, work)
+
+    def on_commit(self, callback: Callable[[], None]) -> None:
+        """Call `callback` in the event loop after each group commit that changed a row."""
+        self._callbacks.append(callback)
+
+    async def changed_from_outside(self) -> bool:
+        """Return whether another process (a person's sqlite3) has committed since this was last asked.
+
+        The writer asks, because a connection's data_version moves only with the commits of *other* connections, and
+        ours other than the writer never commit. A checkpoint by another process may be reported too.
+        """
+        try:
+            version = await self.write(_data_version)
+        except DatabaseBusy:
+            # Whoever holds the lock has not committed yet; the next time that somebody asks will tell.
+            return False
+        changed = version != self._seen_data_version
+        self._seen_data_version = version
+        return changed
+
+    async def close(self) -> None:
+        """Finish what is queued, empty the write-ahead log, note that the end was clean, and close. Idempotent."""
+        if not self._closing:
+            self._closing = True
+            self._writes.put(None)
+            for _ in self._read_threads:
+                self._reads.put(None)
+        await asyncio.to_thread(self._join)
+
+    # ------------------------------------------------------------------ in the event loop
+
+    async def _submit(
+        self,
+        waiting: queue.SimpleQueue[_Call[Any] | None],
+        places: asyncio.Semaphore,
+        work: Callable[[sqlite3.Connection], T],
+    ) -> T:
+        await places.acquire()
+        if self._closing:
+            places.release()
+            raise DatabaseClosed("The database is closed.")
+        call = _Call(work, asyncio.get_running_loop().create_future())
+        waiting.put(call)
+        await call.future
+        return call.result()
+
+    def _deliver(self, calls: Sequence[_Call[Any]], places: asyncio.Semaphore, changed: bool) -> None:
+        for call in calls:
+            places.release()
+            if not call.future.done():  # cancelled: nobody waits for it any more
+                call.future.set_result(None)
+        if changed:
+            for callback in self._callbacks:
+                asyncio.get_running_loop().call_soon(callback)
+
+    def _join(self) -> None:
+        for thread in (*self._read_threads, self._write_thread):
+            thread.join()
+
+    # ------------------------------------------------------------------ on the writer thread
+
+    def _run_writer(self) -> None:
+        last = False
+        while not last:
+            group, last = self._take_group()
+            if group:
+                changed = self._commit_group(group)
+                self._hand_over(group, self._write_places, changed)
+                self._checkpoint_if_long()
+        for thread in self._read_threads:
+            thread.join()
+        self._finish()
+
+    def _take_group(self) -> tuple[list[_Call[Any]], bool]:
+        group: list[_Call[Any]] = []
+        call = self._writes.get()
+        while call is not None:
+            group.append(call)
+            if len(group) == GROUP_CALLS:
+                return group, False
+            try:
+                call = self._writes.get_nowait()
+            except queue.Empty:
+                return group, False
+        return group, True
+
+    def _commit_group(self, group: Sequence[_Call[Any]]) -> bool:
+        """Run and commit `group`; return whether a row changed. Every call has its value or its error afterwards."""
+        conn = self._writer
+        changes_before = conn.total_changes
+        try:
+            if self._failure is not None:
+                raise self._failure
+            conn.execute("BEGIN IMMEDIATE")
+            for call in group:
+                self._run_in_savepoint(call)
+            conn.execute("COMMIT")
+        except (sqlite3.Error, RndError) as error:
+            self._fail_group(group, error)
+            return False
+        return conn.total_changes != changes_before
+
+    def _run_in_savepoint(self, call: _Call[Any]) -> None:
+        conn = self._writer
+        conn.execute("SAVEPOINT caller")
+        try:
+            call.value = call.work(conn)
+        except BaseException as error:  # noqa: BLE001 - boundary of one request: its error is its caller's, whatever it is
+            if not conn.in_transaction:
+                # SQLite has rolled back the whole transaction (disk full, I/O error): the group is lost with it.
+                raise _named(error, self.path) from error
+            conn.execute("ROLLBACK TO caller")
+            call.error = _named(error, self.path)
+        conn.execute("RELEASE caller")
+
+    def _fail_group(self, group: Sequence[_Call[Any]], error: sqlite3.Error | RndError) -> None:
+        named = _named(error, self.path)
+        if getattr(error, "sqlite_errorcode", None) in _FSYNC_FAILURES and isinstance(named, RndError):
+            # The kernel may have dropped the pages that it could not write, so no later commit can be believed.
+            self._failure = named
+        for call in group:
+            if call.error is None:
+                call.error = named
+        try:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+        except sqlite3.Error as rollback_error:
+            self._failure = DatabaseFailed(f"{self.path} cannot roll back: {rollback_error}")
+
+    def _checkpoint_if_long(self) -> None:
+        """Empty the write-ahead log where it is long; a reader that holds on to it puts that off, but not for ever."""
+        try:
+            wal_bytes = self._wal_path.stat().st_size
+        except OSError:
+            return
+        if wal_bytes < self._checkpoint_at_bytes:
+            return
+        emptied = self._checkpoint()
+        self._checkpoint_at_bytes = WAL_CHECKPOINT_BYTES if emptied else wal_bytes + WAL_CHECKPOINT_BYTES
+
+    def _checkpoint(self) -> bool:
+        """Copy the write-ahead log into the database as far as readers allow; return whether it is empty now."""
+        _set_busy_timeout(self._writer, CHECKPOINT_BUSY_TIMEOUT_MS)
+        try:
+            blocked = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        except sqlite3.Error:
+            # The log still holds every commit; what keeps this from working will be told to the next caller that writes.
+            blocked = 1
+        finally:
+            _set_busy_timeout(self._writer, self._busy_timeout_ms)
+        return not blocked
+
+    def _finish(self) -> None:
+        try:
+            if self._failure is None:
+                _mark_closed(self._writer)
+                self._checkpoint()
+        except sqlite3.Error:
+            # Not marked as clean, so the next start checks the whole file: that is all that can be done here.
+            return
+        finally:
+            self._writer.close()
+
+    # ------------------------------------------------------------------ on a reader thread
+
+    def _run_reader(self, conn: sqlite3.Connection) -> None:
+        while (call := self._reads.get()) is not None:
+            try:
+                conn.execute("BEGIN DEFERRED")
+                call.value = call.work(conn)
+                conn.execute("COMMIT")
+            except BaseException as error:  # noqa: BLE001 - boundary of one request: its error is its caller's, whatever it is
+                call.error = _named(error, self.path)
+                if conn.in_transaction:
+                    conn.execute("ROLLBACK")
+            self._hand_over([call], self._read_places, changed=False)
+        conn.close()
+
+    # ------------------------------------------------------------------ on any thread
+
+    def _hand_over(self, calls: Sequence[_Call[Any]], places: asyncio.Semaphore, changed: bool) -> None:
+        try:
+            calls[0].future.get_loop().call_soon_threadsafe(self._deliver, calls, places, changed)
+        except RuntimeError:
+            # The loop is closed: everybody who waited has gone with it. What was committed stays committed.
+            return
+
+
+def _create_private(path: Path) -> None:
+    """Make sure that the file is there and only its owner can read it; SQLite gives -wal and -shm the same mode."""
+    try:
+        # Only ever a new file: closing a descriptor of a database that is in use would drop its POSIX locks.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        path.chmod(0o600)
+
+
+def _connect(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
+    conn = sqlite3.connect(
+        path,
+        timeout=busy_timeout_ms / 1000,
+        isolation_level=None,  # transactions are begun and ended by this module alone
+        check_same_thread=False,  # made here, used on exactly one thread from then on
+        cached_statements=_CACHED_STATEMENTS,
+    )
+    conn.row_factory = sqlite3.Row
+    conn.execute("PRAGMA synchronous = FULL")
+    conn.execute("PRAGMA foreign_keys = ON")
+    conn.execute("PRAGMA wal_autocheckpoint = 0")
+    return conn
+
+
+def _prepare(writer: sqlite3.Connection, path: Path) -> None:
+    """Check, migrate and mark as open."""
+    migrations.refuse_newer(writer, path)
+    if migrations.read_version(writer) > 0 and not _was_closed_cleanly(writer):
+        _check(writer, path)
+    mode = writer.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise DatabaseFailed(f"{path} cannot use a write-ahead log (journal mode {mode}): is it on a network drive?")
+    migrations.migrate(writer, path)
+    writer.execute(
+        """
+        DELETE FROM node_facts
+        WHERE key = :key
+        """,
+        {"key": _CLOSED_CLEANLY},
+    )
+
+
+def _was_closed_cleanly(conn: sqlite3.Connection) -> bool:
+    row = conn.execute(
+        """
+        SELECT value
+        FROM node_facts
+        WHERE key = :key
+        """,
+        {"key": _CLOSED_CLEANLY},
+    ).fetchone()
+    return row is not None
+
+
+def _mark_closed(conn: sqlite3.Connection) -> None:
+    conn.execute(
+        """
+        INSERT INTO node_facts (key, value)
+        VALUES (:key, '1')
+        ON CONFLICT (key) DO NOTHING
+        """,
+        {"key": _CLOSED_CLEANLY},
+    )
+
+
+def _check(conn: sqlite3.Connection, path: Path) -> None:
+    findings = [str(row[0]) for row in conn.execute("PRAGMA quick_check(5)")]
+    if findings != ["ok"]:
+        raise DatabaseCorrupt(
+            f"{path} is damaged and was left as it is: {'; '.join(findings)}. Put a backup back, or save what can be "
+            "read with `sqlite3 rnd.db .recover`."
+        )
+
+
+def _set_busy_timeout(conn: sqlite3.Connection, timeout_ms: int) -> None:
+    conn.execute("PRAGMA busy_timeout = " + str(timeout_ms))  # a pragma takes no parameters
+
+
+def _data_version(conn: sqlite3.Connection) -> int:
+    return int(conn.execute("PRAGMA data_version").fetchone()[0])
+
+
+def _named(error: BaseException, path: Path) -> BaseException:
+    """Return rnd's own error for one that is about the database as a whole, and any other as it is."""
+    if not isinstance(error, sqlite3.Error):
+        return error
+    code = getattr(error, "sqlite_errorcode", None)
+    match None if code is None else code & 0xFF:
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            named: RndError = DatabaseBusy(
+                f"{path} is locked by another program, such as an sqlite3 shell with an open transaction: end it there."
+            )
+        case sqlite3.SQLITE_FULL:
+            named = DatabaseFull(f"No space is left for {path}.")
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            named = DatabaseCorrupt(f"{path} is damaged: {error}. Stop rnd and put a backup back.")
+        case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY:
+            named = DatabaseFailed(f"{path} cannot be read or written: {error}")
+        case _:
+            return error
+    named.__cause__ = error
+    return named
