@@ -1,0 +1,1 @@
+"""Workers: what moves and checks files (document: Data Transfer Between Nodes)."""

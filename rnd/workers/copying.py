@@ -1,0 +1,360 @@
+"""Verified, durable copies of files, and the folders that a job mounts (document: Data Streaming; Transfer Completion).
+
+Synchronous, for threads. A copy is read, hashed and written in one pass; a destination appears whole, by one rename,
+or not at all. Nothing is ever hard-linked: a job that writes to its own copy must not reach anybody else's.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import io
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Protocol
+
+from rnd.rules.paths import validate_relative_path
+from rnd.types.errors import CalledOff, JobFailed, TransferFailed, UnfitFiles
+from rnd.types.executions import FileEntry
+from rnd.workers.files import (
+    BUFFER_BYTES,
+    OpenTree,
+    clear_tree,
+    flush_folders,
+    flushes_each,
+    make_folders,
+    never_cancelled,
+    parent_folders,
+    sync_folder,
+)
+
+WRITE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+KERNEL_SLICE_BYTES: Final = 64 << 20
+"""How much the kernel copies at a stretch before somebody may call the work off."""
+
+_FICLONE: Final = 0x40049409
+_ZEROS: Final = bytes(BUFFER_BYTES)
+_NO_KERNEL_COPY: Final = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY})
+
+
+class Reader(Protocol):
+    """An open file that is read from its beginning to its end."""
+
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        """Fill the buffer from the next bytes; return how many, 0 at the end of the file."""
+
+    def close(self) -> None:
+        """Give back what the reader holds."""
+
+
+OpenEntry = Callable[[FileEntry], Reader]
+"""Opens one file of a source for reading; raises `UnfitFiles`, `TransferFailed` or `OSError`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountSource:
+    """What one provider contributes to a mount: verified files below `root`; `label` names the provider to a person."""
+
+    root: Path
+    entries: Sequence[FileEntry]
+    label: str
+
+
+def _no_progress(_: int) -> None:
+    """Tell nobody."""
+
+
+def copy_entries(
+    source: Path | OpenEntry,
+    items: Sequence[tuple[FileEntry, str]],
+    destination: Path,
+    *,
+    progress: Callable[[int], None] = _no_progress,
+    cancelled: Callable[[], bool] = never_cancelled,
+) -> list[FileEntry]:
+    """Copy entries below a folder (or from whatever opens them) to `destination`, each under the name beside it.
+
+    The folder `destination` appears by one rename when every file has its promised size and SHA-256 and all is
+    durable; one that an earlier, perhaps interrupted call left is replaced. `progress` gets the bytes of each buffer.
+    Returns the entries under their new names. Raises `TransferFailed` (the source is not what the manifest promised,
+    two files want one name, the disk is full), `CalledOff`; after either nothing of the copy is left.
+    """
+    staging = destination.with_name(f".{destination.name}.part")
+    copied = [replace(entry, relative_path=_checked_name(entry, name)) for entry, name in items]
+    _check_names_differ([name for _, name in items])
+    try:
+        make_folders(destination.parent)
+        clear_tree(staging)
+        clear_tree(_displaced(destination))
+        staging.mkdir()
+        with ExitStack() as stack:
+            if isinstance(source, Path):
+                source = tree_source(stack.enter_context(OpenTree(source)))
+            _fill(source, items, staging, progress, cancelled)
+        replace_folder(staging, destination)
+    except BaseException as error:
+        _discard(staging)
+        if isinstance(error, OSError):
+            raise write_failure(destination.name, error) from error
+        if isinstance(error, UnfitFiles):
+            raise TransferFailed(f"the source {error}") from error
+        raise
+    return copied
+
+
+def tree_source(tree: OpenTree) -> OpenEntry:
+    """Return the function that opens entries of a plain folder for `copy_entries`."""
+
+    def open_entry(entry: FileEntry) -> Reader:
+        fd, _ = tree.open_file(entry.relative_path)
+        return io.FileIO(fd)
+
+    return open_entry
+
+
+def replace_folder(staging: Path, destination: Path) -> None:
+    """Rename a finished folder into place, durably; what stood there before is deleted after it has made way."""
+    try:
+        os.rename(staging, destination)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise
+        os.rename(destination, _displaced(destination))
+        os.rename(staging, destination)
+    sync_folder(destination.parent)
+    clear_tree(_displaced(destination))
+
+
+def write_failure(name: str, error: OSError) -> TransferFailed:
+    """Return a refusal by the disk in words a person can act on."""
+    hint = ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "Free some space on the disk of the data directory, then try again."
+    return TransferFailed(f"{name} could not be written: {error.strerror or error}", hint=hint)
+
+
+def copy_verified(
+    reader: Reader,
+    entry: FileEntry,
+    fd: int,
+    buffer: bytearray,
+    *,
+    progress: Callable[[int], None] = _no_progress,
+    cancelled: Callable[[], bool] = never_cancelled,
+) -> None:
+    """Copy one file to an empty descriptor and check its size and SHA-256 on the way; blocks of zeros become holes.
+
+    Raises `TransferFailed` naming the entry where the source is not what its manifest entry promises.
+    """
+    digest = hashlib.sha256()
+    view = memoryview(buffer)
+    done = 0
+    sparse = False
+    while count := reader.readinto(view):
+        if cancelled():
+            raise CalledOff("copying was cancelled")
+        done += count
+        if done > entry.size_bytes:
+            break
+        digest.update(view[:count])
+        sparse = count == BUFFER_BYTES and buffer == _ZEROS
+        if sparse:
+            os.lseek(fd, count, os.SEEK_CUR)
+        else:
+            _write_all(fd, view[:count])
+        progress(count)
+    if done != entry.size_bytes:
+        raise TransferFailed(
+            f"the source file {entry.relative_path} has changed: {entry.size_bytes:,} bytes were promised, "
+            f"{'more' if done > entry.size_bytes else format(done, ',')} came"
+        )
+    if digest.hexdigest() != entry.sha256:
+        raise TransferFailed(f"the source file {entry.relative_path} has changed: its SHA-256 is not the promised one")
+    if sparse:
+        os.ftruncate(fd, done)
+
+
+def place_mount(
+    sources: Sequence[MountSource],
+    destination: Path,
+    *,
+    writable: bool,
+    cancelled: Callable[[], bool] = never_cancelled,
+) -> None:
+    """Lay the files of all providers side by side into the folder that a job mounts, anew each time.
+
+    Reflinked or copied inside the kernel. INPUT: files 0444 (0555 executable) in folders 0555; `writable` (BOTH):
+    private copies 0644 (0755) in folders 0755. No providers: an empty folder. Not made durable, since a restart lays it
+    again. Raises `JobFailed` where two providers share a name, an input is not what was verified, or the disk is full.
+    """
+    _check_shared_names(sources)
+    file_mode, folder_mode = (0o644, 0o755) if writable else (0o444, 0o555)
+    try:
+        clear_tree(destination)
+        destination.mkdir(parents=True)
+        folders = parent_folders(entry.relative_path for source in sources for entry in source.entries)
+        for folder in folders:
+            (destination / folder).mkdir()
+        for source in sources:
+            _lay_files(source, destination, file_mode, cancelled)
+        for folder in [*reversed(folders), ""]:
+            os.chmod(destination / folder, folder_mode)
+    except OSError as error:
+        raise JobFailed(f"the mount {destination.name} could not be laid out: {error.strerror or error}") from error
+
+
+def _fill(
+    open_entry: OpenEntry,
+    items: Sequence[tuple[FileEntry, str]],
+    staging: Path,
+    progress: Callable[[int], None],
+    cancelled: Callable[[], bool],
+) -> None:
+    """Copy every item into the staging folder and make all of it durable."""
+    names = [name for _, name in items]
+    flush_each = flushes_each(names)
+    buffer = bytearray(BUFFER_BYTES)
+    for folder in parent_folders(names):
+        (staging / folder).mkdir()
+    for entry, name in items:
+        if name.endswith("/"):
+            continue
+        fd = os.open(f"{staging}/{name}", WRITE_FLAGS, 0o600)
+        try:
+            os.fchmod(fd, 0o755 if entry.executable else 0o644)
+            reader = open_entry(entry)
+            try:
+                copy_verified(reader, entry, fd, buffer, progress=progress, cancelled=cancelled)
+            finally:
+                reader.close()
+            if flush_each:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+    with OpenTree(staging) as tree:
+        flush_folders(tree, names, flush_each=flush_each)
+
+
+def _checked_name(entry: FileEntry, name: str) -> str:
+    """Return a destination name that is safe and is a folder's exactly where the entry is one."""
+    try:
+        validate_relative_path(name.removesuffix("/"))
+    except ValueError as error:
+        raise TransferFailed(f"{name!r} cannot be the name of a copy: {error}") from error
+    if name.endswith("/") != entry.relative_path.endswith("/"):
+        raise TransferFailed(f"{entry.relative_path!r} cannot be copied to {name!r}: one is a folder, the other a file")
+    return name
+
+
+def _check_names_differ(names: Sequence[str]) -> None:
+    files: set[str] = set()
+    for name in names:
+        if name in files:
+            raise TransferFailed(f"two files would both be called {name}")
+        files.add(name)
+    for folder in parent_folders(names):
+        if folder in files:
+            raise TransferFailed(f"{folder} would be the name of a file and of a folder")
+
+
+def _displaced(destination: Path) -> Path:
+    return destination.with_name(f".{destination.name}.old")
+
+
+def _discard(staging: Path) -> None:
+    """Delete a failed copy; what resists is hidden, and the next call to the same place clears it."""
+    try:
+        clear_tree(staging)
+    except OSError:
+        return
+
+
+def _write_all(fd: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _check_shared_names(sources: Sequence[MountSource]) -> None:
+    """Refuse two providers of one name, also where one's file is called like a folder of the other."""
+    owners: dict[str, str] = {}
+    for source in sources:
+        for entry in source.entries:
+            path = entry.relative_path
+            if path.endswith("/"):
+                continue
+            if path in owners:
+                raise JobFailed(f"{path} comes from both {owners[path]} and {source.label}")
+            owners[path] = source.label
+    for source in sources:
+        for folder in parent_folders(entry.relative_path for entry in source.entries):
+            if folder in owners:
+                raise JobFailed(f"{folder} is a file from {owners[folder]} and a folder from {source.label}")
+
+
+def _lay_files(source: MountSource, destination: Path, file_mode: int, cancelled: Callable[[], bool]) -> None:
+    with OpenTree(source.root) as tree:
+        for entry in source.entries:
+            if entry.relative_path.endswith("/"):
+                continue
+            source_fd, facts = tree.open_file(entry.relative_path)
+            try:
+                if facts.st_size != entry.size_bytes:
+                    raise tree.unfit(entry.relative_path, "has changed since it was received and verified")
+                fd = os.open(destination / entry.relative_path, WRITE_FLAGS, 0o600)
+                try:
+                    copy_in_kernel(source_fd, fd, entry.size_bytes, cancelled)
+                    os.fchmod(fd, file_mode | (0o111 if entry.executable else 0))
+                finally:
+                    os.close(fd)
+            finally:
+                os.close(source_fd)
+
+
+def copy_in_kernel(source_fd: int, fd: int, size_bytes: int, cancelled: Callable[[], bool] = never_cancelled) -> None:
+    """Make an empty file share or copy the bytes of another without passing them through this process; holes stay.
+
+    Raises `CalledOff`, and `OSError` where neither disk nor kernel can.
+    """
+    try:
+        fcntl.ioctl(fd, _FICLONE, source_fd)
+        return
+    except OSError as error:
+        if error.errno not in _NO_KERNEL_COPY:
+            raise
+    at = 0
+    while at < size_bytes:
+        start, end = _next_data(source_fd, at, size_bytes)
+        at = start
+        while at < end:
+            if cancelled():
+                raise CalledOff("copying was cancelled")
+            count = _kernel_slice(source_fd, fd, at, min(end - at, KERNEL_SLICE_BYTES))
+            if count == 0:
+                raise OSError(errno.EIO, "the file became shorter while it was copied")
+            at += count
+    os.ftruncate(fd, size_bytes)
+
+
+def _next_data(fd: int, at: int, size_bytes: int) -> tuple[int, int]:
+    """Return where the next bytes that are not a hole begin and end."""
+    try:
+        start = os.lseek(fd, at, os.SEEK_DATA)
+        return start, os.lseek(fd, start, os.SEEK_HOLE)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return size_bytes, size_bytes
+        return at, size_bytes
+
+
+def _kernel_slice(source_fd: int, fd: int, at: int, count: int) -> int:
+    try:
+        return os.copy_file_range(source_fd, fd, count, at, at)
+    except OSError as error:
+        if error.errno not in _NO_KERNEL_COPY:
+            raise
+    os.lseek(fd, at, os.SEEK_SET)
+    return os.sendfile(fd, source_fd, at, count)
