@@ -1,0 +1,118 @@
+"""The interface between the JobManager and whatever runs a job's program (document: Node Execution Details).
+
+An executor is asked to run something under a name (`engine_name`) that is never used for anything else; asking again
+under the same name finds what is already there. So a daemon that dies between asking and writing down the answer
+simply asks again. Everything an executor needs to find a run after a restart is in the handle, a JSON text that is
+opaque to everybody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from rnd.types.enums import LogStream
+from rnd.types.ids import JobExecutionId
+from rnd.types.services import ResourceLimits
+
+
+class Phase(StrEnum):
+    """How far one run has got, as its engine sees it."""
+
+    RUNNING = "RUNNING"
+    """The program, or something it left behind, is still there."""
+    EXITED = "EXITED"
+    """The program and all its processes have ended; `exit_code` or `signal` says how."""
+    LOST = "LOST"
+    """It ran, is gone, and nobody wrote down how it ended."""
+    REJECTED = "REJECTED"
+    """The program was never started; `reason` says why."""
+    UNKNOWN = "UNKNOWN"
+    """The engine could not be asked. Nothing follows from this; ask again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """Whether an executor can take work now. `sandbox` is the tier that confined jobs get: "none" means none can run."""
+
+    available: bool
+    version: str | None = None
+    reason: str | None = None
+    sandbox: str = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRun:
+    """One attempt of one job, ready to run.
+
+    `directory` is the job's own folder with `input/`, `output/`, `mounts/` and `logs/` below it. `argv[0]` is the
+    executable. `stdin_files` are fed in order as one stream; none means end of file at once. `stream_bytes` caps each
+    captured stream, `grace_s` is the time between SIGTERM and SIGKILL for what is left when the program ends.
+    `secrets` are given as files of these names and never appear in arguments, environment or logs.
+    """
+
+    job_execution_id: JobExecutionId
+    attempt: int
+    engine_name: str
+    directory: Path
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    working_directory: Path
+    stdin_files: tuple[Path, ...] = ()
+    limits: ResourceLimits = ResourceLimits()
+    stream_bytes: int = 1 << 30
+    grace_s: float = 2.0
+    secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What an executor knows about a run. `reason` is a sentence for a person, "" where there is nothing to say.
+
+    `streams_cut` names the streams that reached the cap; `leftovers_killed` counts processes that outlived the
+    program and were ended with it. `exit_code` is set for an ordinary exit, `signal` for a death by signal.
+    """
+
+    phase: Phase
+    exit_code: int | None = None
+    signal: int | None = None
+    reason: str = ""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    streams_cut: tuple[LogStream, ...] = ()
+    leftovers_killed: int = 0
+
+
+class Executor(Protocol):
+    """Runs programs. Every method may be called again after the daemon or the engine was restarted."""
+
+    name: str
+
+    async def check(self) -> Health:
+        """Say whether work can be taken, and why not."""
+
+    async def submit(self, run: JobRun) -> str:
+        """Start `run`, or find the run that already has its `engine_name`, and return its handle.
+
+        Returns as soon as the engine has taken it on; a program that cannot be started is REJECTED by `wait`.
+        Raises `ExecutorUnavailable` when the engine cannot take it, in which case nothing has started.
+        """
+
+    async def find(self, engine_name: str, directory: Path) -> str | None:
+        """Return the handle of a run that was started under this name, whatever became of it, or `None`."""
+
+    async def wait(self, handle: str) -> Observation:
+        """Return once the run has ended. Cancelling the wait leaves the run alone."""
+
+    async def poll(self, handles: Sequence[str]) -> dict[str, Observation]:
+        """Return what is known about each of these runs now; never raises for a single run."""
+
+    async def cancel(self, handle: str, grace_s: float) -> None:
+        """Ask the run and all its processes to end, and make them after `grace_s`; `wait` confirms. Idempotent."""
+
+    async def cleanup(self, handle: str) -> None:
+        """Forget the run and remove the engine's own traces of it. Idempotent; only after its result is committed."""
