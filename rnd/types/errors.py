@@ -145,6 +145,14 @@ class CalledOff(RndError):
     """The work was cancelled while it went on; nothing of it stays visible."""
 
 
+class SealBroken(RndError):
+    """Sealed bytes were changed, cut, reordered, or sealed under another key or for another purpose."""
+
+
+class KeyFileUnsafe(RndError):
+    """A key file can be read by others or holds no key; rnd does not start with it and never replaces it."""
+
+
 class DatabaseCorrupt(RndError):
     """The database does not pass its own check. It is never recreated silently."""
 
