@@ -1,0 +1,85 @@
+"""How columns become fields and back: times, JSON lists, interfaces, pages.
+
+The document's own tables let most columns be NULL and people repair rows by hand, so what is read from them is read
+kindly; what rnd writes is always whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+
+from rnd.types.enums import InterfaceType, MountFunction
+from rnd.types.pages import Page
+from rnd.types.services import ServiceInterface
+from rnd.types.times import from_text, to_text
+
+Item = TypeVar("Item")
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""Stands for a time that is missing in a row that was typed by hand."""
+
+
+def moment_or_none(text: str | None) -> datetime | None:
+    """Return a stored time; `None` for NULL."""
+    return None if text is None else from_text(text)
+
+
+def moment_or_epoch(text: str | None) -> datetime:
+    """Return a stored time that rnd always writes; `EPOCH` where somebody left it out."""
+    return EPOCH if text is None else from_text(text)
+
+
+def text_or_none(moment: datetime | None) -> str | None:
+    """Return a time as it is stored; NULL for `None`."""
+    return None if moment is None else to_text(moment)
+
+
+def words_to_text(words: Sequence[str] | None) -> str | None:
+    """Return a list of words (an entrypoint, globs) as JSON; NULL for `None`."""
+    return None if words is None else json.dumps(list(words), ensure_ascii=False)
+
+
+def words_from_text(text: str | None) -> tuple[str, ...] | None:
+    """Return the words of a JSON list; `None` for NULL."""
+    return None if text is None else tuple(json.loads(text))
+
+
+def interfaces_to_text(interfaces: Sequence[ServiceInterface]) -> str:
+    """Return declared interfaces as the JSON that services and nodes keep."""
+    return json.dumps(
+        [
+            {
+                "interface_type": interface.interface_type,
+                "path": interface.path,
+                "mount_function": interface.mount_function,
+                "required": interface.required,
+                "description": interface.description,
+            }
+            for interface in interfaces
+        ],
+        ensure_ascii=False,
+    )
+
+
+def interfaces_from_text(text: str | None) -> tuple[ServiceInterface, ...]:
+    """Return the interfaces of that JSON; none for NULL."""
+    return tuple(
+        ServiceInterface(
+            interface_type=InterfaceType(item["interface_type"]),
+            path=item.get("path") or "",
+            mount_function=MountFunction(item["mount_function"]) if item.get("mount_function") else None,
+            required=bool(item.get("required")),
+            description=item.get("description") or "",
+        )
+        for item in json.loads(text or "[]")
+    )
+
+
+def page_of(items: Sequence[Item], *, limit: int, total: int, id_of: Callable[[Item], int]) -> Page[Item]:
+    """Return one page of `items`, which were asked for with `limit + 1` to see whether more follow."""
+    more = len(items) > limit
+    items = items[:limit]
+    return Page(items=items, total=total, next_after_id=id_of(items[-1]) if more and items else None)
