@@ -1,0 +1,1 @@
+"""Peers: this one's identity, and the links to others (document: Architecture Components)."""
