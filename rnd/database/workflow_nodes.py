@@ -1,0 +1,199 @@
+"""Nodes of a workflow: table `workflow_nodes` (document: Node Types)."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import datetime
+
+from rnd.database.rows import interfaces_from_text, interfaces_to_text, page_of, words_from_text, words_to_text
+from rnd.database.workflows import get_workflow, touch_workflow
+from rnd.types.enums import ServiceType
+from rnd.types.errors import NotFound
+from rnd.types.ids import NodeId, WorkflowId
+from rnd.types.pages import Page
+from rnd.types.workflows import WorkflowNode
+
+_SELECT = """
+    SELECT id, workflow_id, service_id, peer_id, service_name, service_type, "order", gui_x, gui_y, interfaces,
+           entrypoint, cmd, pricing_amount, pricing_type
+    FROM workflow_nodes
+"""
+
+
+def add_node(conn: sqlite3.Connection, node: WorkflowNode, *, now: datetime) -> WorkflowNode:
+    """Add a node to its workflow and return it with the id it was given; `node.id` is not looked at.
+
+    Raises `NotFound` without such a workflow.
+    """
+    get_workflow(conn, node.workflow_id)
+    row = conn.execute(
+        """
+        INSERT INTO workflow_nodes (
+            workflow_id, service_id, peer_id, service_name, service_type, "order", gui_x, gui_y, interfaces,
+            entrypoint, cmd, pricing_amount, pricing_type
+        )
+        VALUES (
+            :workflow_id, :service_id, :peer_id, :service_name, :service_type, :order, :gui_x, :gui_y, :interfaces,
+            :entrypoint, :cmd, :pricing_amount, :pricing_type
+        )
+        RETURNING id, workflow_id, service_id, peer_id, service_name, service_type, "order", gui_x, gui_y, interfaces,
+                  entrypoint, cmd, pricing_amount, pricing_type
+        """,
+        _columns(node),
+    ).fetchone()
+    added = _node(row)
+    touch_workflow(conn, added.workflow_id, "node_added", node_id=added.id, now=now)
+    return added
+
+
+def get_node(conn: sqlite3.Connection, workflow_id: WorkflowId, node_id: NodeId) -> WorkflowNode:
+    """Return one node of a workflow. Raises `NotFound`, also for a node of another workflow."""
+    row = conn.execute(
+        _SELECT
+        + """
+        WHERE id = :id
+          AND workflow_id = :workflow_id
+        """,
+        {"id": node_id, "workflow_id": workflow_id},
+    ).fetchone()
+    if row is None:
+        raise _not_found(workflow_id, node_id)
+    return _node(row)
+
+
+def list_nodes(conn: sqlite3.Connection, workflow_id: WorkflowId) -> list[WorkflowNode]:
+    """Return every node of a workflow in id order; none where there is no such workflow."""
+    rows = conn.execute(
+        _SELECT
+        + """
+        WHERE workflow_id = :workflow_id
+        ORDER BY id
+        """,
+        {"workflow_id": workflow_id},
+    )
+    return [_node(row) for row in rows]
+
+
+def page_nodes(
+    conn: sqlite3.Connection, workflow_id: WorkflowId, *, limit: int, after_id: int = 0
+) -> Page[WorkflowNode]:
+    """Return one page of a workflow's nodes. Raises `NotFound` without such a workflow."""
+    get_workflow(conn, workflow_id)
+    rows = conn.execute(
+        _SELECT
+        + """
+        WHERE workflow_id = :workflow_id
+          AND id > :after_id
+        ORDER BY id
+        LIMIT :limit
+        """,
+        {"workflow_id": workflow_id, "after_id": after_id, "limit": limit + 1},
+    )
+    items = [_node(row) for row in rows]
+    return page_of(items, limit=limit, total=count_nodes(conn, workflow_id), id_of=lambda node: node.id)
+
+
+def count_nodes(conn: sqlite3.Connection, workflow_id: WorkflowId) -> int:
+    """Return how many nodes a workflow has."""
+    row = conn.execute(
+        """
+        SELECT COUNT(*)
+        FROM workflow_nodes
+        WHERE workflow_id = :workflow_id
+        """,
+        {"workflow_id": workflow_id},
+    ).fetchone()
+    return int(row[0])
+
+
+def update_node(conn: sqlite3.Connection, node: WorkflowNode, *, now: datetime) -> WorkflowNode:
+    """Write every field of a node and return what is stored then. Raises `NotFound`."""
+    row = conn.execute(
+        """
+        UPDATE workflow_nodes
+        SET service_id = :service_id,
+            peer_id = :peer_id,
+            service_name = :service_name,
+            service_type = :service_type,
+            "order" = :order,
+            gui_x = :gui_x,
+            gui_y = :gui_y,
+            interfaces = :interfaces,
+            entrypoint = :entrypoint,
+            cmd = :cmd,
+            pricing_amount = :pricing_amount,
+            pricing_type = :pricing_type
+        WHERE id = :id
+          AND workflow_id = :workflow_id
+        RETURNING id, workflow_id, service_id, peer_id, service_name, service_type, "order", gui_x, gui_y, interfaces,
+                  entrypoint, cmd, pricing_amount, pricing_type
+        """,
+        _columns(node),
+    ).fetchone()
+    if row is None:
+        raise _not_found(node.workflow_id, node.id)
+    touch_workflow(conn, node.workflow_id, "node_updated", node_id=node.id, now=now)
+    return _node(row)
+
+
+def delete_node(conn: sqlite3.Connection, workflow_id: WorkflowId, node_id: NodeId, *, now: datetime) -> None:
+    """Delete a node and every connection that starts or ends at it. Raises `NotFound`."""
+    get_node(conn, workflow_id, node_id)
+    conn.execute(
+        """
+        DELETE FROM workflow_connections
+        WHERE from_node_id = :id
+           OR to_node_id = :id
+        """,
+        {"id": node_id},
+    )
+    conn.execute(
+        """
+        DELETE FROM workflow_nodes
+        WHERE id = :id
+        """,
+        {"id": node_id},
+    )
+    touch_workflow(conn, workflow_id, "node_deleted", node_id=node_id, now=now)
+
+
+def _not_found(workflow_id: WorkflowId, node_id: NodeId) -> NotFound:
+    return NotFound(f"Node {node_id} not found in workflow {workflow_id}")
+
+
+def _columns(node: WorkflowNode) -> dict[str, object]:
+    return {
+        "id": node.id,
+        "workflow_id": node.workflow_id,
+        "service_id": node.service_id,
+        "peer_id": node.peer_id,
+        "service_name": node.service_name,
+        "service_type": node.service_type,
+        "order": node.order,
+        "gui_x": node.gui_x,
+        "gui_y": node.gui_y,
+        "interfaces": interfaces_to_text(node.interfaces),
+        "entrypoint": words_to_text(node.entrypoint),
+        "cmd": words_to_text(node.cmd),
+        "pricing_amount": node.pricing_amount,
+        "pricing_type": node.pricing_type,
+    }
+
+
+def _node(row: sqlite3.Row) -> WorkflowNode:
+    return WorkflowNode(
+        id=row["id"],
+        workflow_id=row["workflow_id"],
+        service_id=row["service_id"],
+        peer_id=row["peer_id"] or "",
+        service_name=row["service_name"] or "",
+        service_type=ServiceType(row["service_type"]),
+        order=row["order"] or 0,
+        gui_x=row["gui_x"] or 0,
+        gui_y=row["gui_y"] or 0,
+        interfaces=interfaces_from_text(row["interfaces"]),
+        entrypoint=words_from_text(row["entrypoint"]),
+        cmd=words_from_text(row["cmd"]),
+        pricing_amount=row["pricing_amount"] or 0.0,
+        pricing_type=row["pricing_type"] or "",
+    )
