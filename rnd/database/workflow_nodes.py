@@ -9,7 +9,7 @@ from rnd.database.rows import interfaces_from_text, interfaces_to_text, page_of,
 from rnd.database.workflows import get_workflow, touch_workflow
 from rnd.types.enums import ServiceType
 from rnd.types.errors import NotFound
-from rnd.types.ids import NodeId, WorkflowId
+from rnd.types.ids import NodeId, PeerId, WorkflowId
 from rnd.types.pages import Page
 from rnd.types.workflows import WorkflowNode
 
@@ -185,7 +185,7 @@ def _node(row: sqlite3.Row) -> WorkflowNode:
         id=row["id"],
         workflow_id=row["workflow_id"],
         service_id=row["service_id"],
-        peer_id=row["peer_id"] or "",
+        peer_id=PeerId(row["peer_id"] or ""),
         service_name=row["service_name"] or "",
         service_type=ServiceType(row["service_type"]),
         order=row["order"] or 0,

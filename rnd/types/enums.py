@@ -135,6 +135,14 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
+class SecretPurpose(StrEnum):
+    """What a sealed secret is for: a data key of one execution, one that its owner unlocked, a secret of a service."""
+
+    EXECUTION_DATA_KEY = "execution_data_key"
+    UNLOCKED_DATA_KEY = "unlocked_data_key"
+    SERVICE_SECRET = "service_secret"
+
+
 class EventType(StrEnum):
     """Kinds of events that clients can subscribe to."""
 
