@@ -99,19 +99,19 @@ def list_tokens(conn: sqlite3.Connection, *, limit: int, after_id: int = 0) -> P
     return page_of(items, limit=limit, total=total, id_of=lambda token: token.id)
 
 
-def revoke_token(conn: sqlite3.Connection, name: str, *, now: datetime) -> ApiToken:
+def revoke_token(conn: sqlite3.Connection, token_id: int, *, now: datetime) -> ApiToken:
     """Make a token worthless from now on; one that was revoked before keeps its time. Raises `NotFound`."""
     row = conn.execute(
         """
         UPDATE api_tokens
         SET revoked_at = COALESCE(revoked_at, :now)
-        WHERE name = :name
+        WHERE id = :id
         RETURNING id, name, scope, token_sha256, created_at, valid_until, revoked_at
         """,
-        {"name": name, "now": to_text(now)},
+        {"id": token_id, "now": to_text(now)},
     ).fetchone()
     if row is None:
-        raise NotFound(f'Token "{name}" not found')
+        raise NotFound(f"Token {token_id} not found")
     return _token(row)
 
 

@@ -242,7 +242,7 @@ class Database:
         conn.execute("SAVEPOINT caller")
         try:
             call.value = call.work(conn)
-        except BaseException as error:  # noqa: BLE001 - boundary of one request: its error is its caller's, whatever it is
+        except BaseException as error:  # boundary of one request: its error is its caller's, whatever it is
             if not conn.in_transaction:
                 # SQLite has rolled back the whole transaction (disk full, I/O error): the group is lost with it.
                 raise _named(error, self.path) from error
@@ -306,7 +306,7 @@ class Database:
                 conn.execute("BEGIN DEFERRED")
                 call.value = call.work(conn)
                 conn.execute("COMMIT")
-            except BaseException as error:  # noqa: BLE001 - boundary of one request: its error is its caller's, whatever it is
+            except BaseException as error:  # noqa: BLE001 - boundary of one request, as on the writer
                 call.error = _named(error, self.path)
                 if conn.in_transaction:
                     conn.execute("ROLLBACK")

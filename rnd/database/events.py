@@ -13,6 +13,25 @@ from rnd.types.events import Event
 from rnd.types.ids import ExecutionId
 from rnd.types.times import from_text, to_text
 
+_LIST: Final = """
+    SELECT seq, time, type, workflow_execution_id, data
+    FROM events
+    WHERE seq > :after_seq
+      AND (:types IS NULL OR type IN (SELECT value FROM json_each(:types)))
+    ORDER BY seq
+    LIMIT :limit
+"""
+# A statement of its own, because one for both cases could not use the index.
+_LIST_OF_EXECUTION: Final = """
+    SELECT seq, time, type, workflow_execution_id, data
+    FROM events
+    WHERE workflow_execution_id = :execution_id
+      AND seq > :after_seq
+      AND (:types IS NULL OR type IN (SELECT value FROM json_each(:types)))
+    ORDER BY seq
+    LIMIT :limit
+"""
+
 PRUNED_ROWS: Final = 5_000
 """How many events one call of `prune_events` deletes at most, so that it never holds up the writer for long."""
 
@@ -52,19 +71,8 @@ def list_events(
     limit: int,
 ) -> list[Event]:
     """Return up to `limit` retained events after `after_seq`, oldest first; `types` of `None` means every type."""
-    of_execution = "AND workflow_execution_id = :execution_id " if execution_id is not None else ""
     rows = conn.execute(
-        """
-        SELECT seq, time, type, workflow_execution_id, data
-        FROM events
-        WHERE seq > :after_seq
-        """
-        + of_execution
-        + """
-          AND (:types IS NULL OR type IN (SELECT value FROM json_each(:types)))
-        ORDER BY seq
-        LIMIT :limit
-        """,
+        _LIST if execution_id is None else _LIST_OF_EXECUTION,
         {
             "after_seq": after_seq,
             "types": None if types is None else json.dumps(sorted(types)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from rnd.database.events import record_event
@@ -25,6 +25,10 @@ _MATCHING = """
     WHERE (:service_type IS NULL OR service_type = :service_type)
       AND (:status IS NULL OR status = :status)
 """
+_COUNT = """
+    SELECT COUNT(*)
+    FROM offered_services
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +45,7 @@ class NewService:
     pricing_type: str = "FREE"
     access: ServiceAccess = ServiceAccess.ALLOWED
     retry_safe: bool = False
-    retry: RetryPolicy = RetryPolicy()
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
 
 
 def create_service(conn: sqlite3.Connection, new: NewService, *, now: datetime) -> Service:
@@ -104,14 +108,7 @@ def list_services(
         matching | {"after_id": after_id, "limit": limit + 1},
     )
     items = [_service(row) for row in rows]
-    total = conn.execute(
-        """
-        SELECT COUNT(*)
-        FROM offered_services
-        """
-        + _MATCHING,
-        matching,
-    ).fetchone()[0]
+    total = conn.execute(_COUNT + _MATCHING, matching).fetchone()[0]
     return page_of(items, limit=limit, total=total, id_of=lambda service: service.id)
 
 

@@ -13,7 +13,8 @@ from rnd.types.enums import SecretPurpose
 from rnd.types.ids import ExecutionId, ServiceId
 from rnd.types.times import to_text
 
-_THIS_ONE = """
+_DELETE = """
+    DELETE FROM sealed_secrets
     WHERE purpose = :purpose
       AND service_id IS :service_id
       AND workflow_execution_id IS :execution_id
@@ -34,7 +35,7 @@ def set_secret(
     """Keep a sealed secret, in place of an earlier one with the same purpose, service, execution and name."""
     key = {"purpose": purpose, "service_id": service_id, "execution_id": execution_id, "name": name}
     # Not an upsert: a UNIQUE constraint takes two NULLs for different.
-    conn.execute("DELETE FROM sealed_secrets" + _THIS_ONE, key)
+    conn.execute(_DELETE, key)
     conn.execute(
         """
         INSERT INTO sealed_secrets (purpose, service_id, workflow_execution_id, name, sealed, valid_until)
@@ -58,9 +59,10 @@ def find_secret(
         """
         SELECT sealed
         FROM sealed_secrets
-        """
-        + _THIS_ONE
-        + """
+        WHERE purpose = :purpose
+          AND service_id IS :service_id
+          AND workflow_execution_id IS :execution_id
+          AND name = :name
           AND (valid_until IS NULL OR valid_until > :now)
         """,
         {
@@ -99,7 +101,7 @@ def delete_secret(
 ) -> None:
     """Forget a secret; nothing happens if there is none."""
     conn.execute(
-        "DELETE FROM sealed_secrets" + _THIS_ONE,
+        _DELETE,
         {"purpose": purpose, "service_id": service_id, "execution_id": execution_id, "name": name},
     )
 
