@@ -1,8 +1,8 @@
 """The one catalogue of log lines: every line of the document, then rnd's own.
 
 A member's value is the template that is rendered into the line. Fields that a call passes and the template does not
-name follow the text as ` key=value`. `docs/log-events.md` is made from this module (`tools/log-events --write`) and says
-where the document gives a line in two shapes.
+name follow the text as ` key=value`. `docs/log-events.md` is made from this module (`tools/log_events.py`) and says where the
+document gives a line in two shapes.
 """
 
 from __future__ import annotations
