@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Final, assert_never
 
-from rnd.types.ids import SELF_PEER_JOB, JobExecutionId, PeerId
+from rnd.types.ids import JobExecutionId, PeerId
 
 PART_BYTES_MAX: Final = 255
 PATH_BYTES_MAX: Final = 1024
@@ -41,13 +41,6 @@ class PathType(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AppPaths:
-    """Where a peer keeps its files. `workflows_dir` is `<data-dir>/workflows`."""
-
-    workflows_dir: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class JobPathInfo:
     """Whose files are meant.
 
@@ -61,20 +54,20 @@ class JobPathInfo:
     executor_peer_id: PeerId
     job_execution_id: JobExecutionId
     sender_peer_id: PeerId | None = None
-    sender_job_execution_id: JobExecutionId = SELF_PEER_JOB
+    sender_job_execution_id: JobExecutionId | None = None
     lane: str = ""
     mount_path: str = ""
 
 
-def build_job_path(app_paths: AppPaths, info: JobPathInfo, path_type: PathType) -> Path:
+def build_job_path(workflows_dir: Path, info: JobPathInfo, path_type: PathType) -> Path:
     """Return a job's folder (document: BuildJobPath): each side computes its own, no path ever travels.
 
-    `workflows/<orchestrator>/<workflow_job_id>/jobs/<executor>/<job_execution_id>/` and below it
+    Below `workflows_dir` that is `<orchestrator>/<workflow_job_id>/jobs/<executor>/<job_execution_id>/`, and in it
     `input/<sender>/<sender_job>[/<lane>]`, `output`, `mounts/<mount_path>` or `logs`. The MOUNT `/output` is `output`.
     Raises `UnsafePath` where an id or a mount path could lead elsewhere.
     """
     base = (
-        app_paths.workflows_dir
+        workflows_dir
         / _peer_part(info.orchestrator_peer_id)
         / _id_part(info.workflow_job_id)
         / "jobs"
@@ -85,7 +78,9 @@ def build_job_path(app_paths: AppPaths, info: JobPathInfo, path_type: PathType) 
         case PathType.JOB:
             return base
         case PathType.INPUT:
-            sender = base / "input" / _peer_part(info.sender_peer_id or "") / _id_part(info.sender_job_execution_id)
+            sender = (
+                base / "input" / _peer_part(info.sender_peer_id or "") / _id_part(info.sender_job_execution_id or 0)
+            )
             return sender / _lane_part(info.lane) if info.lane else sender
         case PathType.OUTPUT:
             return base / "output"
