@@ -11,7 +11,6 @@ before 3.51.3 has (sqlite.org/wal.html, "The WAL-Reset Bug").
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
 import sqlite3
 import threading
@@ -19,8 +18,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-from rnd.database import migrations
-from rnd.types.errors import DatabaseBusy, DatabaseClosed, DatabaseCorrupt, DatabaseFailed, DatabaseFull, RndError
+from rnd.database.faults import is_fsync_failure, named_error
+from rnd.database.opening import mark_closed, open_connections
+from rnd.types.errors import DatabaseBusy, DatabaseClosed, DatabaseFailed, RndError
 
 T = TypeVar("T")
 
@@ -38,10 +38,6 @@ CHECKPOINT_BUSY_TIMEOUT_MS: Final = 50
 
 WAL_CHECKPOINT_BYTES: Final = 8 << 20
 """The size of the write-ahead log from which on it is copied into the database and emptied."""
-
-_CACHED_STATEMENTS: Final = 512
-_CLOSED_CLEANLY: Final = "closed_cleanly"
-_FSYNC_FAILURES: Final = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 
 
 class _Call(Generic[T]):
@@ -107,21 +103,7 @@ class Database:
         Where the last close was not clean the whole file is checked. Raises `DatabaseCorrupt`, `DatabaseTooNew`,
         `DatabaseBusy`, `DatabaseFull` or `DatabaseFailed`.
         """
-        connections: list[sqlite3.Connection] = []
-        try:
-            _create_private(path)
-            connections.append(_connect(path, busy_timeout_ms))
-            _prepare(connections[0], path)
-            for _ in range(readers):
-                connections.append(_connect(path, busy_timeout_ms))
-                connections[-1].execute("PRAGMA query_only = ON")
-        except (sqlite3.Error, OSError, RndError) as error:
-            for conn in connections:
-                conn.close()
-            named = _named(error, path)
-            if isinstance(named, RndError):
-                raise named from error
-            raise DatabaseFailed(f"{path} cannot be opened: {error}") from error
+        connections = open_connections(path, readers=readers, busy_timeout_ms=busy_timeout_ms)
         return cls(path, connections[0], connections[1:], busy_timeout_ms=busy_timeout_ms)
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -245,14 +227,15 @@ class Database:
         except BaseException as error:  # boundary of one request: its error is its caller's, whatever it is
             if not conn.in_transaction:
                 # SQLite has rolled back the whole transaction (disk full, I/O error): the group is lost with it.
-                raise _named(error, self.path) from error
+                named = named_error(error, self.path)
+                raise named if isinstance(named, RndError) else DatabaseFailed(f"Rolled back: {error}") from error
             conn.execute("ROLLBACK TO caller")
-            call.error = _named(error, self.path)
+            call.error = named_error(error, self.path)
         conn.execute("RELEASE caller")
 
     def _fail_group(self, group: Sequence[_Call[Any]], error: sqlite3.Error | RndError) -> None:
-        named = _named(error, self.path)
-        if getattr(error, "sqlite_errorcode", None) in _FSYNC_FAILURES and isinstance(named, RndError):
+        named = named_error(error, self.path)
+        if is_fsync_failure(error) and isinstance(named, RndError):
             # The kernel may have dropped the pages that it could not write, so no later commit can be believed.
             self._failure = named
         for call in group:
@@ -290,7 +273,7 @@ class Database:
     def _finish(self) -> None:
         try:
             if self._failure is None:
-                _mark_closed(self._writer)
+                mark_closed(self._writer)
                 self._checkpoint()
         except sqlite3.Error:
             # Not marked as clean, so the next start checks the whole file: that is all that can be done here.
@@ -307,7 +290,7 @@ class Database:
                 call.value = call.work(conn)
                 conn.execute("COMMIT")
             except BaseException as error:  # noqa: BLE001 - boundary of one request, as on the writer
-                call.error = _named(error, self.path)
+                call.error = named_error(error, self.path)
                 if conn.in_transaction:
                     conn.execute("ROLLBACK")
             self._hand_over([call], self._read_places, changed=False)
@@ -323,105 +306,9 @@ class Database:
             return
 
 
-def _create_private(path: Path) -> None:
-    """Make sure that the file is there and only its owner can read it; SQLite gives -wal and -shm the same mode."""
-    try:
-        # Only ever a new file: closing a descriptor of a database that is in use would drop its POSIX locks.
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        path.chmod(0o600)
-
-
-def _connect(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
-    conn = sqlite3.connect(
-        path,
-        timeout=busy_timeout_ms / 1000,
-        isolation_level=None,  # transactions are begun and ended by this module alone
-        check_same_thread=False,  # made here, used on exactly one thread from then on
-        cached_statements=_CACHED_STATEMENTS,
-    )
-    conn.row_factory = sqlite3.Row
-    conn.execute("PRAGMA synchronous = FULL")
-    conn.execute("PRAGMA foreign_keys = ON")
-    conn.execute("PRAGMA wal_autocheckpoint = 0")
-    return conn
-
-
-def _prepare(writer: sqlite3.Connection, path: Path) -> None:
-    """Check, migrate and mark as open."""
-    migrations.refuse_newer(writer, path)
-    if migrations.read_version(writer) > 0 and not _was_closed_cleanly(writer):
-        _check(writer, path)
-    mode = writer.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-    if mode != "wal":
-        raise DatabaseFailed(f"{path} cannot use a write-ahead log (journal mode {mode}): is it on a network drive?")
-    migrations.migrate(writer, path)
-    writer.execute(
-        """
-        DELETE FROM node_facts
-        WHERE key = :key
-        """,
-        {"key": _CLOSED_CLEANLY},
-    )
-
-
-def _was_closed_cleanly(conn: sqlite3.Connection) -> bool:
-    row = conn.execute(
-        """
-        SELECT value
-        FROM node_facts
-        WHERE key = :key
-        """,
-        {"key": _CLOSED_CLEANLY},
-    ).fetchone()
-    return row is not None
-
-
-def _mark_closed(conn: sqlite3.Connection) -> None:
-    conn.execute(
-        """
-        INSERT INTO node_facts (key, value)
-        VALUES (:key, '1')
-        ON CONFLICT (key) DO NOTHING
-        """,
-        {"key": _CLOSED_CLEANLY},
-    )
-
-
-def _check(conn: sqlite3.Connection, path: Path) -> None:
-    findings = [str(row[0]) for row in conn.execute("PRAGMA quick_check(5)")]
-    if findings != ["ok"]:
-        raise DatabaseCorrupt(
-            f"{path} is damaged and was left as it is: {'; '.join(findings)}. Put a backup back, or save what can be "
-            "read with `sqlite3 rnd.db .recover`."
-        )
-
-
 def _set_busy_timeout(conn: sqlite3.Connection, timeout_ms: int) -> None:
     conn.execute("PRAGMA busy_timeout = " + str(timeout_ms))  # a pragma takes no parameters
 
 
 def _data_version(conn: sqlite3.Connection) -> int:
     return int(conn.execute("PRAGMA data_version").fetchone()[0])
-
-
-def _named(error: BaseException, path: Path) -> BaseException:
-    """Return rnd's own error for one that is about the database as a whole, and any other as it is."""
-    if not isinstance(error, sqlite3.Error):
-        return error
-    code = getattr(error, "sqlite_errorcode", None)
-    match None if code is None else code & 0xFF:
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            named: RndError = DatabaseBusy(
-                f"{path} is locked by another program, such as an sqlite3 shell with an open transaction: end it there."
-            )
-        case sqlite3.SQLITE_FULL:
-            named = DatabaseFull(f"No space is left for {path}.")
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            named = DatabaseCorrupt(f"{path} is damaged: {error}. Stop rnd and put a backup back.")
-        case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY:
-            named = DatabaseFailed(f"{path} cannot be read or written: {error}")
-        case _:
-            return error
-    named.__cause__ = error
-    return named
