@@ -24,6 +24,7 @@ from rnd.workers.files import (
     BUFFER_BYTES,
     OpenTree,
     clear_tree,
+    find_clash,
     flush_folders,
     flushes_each,
     make_folders,
@@ -146,36 +147,69 @@ def copy_verified(
     progress: Callable[[int], None] = _no_progress,
     cancelled: Callable[[], bool] = never_cancelled,
 ) -> None:
-    """Copy one file to an empty descriptor and check its size and SHA-256 on the way; blocks of zeros become holes.
+    """Copy one file to an empty descriptor and check its size and SHA-256 on the way.
 
     Raises `TransferFailed` naming the entry where the source is not what its manifest entry promises.
+    """
+    done, sha256 = copy_hashed(
+        reader,
+        fd,
+        buffer,
+        name=entry.relative_path,
+        size_bytes=entry.size_bytes,
+        progress=progress,
+        cancelled=cancelled,
+    )
+    if done != entry.size_bytes:
+        came = "more" if done > entry.size_bytes else f"{done:,}"
+        raise TransferFailed(
+            f"the source file {entry.relative_path} has changed: {entry.size_bytes:,} bytes were promised, {came} came"
+        )
+    if sha256 != entry.sha256:
+        raise TransferFailed(f"the source file {entry.relative_path} has changed: its SHA-256 is not the promised one")
+
+
+def copy_hashed(
+    reader: Reader,
+    fd: int,
+    buffer: bytearray,
+    *,
+    name: str,
+    size_bytes: int,
+    progress: Callable[[int], None] = _no_progress,
+    cancelled: Callable[[], bool] = never_cancelled,
+) -> tuple[int, str]:
+    """Copy one file to an empty descriptor; return how many bytes came and their SHA-256. Blocks of zeros become holes.
+
+    `buffer` has `BUFFER_BYTES`. Stops once more than `size_bytes` have come. Raises `TransferFailed` naming `name` where
+    the source cannot be read, `CalledOff`, and `OSError` where the destination cannot be written.
     """
     digest = hashlib.sha256()
     view = memoryview(buffer)
     done = 0
     sparse = False
-    while count := reader.readinto(view):
+    while count := _read(reader, view, name):
         if cancelled():
             raise CalledOff("copying was cancelled")
         done += count
-        if done > entry.size_bytes:
+        if done > size_bytes:
             break
         digest.update(view[:count])
         sparse = count == BUFFER_BYTES and buffer == _ZEROS
         if sparse:
             os.lseek(fd, count, os.SEEK_CUR)
         else:
-            _write_all(fd, view[:count])
+            write_all(fd, view[:count])
         progress(count)
-    if done != entry.size_bytes:
-        raise TransferFailed(
-            f"the source file {entry.relative_path} has changed: {entry.size_bytes:,} bytes were promised, "
-            f"{'more' if done > entry.size_bytes else format(done, ',')} came"
-        )
-    if digest.hexdigest() != entry.sha256:
-        raise TransferFailed(f"the source file {entry.relative_path} has changed: its SHA-256 is not the promised one")
     if sparse:
         os.ftruncate(fd, done)
+    return done, digest.hexdigest()
+
+
+def write_all(fd: int, data: memoryview) -> None:
+    """Write all of `data`, however little the system takes at a time."""
+    while data:
+        data = data[os.write(fd, data) :]
 
 
 def place_mount(
@@ -191,7 +225,9 @@ def place_mount(
     private copies 0644 (0755) in folders 0755. No providers: an empty folder. Not made durable, since a restart lays it
     again. Raises `JobFailed` where two providers share a name, an input is not what was verified, or the disk is full.
     """
-    _check_shared_names(sources)
+    clash = find_clash((source.label, [entry.relative_path for entry in source.entries]) for source in sources)
+    if clash:
+        raise JobFailed(clash)
     file_mode, folder_mode = (0o644, 0o755) if writable else (0o444, 0o555)
     try:
         clear_tree(destination)
@@ -226,7 +262,7 @@ def _fill(
         fd = os.open(f"{staging}/{name}", WRITE_FLAGS, 0o600)
         try:
             os.fchmod(fd, 0o755 if entry.executable else 0o644)
-            reader = open_entry(entry)
+            reader = _open(open_entry, entry)
             try:
                 copy_verified(reader, entry, fd, buffer, progress=progress, cancelled=cancelled)
             finally:
@@ -273,26 +309,22 @@ def _discard(staging: Path) -> None:
         return
 
 
-def _write_all(fd: int, data: memoryview) -> None:
-    while data:
-        data = data[os.write(fd, data) :]
+def _open(open_entry: OpenEntry, entry: FileEntry) -> Reader:
+    try:
+        return open_entry(entry)
+    except OSError as error:
+        raise _read_failure(entry.relative_path, error) from error
 
 
-def _check_shared_names(sources: Sequence[MountSource]) -> None:
-    """Refuse two providers of one name, also where one's file is called like a folder of the other."""
-    owners: dict[str, str] = {}
-    for source in sources:
-        for entry in source.entries:
-            path = entry.relative_path
-            if path.endswith("/"):
-                continue
-            if path in owners:
-                raise JobFailed(f"{path} comes from both {owners[path]} and {source.label}")
-            owners[path] = source.label
-    for source in sources:
-        for folder in parent_folders(entry.relative_path for entry in source.entries):
-            if folder in owners:
-                raise JobFailed(f"{folder} is a file from {owners[folder]} and a folder from {source.label}")
+def _read(reader: Reader, buffer: memoryview, name: str) -> int:
+    try:
+        return reader.readinto(buffer) or 0
+    except OSError as error:
+        raise _read_failure(name, error) from error
+
+
+def _read_failure(name: str, error: OSError) -> TransferFailed:
+    return TransferFailed(f"the source file {name} could not be read: {error.strerror or error}")
 
 
 def _lay_files(source: MountSource, destination: Path, file_mode: int, cancelled: Callable[[], bool]) -> None:
@@ -319,24 +351,31 @@ def copy_in_kernel(source_fd: int, fd: int, size_bytes: int, cancelled: Callable
 
     Raises `CalledOff`, and `OSError` where neither disk nor kernel can.
     """
+    if not _reflinked(source_fd, fd):
+        at = 0
+        while at < size_bytes:
+            start, end = _next_data(source_fd, at, size_bytes)
+            at = start
+            while at < end:
+                if cancelled():
+                    raise CalledOff("copying was cancelled")
+                count = _kernel_slice(source_fd, fd, at, min(end - at, KERNEL_SLICE_BYTES))
+                if count == 0:
+                    break
+                at += count
+        os.ftruncate(fd, size_bytes)
+    if os.fstat(source_fd).st_size != size_bytes:
+        raise OSError(errno.EIO, "the file changed its size while it was copied")
+
+
+def _reflinked(source_fd: int, fd: int) -> bool:
     try:
         fcntl.ioctl(fd, _FICLONE, source_fd)
-        return
     except OSError as error:
         if error.errno not in _NO_KERNEL_COPY:
             raise
-    at = 0
-    while at < size_bytes:
-        start, end = _next_data(source_fd, at, size_bytes)
-        at = start
-        while at < end:
-            if cancelled():
-                raise CalledOff("copying was cancelled")
-            count = _kernel_slice(source_fd, fd, at, min(end - at, KERNEL_SLICE_BYTES))
-            if count == 0:
-                raise OSError(errno.EIO, "the file became shorter while it was copied")
-            at += count
-    os.ftruncate(fd, size_bytes)
+        return False
+    return True
 
 
 def _next_data(fd: int, at: int, size_bytes: int) -> tuple[int, int]:

@@ -94,7 +94,7 @@ class OpenTree:
             return self._folder_fd
         self._leave_folder()
         fd = self._root_fd
-        for part in relative_path.split("/"):
+        for part in filter(None, relative_path.split("/")):
             outer = fd
             try:
                 fd = os.open(part, FOLDER_FLAGS, dir_fd=outer)
@@ -167,6 +167,15 @@ def scan_tree(root: Path, *, max_files: int, max_file_bytes: int, hard_links: bo
     return sorted(files + empty, key=lambda entry: entry.relative_path)
 
 
+def found_file(path: Path, *, max_file_bytes: int, hard_links: bool = True) -> FoundEntry:
+    """Return one regular file as a walk of its folder would find it, by its name alone. Raises `UnfitFiles`."""
+    with OpenTree(path.parent) as tree:
+        _check_name(tree, path.name)
+        fd, facts = tree.open_file(path.name, hard_links=hard_links)
+        os.close(fd)
+        return _found_file(tree, path.name, facts, max_file_bytes, hard_links=hard_links)
+
+
 def hash_tree(
     root: Path,
     entries: Sequence[FoundEntry],
@@ -197,6 +206,31 @@ def hash_tree(
             hashed.append(_file_entry(entry, sha256))
         flush_folders(tree, paths, flush_each=flush_each)
     return hashed
+
+
+def check_unchanged(tree: OpenTree, fd: int, facts: os.stat_result, entry: FoundEntry, *, read_bytes: int) -> None:
+    """Raise `UnfitFiles` unless a file is what the walk saw, when it was opened (`facts`) and now that it was read."""
+    seen = (entry.device, entry.inode, entry.size_bytes, entry.mtime_ns)
+    if read_bytes != entry.size_bytes or seen != _identity(facts) or seen != _identity(os.fstat(fd)):
+        raise tree.unfit(entry.relative_path, "changed while it was read")
+
+
+def find_clash(providers: Iterable[tuple[str, Sequence[str]]]) -> str | None:
+    """Say which name two providers (label, relative paths) want, or one's file and the other's folder; else `None`."""
+    owners: dict[str, str] = {}
+    providers = list(providers)
+    for label, paths in providers:
+        for path in paths:
+            if path.endswith("/"):
+                continue
+            if path in owners:
+                return f"{path} comes from both {owners[path]} and {label}"
+            owners[path] = label
+    for label, paths in providers:
+        for folder in parent_folders(paths):
+            if folder in owners:
+                return f"{folder} is a file from {owners[folder]} and a folder from {label}"
+    return None
 
 
 def flushes_each(relative_paths: Sequence[str]) -> bool:
@@ -377,9 +411,7 @@ def _hash_open_file(
             raise CalledOff("hashing was cancelled")
         digest.update(buffer[:count])
         done += count
-    seen = (entry.device, entry.inode, entry.size_bytes, entry.mtime_ns)
-    if done != entry.size_bytes or seen != _identity(facts) or seen != _identity(os.fstat(fd)):
-        raise tree.unfit(entry.relative_path, "changed while it was read")
+    check_unchanged(tree, fd, facts, entry, read_bytes=done)
     return digest.hexdigest()
 
 
