@@ -20,17 +20,13 @@ from typing import Final, Protocol
 from rnd.rules.paths import validate_relative_path
 from rnd.types.errors import CalledOff, JobFailed, TransferFailed, UnfitFiles
 from rnd.types.executions import FileEntry
+from rnd.workers.durability import flush_folders, flushes_each, make_folders, parent_folders, sync_folder
 from rnd.workers.files import (
     BUFFER_BYTES,
     OpenTree,
     clear_tree,
     find_clash,
-    flush_folders,
-    flushes_each,
-    make_folders,
     never_cancelled,
-    parent_folders,
-    sync_folder,
 )
 
 WRITE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -272,7 +268,7 @@ def _fill(
         finally:
             os.close(fd)
     with OpenTree(staging) as tree:
-        flush_folders(tree, names, flush_each=flush_each)
+        flush_folders(tree.folder, names, flush_each=flush_each)
 
 
 def _checked_name(entry: FileEntry, name: str) -> str:

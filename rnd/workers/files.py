@@ -6,7 +6,6 @@ given: files are opened relative to folders that are already open, and what coun
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import hashlib
 import os
@@ -20,12 +19,10 @@ from typing import Final, Self
 from rnd.rules.paths import validate_relative_path
 from rnd.types.errors import CalledOff, UnfitFiles
 from rnd.types.executions import FileEntry
+from rnd.workers.durability import flush_folders, flushes_each, parent_folders
 
 BUFFER_BYTES: Final = 1 << 20
 """One reused buffer of this size serves a whole call: freshly allocated ones cost a page fault every 4 KiB."""
-
-FSYNC_EACH_MAX: Final = 32
-"""Up to so many files and folders are flushed one by one; beyond it one syncfs of the file system is cheaper."""
 
 READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 FOLDER_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
@@ -37,8 +34,6 @@ _KINDS: Final = {
     stat.S_IFCHR: "a character device",
     stat.S_IFBLK: "a block device",
 }
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,7 +199,7 @@ def hash_tree(
                 finally:
                     os.close(fd)
             hashed.append(_file_entry(entry, sha256))
-        flush_folders(tree, paths, flush_each=flush_each)
+        flush_folders(tree.folder, paths, flush_each=flush_each)
     return hashed
 
 
@@ -231,60 +226,6 @@ def find_clash(providers: Iterable[tuple[str, Sequence[str]]]) -> str | None:
             if folder in owners:
                 return f"{folder} is a file from {owners[folder]} and a folder from {label}"
     return None
-
-
-def flushes_each(relative_paths: Sequence[str]) -> bool:
-    """Say whether so few files and folders are to be made durable that each is flushed on its own."""
-    return len(relative_paths) <= FSYNC_EACH_MAX and len(parent_folders(relative_paths)) <= FSYNC_EACH_MAX
-
-
-def flush_folders(tree: OpenTree, relative_paths: Sequence[str], *, flush_each: bool) -> None:
-    """Make the folders of these paths durable: one by one, or with the whole file system and all files in it."""
-    if not flush_each:
-        sync_filesystem(tree.folder(""))
-        return
-    for folder in ["", *parent_folders(relative_paths)]:
-        os.fsync(tree.folder(folder))
-
-
-def parent_folders(relative_paths: Iterable[str]) -> list[str]:
-    """Return every folder that these paths need (`a/b` and `a` for `a/b/c`; `a/b` too for `a/b/`), parents first."""
-    folders: set[str] = set()
-    for path in relative_paths:
-        folder = path.rpartition("/")[0]
-        while folder and folder not in folders:
-            folders.add(folder)
-            folder = folder.rpartition("/")[0]
-    return sorted(folders)
-
-
-def sync_filesystem(fd: int) -> None:
-    """Flush the file system that holds `fd` (syncfs, which Python does not offer). Raises `OSError`."""
-    if _libc.syncfs(fd) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in one folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def make_folders(folder: Path) -> None:
-    """Create a folder and what is missing above it, each durable in its parent before anything is put into it."""
-    if folder.is_dir():
-        return
-    make_folders(folder.parent)
-    try:
-        folder.mkdir()
-    except FileExistsError:
-        if not folder.is_dir():
-            raise
-    sync_folder(folder.parent)
 
 
 def free_bytes(path: Path) -> int:

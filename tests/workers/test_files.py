@@ -13,14 +13,12 @@ from pathlib import Path
 import pytest
 
 from rnd.types.errors import CalledOff, UnfitFiles
+from rnd.workers.durability import FSYNC_EACH_MAX, make_folders, parent_folders
 from rnd.workers.files import (
-    FSYNC_EACH_MAX,
     FoundEntry,
     clear_tree,
     free_bytes,
     hash_tree,
-    make_folders,
-    parent_folders,
     scan_tree,
 )
 

@@ -1,0 +1,71 @@
+"""What makes files and folders survive a power cut: flushing, by the piece where few, by the file system where many."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+FSYNC_EACH_MAX: Final = 32
+"""Up to so many files and folders are flushed one by one; beyond it one syncfs of the file system is cheaper."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def parent_folders(relative_paths: Iterable[str]) -> list[str]:
+    """Return every folder that these paths need (`a/b` and `a` for `a/b/c`; `a/b` too for `a/b/`), parents first."""
+    folders: set[str] = set()
+    for path in relative_paths:
+        folder = path.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders.add(folder)
+            folder = folder.rpartition("/")[0]
+    return sorted(folders)
+
+
+def flushes_each(relative_paths: Sequence[str]) -> bool:
+    """Say whether so few files and folders are to be made durable that each is flushed on its own."""
+    return len(relative_paths) <= FSYNC_EACH_MAX and len(parent_folders(relative_paths)) <= FSYNC_EACH_MAX
+
+
+def flush_folders(open_folder: Callable[[str], int], relative_paths: Sequence[str], *, flush_each: bool) -> None:
+    """Make the folders of these paths durable: one by one, or with the whole file system and all files in it.
+
+    `open_folder` gives a descriptor of a folder by its relative path ("": the root). Raises `OSError`.
+    """
+    if not flush_each:
+        sync_filesystem(open_folder(""))
+        return
+    for folder in ["", *parent_folders(relative_paths)]:
+        os.fsync(open_folder(folder))
+
+
+def sync_filesystem(fd: int) -> None:
+    """Flush the file system that holds `fd` (syncfs, which Python does not offer). Raises `OSError`."""
+    if _libc.syncfs(fd) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in one folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_folders(folder: Path) -> None:
+    """Create a folder and what is missing above it, each durable in its parent before anything is put into it."""
+    if folder.is_dir():
+        return
+    make_folders(folder.parent)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+    sync_folder(folder.parent)
