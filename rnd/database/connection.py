@@ -300,7 +300,8 @@ class Database:
 
     def _hand_over(self, calls: Sequence[_Call[Any]], places: asyncio.Semaphore, changed: bool) -> None:
         try:
-            calls[0].future.get_loop().call_soon_threadsafe(self._deliver, calls, places, changed)
+            # The newest caller's loop is the one that still runs, should there ever have been another before it.
+            calls[-1].future.get_loop().call_soon_threadsafe(self._deliver, calls, places, changed)
         except RuntimeError:
             # The loop is closed: everybody who waited has gone with it. What was committed stays committed.
             return

@@ -67,9 +67,14 @@ def _connect(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
         cached_statements=_CACHED_STATEMENTS,
     )
     conn.row_factory = sqlite3.Row
-    conn.execute("PRAGMA synchronous = FULL")
-    conn.execute("PRAGMA foreign_keys = ON")
-    conn.execute("PRAGMA wal_autocheckpoint = 0")
+    try:
+        # The first statement reads the file, so this is where a damaged one shows.
+        conn.execute("PRAGMA synchronous = FULL")
+        conn.execute("PRAGMA foreign_keys = ON")
+        conn.execute("PRAGMA wal_autocheckpoint = 0")
+    except sqlite3.Error:
+        conn.close()
+        raise
     return conn
 
 
