@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -138,3 +140,35 @@ def links_of(page: Path) -> list[str]:
 def test_every_link_leads_somewhere(page: Path) -> None:
     gone = [link for link in links_of(page) if not (page.parent / link.partition("#")[0]).exists()]
     assert gone == []
+
+
+def blocks_of(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+COOKBOOK_QUERIES = [
+    statement for statement in blocks_of(DOCS / "sqlite-cookbook.md", "sql") if not statement.startswith("CREATE")
+]
+
+
+@pytest.fixture(scope="module")
+def empty_database() -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(":memory:")
+    connection.executescript((PROJECT / "schema.sql").read_text(encoding="utf-8"))
+    yield connection
+    connection.close()
+
+
+@pytest.mark.parametrize("query", COOKBOOK_QUERIES)
+def test_every_query_of_the_cookbook_runs(empty_database: sqlite3.Connection, query: str) -> None:
+    assert empty_database.execute(re.sub(r"\bX\b", "1", query)).fetchall() == []
+
+
+def texts_grepped() -> list[str]:
+    commands = "".join(blocks_of(DOCS / "grep-cookbook.md", "bash"))
+    return [text for text in re.findall(r'^grep "([^"]+)"', commands, flags=re.MULTILINE) if "=" not in text]
+
+
+@pytest.mark.parametrize("text", texts_grepped())
+def test_every_grep_of_the_cookbook_has_lines_to_find(text: str) -> None:
+    assert any(text in event for event in LogEvent)
