@@ -478,7 +478,7 @@ def test_damage_that_shows_only_at_work_is_named_then(path: Path) -> None:
 
     async def story(database: Database) -> None:
         def read_events(conn: sqlite3.Connection) -> None:
-            conn.execute("SELECT seq FROM events").fetchall()
+            conn.execute("SELECT data FROM events").fetchall()
 
         for method in (database.read, database.write):
             with pytest.raises(DatabaseCorrupt, match="damaged"):
