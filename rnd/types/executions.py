@@ -58,9 +58,14 @@ class WorkflowExecution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowJob:
-    """A row of `workflow_jobs`: a job as its orchestrator tracks it."""
+    """A row of `workflow_jobs`: a job as its orchestrator tracks it.
+
+    `job_execution_id` is this peer's row in `job_executions` (`None` before the job exists);
+    `remote_job_execution_id` is the executor's own id where the executor is another peer.
+    """
 
     id: WorkflowJobId
+    job_execution_id: JobExecutionId | None
     workflow_execution_id: ExecutionId
     workflow_id: WorkflowId | None
     node_id: NodeId
@@ -106,6 +111,7 @@ class JobExecution:
     started_at: datetime | None
     ended_at: datetime | None
     start_by: datetime
+    max_runtime_s: float = 24 * 3600.0
     run_by: datetime | None
     error_message: str | None
     exit_code: int | None

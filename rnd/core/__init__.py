@@ -1,0 +1,1 @@
+"""The managers: WorkflowManager orchestrates executions, JobManager runs the jobs of this peer."""

@@ -1,0 +1,323 @@
+"""The JobManager: every job of this peer, from its creation to its end (document: Job Scheduling, Dependency Resolution).
+
+Rows decide. A turn of the queue looks at jobs whose inputs changed, moves those that are whole to READY, claims as many
+as there are workers, and hands each to its executor. Turns come by wake-ups; the ticker (10 s) is the safety net that
+also notices deadlines and what people repair in sqlite3. Claiming commits the name under which the engine will know the
+job, so that a restarted daemon finds it again instead of running it twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from rnd.core.job_orders import accept_jobs, refusals
+from rnd.core.job_run import ClaimedJob, Stop, StopKind, runtime_bound_s
+from rnd.core.job_runner import JobRunner
+from rnd.core.repairs import honour_job_repairs
+from rnd.database import executor_handles, job_executions, job_interfaces, offered_services
+from rnd.database.connection import Database
+from rnd.database.consequences import News, check_inputs, fail_job, spread_failure, start_job
+from rnd.database.job_executions import JobEnd, JobHead
+from rnd.log import get_logger
+from rnd.rules.lifecycle import readiness
+from rnd.types.config import Config
+from rnd.types.enums import JobStatus, MountFunction, ServiceType
+from rnd.types.errors import NotFound
+from rnd.types.executions import JobExecution, JobInterface
+from rnd.types.ids import JobExecutionId, PeerId
+from rnd.types.log_events import LogEvent
+from rnd.types.orders import JobRequest, JobResponse, JobStart, StartReport
+from rnd.types.seams import Clock, Entropy
+from rnd.workers.job_folders import JobFolders
+from rnd.workers.news_board import NewsBoard
+
+DATA_JOBS_A_TURN: Final = 64
+"""How many DATA jobs begin in one turn of the queue; they hold no worker, only deliveries."""
+
+log = get_logger()
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What one transaction of the queue found and moved."""
+
+    news: News = field(default_factory=News)
+    checked: list[tuple[JobExecution, tuple[JobInterface, ...]]] = field(default_factory=list)
+    claimed: list[ClaimedJob] = field(default_factory=list)
+    disowned: list[JobExecutionId] = field(default_factory=list)
+    next_attempt_at: datetime | None = None
+
+
+class JobManager:
+    """Creates, starts, runs and cancels the jobs whose executor is this peer."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        entropy: Entropy,
+        config: Config,
+        folders: JobFolders,
+        runner: JobRunner,
+        board: NewsBoard,
+        peer_id: PeerId,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+        self._config = config
+        self._folders = folders
+        self._runner = runner
+        self._board = board
+        self._peer_id = peer_id
+        slots = config.job_slots or max(4, 2 * (os.cpu_count() or 1))
+        self._slots = min(slots, config.limits.concurrent_jobs)
+
+    # ---- the endpoint that the WorkflowManager speaks to
+
+    async def check_jobs(self, requests: Sequence[JobRequest]) -> list[JobResponse]:
+        """Say what would be answered to these requests; create nothing."""
+        return await self._database.read(lambda conn: self._answers(conn, requests))
+
+    async def create_jobs(self, requests: Sequence[JobRequest]) -> list[JobResponse]:
+        """Create every job (IDLE) or, if any is refused, none; the same request twice gets the same answer."""
+        now = self._clock.now()
+
+        def work(conn: sqlite3.Connection) -> list[JobResponse]:
+            answers = self._answers(conn, requests)
+            if any(answer.reasons for answer in answers):
+                return answers
+            return accept_jobs(conn, requests, now=now)
+
+        return await self._database.write(work)
+
+    async def start_jobs(self, starts: Sequence[JobStart]) -> StartReport:
+        """Take start commands with complete routing; repeating them changes nothing."""
+        news = News()
+        now = self._clock.now()
+
+        def work(conn: sqlite3.Connection) -> list[JobExecutionId]:
+            return [
+                start.job_execution_id
+                for start in starts
+                if start_job(conn, start, new_transfer_id=self._entropy.new_transfer_id, now=now, news=news)
+            ]
+
+        started = await self._database.write(work)
+        for job_id in started:
+            log.info(LogEvent.JOB_START_RECEIVED, job_id=job_id)
+        self._board.publish(news)
+        self._board.jobs.ring(*news.waiting)
+        return StartReport(started=tuple(started))
+
+    async def cancel_jobs(self, job_execution_ids: Sequence[JobExecutionId], *, reason: str) -> None:
+        """Record the wish to cancel and act on it: what has not begun ends now, what runs is killed."""
+        news = News()
+        now = self._clock.now()
+
+        def work(conn: sqlite3.Connection) -> list[JobExecutionId]:
+            to_stop: list[JobExecutionId] = []
+            heads: list[JobHead] = []
+            for job_id in job_execution_ids:
+                status = job_executions.request_cancel(conn, job_id, reason=reason, now=now)
+                if status is None:
+                    continue
+                job = job_executions.get_job(conn, job_id)
+                if status is JobStatus.RUNNING and job.service_type is not ServiceType.DATA:
+                    to_stop.append(job_id)
+                else:
+                    head = job_executions.mark_cancelled(conn, job_id, JobEnd(error=reason), now=now)
+                    news.ended.append((head, reason))
+                    heads.append(head)
+            for head in heads:
+                spread_failure(conn, head, reason, now=now, news=news)
+            return to_stop
+
+        for job_id in await self._database.write(work):
+            await self._runner.stop(job_id, Stop(kind=StopKind.CANCELLED, reason=reason))
+        self._board.publish(news)
+
+    def _answers(self, conn: sqlite3.Connection, requests: Sequence[JobRequest]) -> list[JobResponse]:
+        return [
+            JobResponse(
+                node_id=request.plan.node_id,
+                job_execution_id=None,
+                reasons=refusals(conn, request, self_peer_id=self._peer_id),
+            )
+            for request in requests
+        ]
+
+    def slots(self) -> tuple[int, int]:
+        """Return how many workers are busy and how many there are."""
+        return self._runner.busy(), self._slots
+
+    # ---- the queue
+
+    async def run(self) -> None:
+        """Work the queue until cancelled; first take up again what an earlier daemon was running."""
+        async with asyncio.TaskGroup() as group:
+            self._runner.reattach(await self._claim_again(), group)
+            changed: set[JobExecutionId] = set()
+            next_tick = self._clock.monotonic()
+            while True:
+                if self._clock.monotonic() >= next_tick:
+                    next_tick = self._clock.monotonic() + self._config.queue_interval_s
+                    changed |= await self._tick()
+                turn = await self._turn(changed)
+                self._act_on(turn, group)
+                changed = await self._board.jobs.wait(self._pause_s(turn, next_tick))
+
+    def _pause_s(self, turn: _Turn, next_tick: float) -> float:
+        pause_s = next_tick - self._clock.monotonic()
+        if turn.next_attempt_at is not None:
+            pause_s = min(pause_s, (turn.next_attempt_at - self._clock.now()).total_seconds())
+        return max(0.0, pause_s)
+
+    async def _turn(self, changed: set[JobExecutionId]) -> _Turn:
+        turn = _Turn()
+        now = self._clock.now()
+        free = max(0, self._slots - self._runner.busy())
+        running = self._runner.running_among(changed)
+
+        def work(conn: sqlite3.Connection) -> None:
+            for job_id in sorted(changed):
+                self._look_at(conn, job_id, turn, now=now)
+            ready = job_executions.list_ready(
+                conn, executor=self._peer_id, programs=free, data_jobs=DATA_JOBS_A_TURN, now=now
+            )
+            for job in ready:
+                self._claim(conn, job, turn, now=now)
+            if free > 0:
+                turn.next_attempt_at = job_executions.next_attempt_at(conn, executor=self._peer_id)
+            for job_id in running:
+                if job_executions.get_job(conn, job_id).status is not JobStatus.RUNNING:
+                    turn.disowned.append(job_id)
+
+        await self._database.write(work)
+        return turn
+
+    def _look_at(self, conn: sqlite3.Connection, job_id: JobExecutionId, turn: _Turn, *, now: datetime) -> None:
+        """Move a started job whose inputs are all acknowledged to READY, and remember what was seen for the log."""
+        try:
+            job = job_executions.get_job(conn, job_id)
+        except NotFound:
+            return
+        if job.status is not JobStatus.IDLE or not job.start_received:
+            return
+        check_inputs(conn, job_id, now=now, news=turn.news)
+        turn.checked.append((job, job_interfaces.list_interfaces(conn, job_id)))
+
+    def _claim(self, conn: sqlite3.Connection, job: JobExecution, turn: _Turn, *, now: datetime) -> None:
+        try:
+            service = offered_services.get_service(conn, job.service_id)
+        except NotFound as error:
+            fail_job(conn, job.id, JobEnd(error=str(error)), now=now, news=turn.news)
+            return
+        run_by = now + timedelta(seconds=runtime_bound_s(job, service))
+        job_executions.mark_running(conn, job.id, run_by=run_by, now=now)
+        engine_name = ""
+        if job.service_type is not ServiceType.DATA:
+            engine_name = executor_handles.record_intent(conn, job, executor=job.service_type.lower(), now=now)
+        turn.claimed.append(
+            ClaimedJob(
+                job=job,
+                service=service,
+                interfaces=job_interfaces.list_interfaces(conn, job.id),
+                engine_name=engine_name,
+                run_by=run_by,
+            )
+        )
+
+    async def _claim_again(self) -> list[ClaimedJob]:
+        """Return what an earlier daemon was running, to be found on its engine again."""
+        news = News()
+        now = self._clock.now()
+
+        def work(conn: sqlite3.Connection) -> list[ClaimedJob]:
+            claimed: list[ClaimedJob] = []
+            for job in job_executions.list_running(conn, executor=self._peer_id):
+                try:
+                    service = offered_services.get_service(conn, job.service_id)
+                except NotFound as error:
+                    fail_job(conn, job.id, JobEnd(error=str(error)), now=now, news=news)
+                    continue
+                claimed.append(
+                    ClaimedJob(
+                        job=job,
+                        service=service,
+                        interfaces=job_interfaces.list_interfaces(conn, job.id),
+                        engine_name=executor_handles.engine_name_of(job),
+                        run_by=job.run_by or now + timedelta(seconds=runtime_bound_s(job, service)),
+                        found=True,
+                        cancel_reason=job_executions.cancel_reason(conn, job.id),
+                    )
+                )
+            return claimed
+
+        claimed = await self._database.write(work)
+        self._board.publish(news)
+        return claimed
+
+    def _act_on(self, turn: _Turn, group: asyncio.TaskGroup) -> None:
+        for job, interfaces in turn.checked:
+            self._log_check(job, interfaces)
+        self._board.publish(turn.news)
+        if turn.claimed:
+            log.info(LogEvent.JOB_QUEUE_PROCESSING, count=len(turn.claimed))
+        for claimed in turn.claimed:
+            self._runner.begin(claimed, group)
+        for job_id in turn.disowned:
+            stop = Stop(kind=StopKind.DISOWNED, reason="its row has ended without it")
+            group.create_task(self._runner.stop(job_id, stop))
+
+    def _log_check(self, job: JobExecution, interfaces: Sequence[JobInterface]) -> None:
+        """Say what the document's checkInputsReady would say of this job."""
+        log.info(LogEvent.CHECKING_INPUTS_READY, job_id=job.id)
+        for interface in interfaces:
+            for peer in interface.peers:
+                if peer.peer_mount_function is not MountFunction.OUTPUT:
+                    continue
+                path = self._folders.input(job, peer)
+                exists = path.exists()
+                log.info(LogEvent.EXPECTED_INPUT_PATH, path=path, job_id=job.id)
+                log.info(
+                    LogEvent.INPUT_PATH_EXISTS if exists else LogEvent.INPUT_PATH_MISSING, path=path, job_id=job.id
+                )
+                if not peer.duty_acknowledged:
+                    log.info(LogEvent.DUTY_NOT_ACKNOWLEDGED, job_id=job.id, interface_peer_id=peer.id)
+        if readiness(interfaces).ready:
+            log.info(LogEvent.ALL_INPUTS_READY, job_id=job.id)
+            log.info(LogEvent.JOB_TRANSITIONING, job_id=job.id)
+            log.info(LogEvent.INPUTS_READY, job_id=job.id)
+
+    async def _tick(self) -> set[JobExecutionId]:
+        """The safety net: deadlines, repairs by hand, and every waiting job, whatever wake-up may have been lost."""
+        news = News()
+        now = self._clock.now()
+        outside = await self._database.changed_from_outside()
+
+        def work(conn: sqlite3.Connection) -> list[JobExecutionId]:
+            if outside:
+                honour_job_repairs(conn, executor=self._peer_id, now=now, news=news)
+            for job in job_executions.list_expired(conn, executor=self._peer_id, now=now):
+                error = "no start command came before start_by; phase 2 never reached this job"
+                fail_job(conn, job.id, JobEnd(error=error), now=now, news=news)
+            for job in job_executions.list_running(conn, executor=self._peer_id):
+                if job.service_type is ServiceType.DATA and job.run_by is not None and job.run_by < now:
+                    fail_job(conn, job.id, JobEnd(error="timed out: max_runtime has passed"), now=now, news=news)
+            return [
+                job.id
+                for job in job_executions.list_waiting(conn, executor=self._peer_id)
+                if not job_interfaces.open_inputs(conn, job.id)
+            ]
+
+        changed = set(await self._database.write(work))
+        self._board.publish(news)
+        return changed

@@ -1,0 +1,124 @@
+"""One attempt of one job, as facts: what was claimed, what stops it, and how its end reads to a person."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, auto
+from pathlib import Path
+from typing import Final
+
+from rnd.services.executor import Observation, Phase
+from rnd.types.enums import InterfaceType, LogStream, MountFunction
+from rnd.types.executions import JobExecution, JobInterface
+from rnd.types.services import Service, StandaloneSettings
+
+_TAIL_BYTES: Final = 2_000
+_TAIL_CHARACTERS: Final = 200
+_STREAM_OF: Final = {
+    LogStream.STDOUT: InterfaceType.STDOUT,
+    LogStream.STDERR: InterfaceType.STDERR,
+    LogStream.LOGS: InterfaceType.LOGS,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedJob:
+    """A job that this peer has committed to run, with everything it takes. `found` is set after a restart."""
+
+    job: JobExecution
+    service: Service
+    interfaces: tuple[JobInterface, ...]
+    engine_name: str
+    run_by: datetime
+    found: bool = False
+    cancel_reason: str | None = None
+
+
+class StopKind(Enum):
+    """Why a running job is being stopped."""
+
+    CANCELLED = auto()
+    """Somebody asked for it."""
+    TIMED_OUT = auto()
+    """Its max_runtime or its service's timeout has passed."""
+    DISOWNED = auto()
+    """Its row has ended without it, for example by hand; whatever it still does counts for nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """A decision to stop a running job, with the words for its row."""
+
+    kind: StopKind
+    reason: str
+
+
+@dataclass(slots=True)
+class RunningJob:
+    """A job in the hands of an executor. `handle` is `None` until the engine has taken it on."""
+
+    claimed: ClaimedJob
+    handle: str | None = None
+    stop: Stop | None = None
+    holds_slot: bool = True
+
+
+def runtime_bound_s(job: JobExecution, service: Service) -> float:
+    """Return how many seconds an attempt may run: the order's max_runtime or the service's timeout, if shorter."""
+    if isinstance(service.settings, StandaloneSettings) and service.settings.timeout_s is not None:
+        return min(job.max_runtime_s, service.settings.timeout_s)
+    return job.max_runtime_s
+
+
+def failure_words(observation: Observation, logs: Path) -> str:
+    """Return why a run that was not stopped by us did not succeed, with the last line it wrote to standard error."""
+    match observation.phase:
+        case Phase.LOST:
+            return f"lost: {observation.reason or 'nobody wrote down how it ended'}"
+        case Phase.REJECTED:
+            return observation.reason or "the program could not be started"
+        case Phase.EXITED | Phase.RUNNING | Phase.UNKNOWN:
+            pass
+    if observation.signal is not None:
+        words = f"Process killed by signal {observation.signal} ({_signal_name(observation.signal)})"
+    else:
+        words = f"Process exited with code {observation.exit_code}"
+    if observation.reason:
+        words = f"{words}: {observation.reason}"
+    last = _last_line(logs / f"{LogStream.STDERR}.txt")
+    return f"{words}; last words on stderr: {last}" if last else words
+
+
+def cut_and_connected(observation: Observation, interfaces: tuple[JobInterface, ...]) -> LogStream | None:
+    """Return a stream that was cut although a connection carries it on: half an output must not pass for a whole."""
+    for stream in observation.streams_cut:
+        for interface in interfaces:
+            carried = any(peer.peer_mount_function is MountFunction.INPUT for peer in interface.peers)
+            if interface.interface_type is _STREAM_OF[stream] and carried:
+                return stream
+    return None
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"
+
+
+def _last_line(path: Path) -> str:
+    """Return the last line of a captured stream, printable and short; "" where there is none."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(0, 2)
+            stream.seek(max(0, stream.tell() - _TAIL_BYTES))
+            tail = stream.read(_TAIL_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return ""  # the words are a courtesy; the job's end does not depend on them
+    lines = [line.strip() for line in tail.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    printable = "".join(character if character.isprintable() else "?" for character in lines[-1])
+    return printable[:_TAIL_CHARACTERS]

@@ -1,0 +1,292 @@
+"""The JobRunner: one claimed job from its staging to the commit of its end (document: Node Execution Details).
+
+Each job is a task of its own, and the boundary at which whatever goes wrong becomes that job's error. A worker is held
+from the claim until the program has ended; hashing and committing its outputs happens beside the next job's run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+
+from rnd.core.job_run import ClaimedJob, RunningJob, Stop, StopKind, cut_and_connected, failure_words, runtime_bound_s
+from rnd.database import job_executions
+from rnd.database.connection import Database
+from rnd.database.consequences import News, cancel_job, complete_job, fail_job
+from rnd.database.job_executions import JobEnd
+from rnd.log import get_logger
+from rnd.services.executor import Executor, JobRun, Observation, Phase
+from rnd.services.service_secrets import ServiceSecrets
+from rnd.services.standalone_service import build_run
+from rnd.types.config import Config
+from rnd.types.enums import JobStatus, MountFunction, ServiceType
+from rnd.types.errors import RndError, StaleState
+from rnd.types.executions import JobExecution
+from rnd.types.ids import JobExecutionId
+from rnd.types.log_events import LogEvent
+from rnd.types.seams import Clock, Entropy
+from rnd.workers.data_worker import DataWorker
+from rnd.workers.job_folders import JobFolders
+from rnd.workers.news_board import NewsBoard
+from rnd.workers.staging import collect_outputs, stage_job
+
+log = get_logger()
+
+
+class JobRunner:
+    """Runs claimed jobs on their executors, and stops them when told."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        entropy: Entropy,
+        config: Config,
+        folders: JobFolders,
+        executors: Mapping[ServiceType, Executor],
+        secrets: ServiceSecrets,
+        data_worker: DataWorker,
+        board: NewsBoard,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+        self._config = config
+        self._folders = folders
+        self._executors = executors
+        self._secrets = secrets
+        self._data_worker = data_worker
+        self._board = board
+        self._running: dict[JobExecutionId, RunningJob] = {}
+
+    def begin(self, claimed: ClaimedJob, group: asyncio.TaskGroup) -> None:
+        """Run a claimed job as a task of the group."""
+        job = claimed.job
+        log.info(LogEvent.EXECUTING_JOB, job_id=job.id, type=job.service_type)
+        if job.service_type is ServiceType.DATA:
+            group.create_task(self._run_data(claimed))
+            return
+        running = RunningJob(claimed=claimed)
+        if claimed.cancel_reason is not None:
+            running.stop = Stop(kind=StopKind.CANCELLED, reason=claimed.cancel_reason)
+        self._running[job.id] = running
+        group.create_task(self._run_program(running))
+
+    def reattach(self, claimed: Iterable[ClaimedJob], group: asyncio.TaskGroup) -> None:
+        """Take up again what an earlier daemon was running."""
+        for found in claimed:
+            self.begin(found, group)
+
+    def busy(self) -> int:
+        """Return how many workers are held."""
+        return sum(1 for running in self._running.values() if running.holds_slot)
+
+    def running_among(self, job_ids: set[JobExecutionId]) -> set[JobExecutionId]:
+        """Return which of these jobs are in hand."""
+        return job_ids & self._running.keys()
+
+    async def stop(self, job_id: JobExecutionId, stop: Stop) -> None:
+        """Have a job's processes ended; its task settles the row. Nothing happens where the job is not in hand."""
+        running = self._running.get(job_id)
+        if running is None:
+            return
+        running.stop = running.stop or stop
+        if running.handle is not None:
+            await self._kill(running, running.handle, stop.reason)
+
+    async def _kill(self, running: RunningJob, handle: str, reason: str) -> None:
+        job = running.claimed.job
+        log.info(LogEvent.KILLING_JOB, job_id=job.id, reason=reason)
+        await self._executors[job.service_type].cancel(handle, self._config.deadlines.cancel_grace_s)
+
+    # ---- tasks
+
+    async def _run_data(self, claimed: ClaimedJob) -> None:
+        try:
+            await self._data_worker.execute_data_service(claimed.job, claimed.service, claimed.interfaces)
+        except StaleState:
+            pass  # ended meanwhile by a cancel or by hand; its row says why
+        except RndError as error:
+            await self._fail(claimed, JobEnd(error=str(error)), retry=False)
+        except Exception as error:
+            log.exception(LogEvent.INTERNAL_ERROR, where="data job", job_id=claimed.job.id)
+            await self._fail(claimed, JobEnd(error=f"internal error: {type(error).__name__}"), retry=False)
+
+    async def _run_program(self, running: RunningJob) -> None:
+        claimed = running.claimed
+        try:
+            observation = await self._carry_out(running)
+            self._free_worker(running)
+            await self._settle(running, observation)
+            if running.handle is not None:
+                await self._executors[claimed.job.service_type].cleanup(running.handle)
+        except StaleState:
+            pass  # ended meanwhile by a cancel or by hand; its row says why
+        except (RndError, OSError) as error:
+            await self._fail(claimed, JobEnd(error=str(error)), retry=False)
+        except Exception as error:
+            log.exception(LogEvent.INTERNAL_ERROR, where="job", job_id=claimed.job.id)
+            await self._fail(claimed, JobEnd(error=f"internal error: {type(error).__name__}"), retry=False)
+        finally:
+            self._free_worker(running)
+            del self._running[claimed.job.id]
+
+    def _free_worker(self, running: RunningJob) -> None:
+        if running.holds_slot:
+            running.holds_slot = False
+            self._board.jobs.ring()
+
+    async def _carry_out(self, running: RunningJob) -> Observation | None:
+        """Start the program, or find it after a restart, and return how it ended; `None` if it was stopped before."""
+        claimed = running.claimed
+        executor = self._executors[claimed.job.service_type]
+        handle = None
+        if claimed.found:
+            handle = await executor.find(claimed.engine_name, self._folders.job(claimed.job))
+        if handle is not None:
+            log.info(LogEvent.JOB_REATTACHED, job_id=claimed.job.id)
+        else:
+            run = await self._prepare(claimed)
+            if running.stop is not None:
+                return None
+            self._log_start(claimed.job, run)
+            handle = await executor.submit(run)
+        running.handle = handle
+        if running.stop is not None:
+            await self._kill(running, handle, running.stop.reason)
+            return await executor.wait(handle)
+        remaining_s = max(0.0, (claimed.run_by - self._clock.now()).total_seconds())
+        try:
+            async with asyncio.timeout(remaining_s):
+                return await executor.wait(handle)
+        except TimeoutError:
+            bound_s = runtime_bound_s(claimed.job, claimed.service)
+            log.warning(LogEvent.JOB_TIMED_OUT, job_id=claimed.job.id, deadline="max_runtime")
+            stop = Stop(kind=StopKind.TIMED_OUT, reason=f"timed out after {bound_s:g} s (max_runtime)")
+            running.stop = running.stop or stop
+            await self._kill(running, handle, running.stop.reason)
+            return await executor.wait(handle)
+
+    async def _prepare(self, claimed: ClaimedJob) -> JobRun:
+        job = claimed.job
+        staged = await asyncio.to_thread(stage_job, self._folders, job, claimed.interfaces, self._config.limits)
+        return build_run(
+            job,
+            claimed.service,
+            staged.directory,
+            claimed.interfaces,
+            staged.stdin_files,
+            engine_name=claimed.engine_name,
+            stream_bytes=self._config.limits.stream_bytes,
+            secrets=await self._secrets.of_service(claimed.service),
+        )
+
+    def _log_start(self, job: JobExecution, run: JobRun) -> None:
+        log.info(LogEvent.EXECUTING_STANDALONE_SERVICE, job_id=job.id, binary=run.argv[0])
+        log.info(LogEvent.SETTING_WORKING_DIRECTORY, path=run.working_directory, job_id=job.id)
+        args = json.dumps(run.argv[1:], ensure_ascii=False)
+        log.info(LogEvent.EXECUTING_PROCESS, command=run.argv[0], args=args, job_id=job.id)
+
+    # ---- ends
+
+    async def _settle(self, running: RunningJob, observation: Observation | None) -> None:
+        """Commit how a job ended; only now is its end a fact."""
+        claimed, stop = running.claimed, running.stop
+        if observation is not None:
+            self._log_end(claimed.job, observation)
+        if stop is not None and stop.kind is StopKind.DISOWNED:
+            return
+        if stop is not None and stop.kind is StopKind.CANCELLED:
+            await self._cancel(claimed.job, _end(stop.reason, observation))
+        elif stop is not None:
+            await self._fail(claimed, _end(stop.reason, observation), retry=True)
+        elif observation is not None and observation.phase is Phase.EXITED and observation.exit_code == 0:
+            await self._complete(claimed, observation)
+        elif observation is not None:
+            words = await asyncio.to_thread(failure_words, observation, self._folders.logs(claimed.job))
+            await self._fail(claimed, _end(words, observation), retry=True)
+
+    async def _complete(self, claimed: ClaimedJob, observation: Observation) -> None:
+        job = claimed.job
+        cut = cut_and_connected(observation, claimed.interfaces)
+        if cut is not None:
+            limit = self._config.limits.stream_bytes
+            words = f"{cut} grew beyond the limit of {limit} bytes and was cut, but a connection needs all of it"
+            await self._fail(claimed, _end(words, observation), retry=False)
+            return
+        outputs = {}
+        if any(peer.peer_mount_function is MountFunction.INPUT for interface in claimed.interfaces for peer in interface.peers):
+            outputs = await asyncio.to_thread(
+                collect_outputs, self._folders, job, claimed.interfaces, self._config.limits
+            )
+            count = sum(len(entries) for entries in outputs.values())
+            log.info(LogEvent.TRANSFERRING_OUTPUTS, count=count, job_id=job.id)
+        news = News()
+        now = self._clock.now()
+
+        def work(conn: sqlite3.Connection) -> None:
+            complete_job(
+                conn,
+                job,
+                claimed.interfaces,
+                outputs,
+                exit_code=0,
+                new_transfer_id=self._entropy.new_transfer_id,
+                now=now,
+                news=news,
+            )
+
+        await self._database.write(work)
+        self._board.publish(news)
+
+    async def _cancel(self, job: JobExecution, end: JobEnd) -> None:
+        news = News()
+        now = self._clock.now()
+        await self._database.write(lambda conn: cancel_job(conn, job.id, end, now=now, news=news))
+        self._board.publish(news)
+
+    async def _fail(self, claimed: ClaimedJob, end: JobEnd, *, retry: bool) -> None:
+        """Commit a failure: another attempt where the service allows one and one is left, else the end."""
+        job, service = claimed.job, claimed.service
+        again = retry and service.retry_safe and job.attempt < service.retry.attempts
+        news = News()
+        now = self._clock.now()
+        not_before = now + timedelta(seconds=service.retry.backoff_s)
+
+        def work(conn: sqlite3.Connection) -> None:
+            if job_executions.get_job(conn, job.id).status is not JobStatus.RUNNING:
+                return  # ended meanwhile by a cancel or by hand; its row says why
+            if again:
+                job_executions.mark_ready_again(
+                    conn, job.id, error=end.error or "", not_before=not_before, now=now
+                )
+            else:
+                fail_job(conn, job.id, end, now=now, news=news)
+
+        await self._database.write(work)
+        if again:
+            log.warning(LogEvent.JOB_RETRYING, job_id=job.id, attempt=job.attempt + 1, reason=end.error)
+            self._board.jobs.ring()
+        self._board.publish(news)
+
+    def _log_end(self, job: JobExecution, observation: Observation) -> None:
+        log.info(
+            LogEvent.PROCESS_EXITED, code=observation.exit_code, job_id=job.id, signal=observation.signal
+        )
+        for stream in observation.streams_cut:
+            limit = self._config.limits.stream_bytes
+            log.warning(LogEvent.STREAM_CUT, job_id=job.id, stream=stream, limit_bytes=limit)
+        if observation.leftovers_killed:
+            log.warning(LogEvent.LEFTOVERS_KILLED, job_id=job.id, count=observation.leftovers_killed)
+        log.info(LogEvent.STANDALONE_SERVICE_COMPLETED, job_id=job.id)
+
+
+def _end(words: str, observation: Observation | None) -> JobEnd:
+    if observation is None:
+        return JobEnd(error=words)
+    return JobEnd(error=words, exit_code=observation.exit_code, exit_signal=observation.signal)
+

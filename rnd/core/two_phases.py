@@ -1,0 +1,291 @@
+"""The two-phase start of an execution (document: Two-Phase Execution Model).
+
+Phase 1 creates every job on its executor (IDLE), phase 2 hands every job the ids of all others and starts it. Each step
+is idempotent and the column `phase` says which is next, so that the start of an execution survives any stop of the daemon.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+
+from rnd.database import job_executions, job_interfaces, results, workflow_executions
+from rnd.database.connection import Database
+from rnd.database.consequences import News, owe_deliveries, reuse_job
+from rnd.database.results import NewResult
+from rnd.database.workflow_executions import ExecutionBounds
+from rnd.log import get_logger
+from rnd.rules.definition import definition_from_json
+from rnd.rules.lifecycle import job_is_terminal
+from rnd.types.definitions import JobPlan, WorkflowDefinition
+from rnd.types.enums import ExecutionPhase, ExecutionStatus, JobStatus, MountFunction, ServiceType
+from rnd.types.errors import RndError
+from rnd.types.executions import JobExecution, WorkflowExecution, WorkflowJob
+from rnd.types.ids import SELF_PEER_JOB, ConnectionId, ExecutionId, JobExecutionId, NodeId, PeerId
+from rnd.types.log_events import LogEvent
+from rnd.types.orders import JobEndpoint, JobRequest, JobStart, Route
+from rnd.types.seams import Clock, Entropy
+from rnd.workers.job_folders import JobFolders
+from rnd.workers.news_board import NewsBoard
+
+EndpointOf = Callable[[PeerId], JobEndpoint]
+
+log = get_logger()
+
+
+class PhaseOneRefused(RndError):
+    """An executor did not take a job; `reasons` are its words. Nothing has started."""
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = tuple(reasons)
+
+
+class TwoPhases:
+    """Starts one execution after another; keeps no state of its own."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        entropy: Entropy,
+        folders: JobFolders,
+        endpoint_of: EndpointOf,
+        board: NewsBoard,
+        peer_id: PeerId,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+        self._folders = folders
+        self._endpoint_of = endpoint_of
+        self._board = board
+        self._peer_id = peer_id
+
+    async def start(self, execution: WorkflowExecution) -> None:
+        """Bring an open execution through both phases, from wherever it stands.
+
+        Raises `PhaseOneRefused` where an executor refuses, `StaleState` where the execution has ended meanwhile.
+        """
+        definition = definition_from_json(json.loads(execution.definition))
+        if execution.status is ExecutionStatus.PENDING:
+            log.info(LogEvent.STARTING_WORKFLOW_EXECUTION, execution_id=execution.id)
+            now = self._clock.now()
+            await self._database.write(
+                lambda conn: workflow_executions.mark_running(conn, execution.id, now=now)
+            )
+        if execution.phase is ExecutionPhase.CREATING:
+            await self._phase_1(execution, definition)
+        if execution.phase is not ExecutionPhase.STARTED:
+            await self._phase_2(execution, definition)
+            log.info(LogEvent.WORKFLOW_EXECUTION_STARTED, execution_id=execution.id)
+
+    # ---- phase 1
+
+    async def _phase_1(self, execution: WorkflowExecution, definition: WorkflowDefinition) -> None:
+        log.info(LogEvent.PHASE_1_CREATING_JOBS, execution_id=execution.id)
+        rows, bounds = await self._database.write(
+            lambda conn: (
+                workflow_executions.create_workflow_jobs(conn, execution, definition),
+                workflow_executions.get_bounds(conn, execution.id),
+            )
+        )
+        requests = self._requests(execution, definition, rows, bounds)
+        for executor_peer_id, orders in requests.items():
+            for order in orders:
+                log.info(LogEvent.CREATING_WORKFLOW_JOB, node_id=order.plan.node_id, executor=executor_peer_id)
+            answers = await self._endpoint_of(executor_peer_id).create_jobs(orders)
+            refused = [
+                f"{order.plan.name}: {reason}"
+                for order, answer in zip(orders, answers, strict=True)
+                for reason in answer.reasons
+            ]
+            if refused:
+                raise PhaseOneRefused(refused)
+            for answer in answers:
+                log.info(LogEvent.CREATED_LOCAL_JOB_EXECUTION, job_id=answer.job_execution_id)
+        await self._database.write(lambda conn: self._finish_phase_1(conn, execution, definition))
+        log.info(LogEvent.ALL_JOBS_CREATED, count=len(rows), execution_id=execution.id)
+
+    def _requests(
+        self,
+        execution: WorkflowExecution,
+        definition: WorkflowDefinition,
+        rows: Sequence[WorkflowJob],
+        bounds: ExecutionBounds,
+    ) -> dict[PeerId, list[JobRequest]]:
+        workflow_job_ids = {row.node_id: row.id for row in rows}
+        requests: dict[PeerId, list[JobRequest]] = {}
+        for plan in definition.jobs:
+            request = JobRequest(
+                orchestrator_peer_id=self._peer_id,
+                execution_uid=execution.execution_uid,
+                workflow_execution_id=execution.id,
+                workflow_job_id=workflow_job_ids[plan.node_id],
+                plan=plan,
+                start_by_s=bounds.start_by_s,
+                max_runtime_s=bounds.max_runtime_s,
+            )
+            requests.setdefault(plan.executor_peer_id, []).append(request)
+        return requests
+
+    def _finish_phase_1(
+        self, conn: sqlite3.Connection, execution: WorkflowExecution, definition: WorkflowDefinition
+    ) -> None:
+        """Write down what the self-peer waits for and what is reused; from here on phase 2 is next."""
+        jobs = {job.node_id: job for job in job_executions.list_jobs_of_execution(conn, execution.id)}
+        for plan in definition.jobs:
+            for connection_id, lane in _homeward(plan):
+                job = jobs[plan.node_id]
+                folder = self._folders.result(job, self._peer_id, lane).relative_to(self._folders.data_dir)
+                results.create_result(
+                    conn,
+                    NewResult(
+                        workflow_execution_id=execution.id,
+                        node_id=plan.node_id,
+                        connection_id=connection_id,
+                        source_peer_id=plan.executor_peer_id,
+                        source_job_execution_id=job.id,
+                        directory=str(folder),
+                    ),
+                )
+        if execution.retry_of is not None:
+            self._reuse(conn, execution.retry_of, definition, jobs)
+        workflow_executions.set_phase(conn, execution.id, ExecutionPhase.STARTING)
+
+    def _reuse(
+        self,
+        conn: sqlite3.Connection,
+        earlier_id: ExecutionId,
+        definition: WorkflowDefinition,
+        jobs: Mapping[NodeId, JobExecution],
+    ) -> None:
+        earlier = {job.node_id: job for job in job_executions.list_jobs_of_execution(conn, earlier_id)}
+        now = self._clock.now()
+        for node_id in reusable_nodes(definition, earlier):
+            job, old = jobs[node_id], earlier[node_id]
+            if job.status is not JobStatus.IDLE:
+                continue
+            origin = job_executions.reused_execution(old) or earlier_id
+            reuse_job(conn, job, old, execution_id=origin, now=now, news=News())
+
+    # ---- phase 2
+
+    async def _phase_2(self, execution: WorkflowExecution, definition: WorkflowDefinition) -> None:
+        log.info(LogEvent.PHASE_2_BUILDING_MAPPINGS, execution_id=execution.id)
+        log.info(LogEvent.BUILDING_MAPPINGS, execution_id=execution.id)
+        rows = await self._database.read(
+            lambda conn: workflow_executions.list_workflow_jobs(conn, execution.id)
+        )
+        mapping = {row.node_id: row for row in rows}
+        words = ", ".join(f"{node_id}: {row.job_execution_id}" for node_id, row in mapping.items())
+        log.info(LogEvent.NODE_TO_JOB_EXECUTION_ID, mapping=f"{{{words}}}", execution_id=execution.id)
+        await self._start_reused(definition, mapping)
+        log.info(LogEvent.SENDING_START_COMMANDS, execution_id=execution.id)
+        for executor_peer_id, starts in _starts(definition, mapping).items():
+            for start in starts:
+                log.info(
+                    LogEvent.SENDING_START_COMMAND,
+                    job_execution_id=start.job_execution_id,
+                    executor=executor_peer_id,
+                )
+            await self._endpoint_of(executor_peer_id).start_jobs(starts)
+            for start in starts:
+                log.info(LogEvent.SENT_START_COMMAND_LOCAL, job_id=start.job_execution_id)
+        await self._database.write(
+            lambda conn: workflow_executions.set_phase(conn, execution.id, ExecutionPhase.STARTED)
+        )
+        self._board.executions.ring(execution.id)
+
+    async def _start_reused(self, definition: WorkflowDefinition, mapping: Mapping[NodeId, WorkflowJob]) -> None:
+        """Route the jobs whose outputs are reused, and owe what they have to deliver in this execution."""
+        news = News()
+        now = self._clock.now()
+
+        def work(conn: sqlite3.Connection) -> None:
+            for plan in definition.jobs:
+                row = mapping[plan.node_id]
+                if row.result is None or row.job_execution_id is None:
+                    continue
+                job = job_executions.get_job(conn, row.job_execution_id)
+                job_interfaces.set_routes(conn, job.id, _routes(plan, mapping))
+                interfaces = job_interfaces.list_interfaces(conn, job.id)
+                owe_deliveries(
+                    conn, job, interfaces, new_transfer_id=self._entropy.new_transfer_id, now=now, news=news
+                )
+
+        if any(row.result is not None for row in mapping.values()):
+            await self._database.write(work)
+            self._board.publish(news)
+
+
+def reusable_nodes(definition: WorkflowDefinition, earlier: Mapping[NodeId, JobExecution]) -> list[NodeId]:
+    """Return the nodes whose completed job in an earlier execution serves again, in the definition's order.
+
+    DATA has no outputs of its own to reuse: it runs again unless everything it feeds is reused.
+    """
+    completed = {node_id for node_id, job in earlier.items() if job.status is JobStatus.COMPLETED}
+    programs = {
+        plan.node_id
+        for plan in definition.jobs
+        if plan.node_id in completed and plan.service_type is not ServiceType.DATA
+    }
+    data = {
+        plan.node_id
+        for plan in definition.jobs
+        if plan.node_id in completed and plan.service_type is ServiceType.DATA and set(_receivers(plan)) <= programs
+    }
+    return [plan.node_id for plan in definition.jobs if plan.node_id in programs | data]
+
+
+def _receivers(plan: JobPlan) -> list[NodeId | None]:
+    return [
+        peer.peer_workflow_node_id
+        for interface in plan.interfaces
+        for peer in interface.interface_peers
+        if peer.peer_mount_function is MountFunction.INPUT
+    ]
+
+
+def _homeward(plan: JobPlan) -> list[tuple[ConnectionId, str]]:
+    """Return the connections of a job that lead to the self-peer, with their lanes."""
+    return [
+        (peer.connection_id, peer.lane)
+        for interface in plan.interfaces
+        for peer in interface.interface_peers
+        if peer.peer_mount_function is MountFunction.INPUT and peer.peer_workflow_node_id is None
+    ]
+
+
+def _starts(
+    definition: WorkflowDefinition, mapping: Mapping[NodeId, WorkflowJob]
+) -> dict[PeerId, list[JobStart]]:
+    starts: dict[PeerId, list[JobStart]] = {}
+    for plan in definition.jobs:
+        row = mapping[plan.node_id]
+        if row.job_execution_id is None or job_is_terminal(row.status):
+            continue
+        start = JobStart(job_execution_id=row.job_execution_id, routes=_routes(plan, mapping))
+        starts.setdefault(plan.executor_peer_id, []).append(start)
+    return starts
+
+
+def _routes(plan: JobPlan, mapping: Mapping[NodeId, WorkflowJob]) -> tuple[Route, ...]:
+    routes: list[Route] = []
+    for interface in plan.interfaces:
+        for peer in interface.interface_peers:
+            if peer.peer_workflow_node_id is None:
+                other_job, other_id = None, SELF_PEER_JOB
+            else:
+                row = mapping[peer.peer_workflow_node_id]
+                other_job, other_id = row.id, row.remote_job_execution_id or row.job_execution_id or SELF_PEER_JOB
+            routes.append(
+                Route(
+                    connection_id=peer.connection_id,
+                    peer_workflow_job_id=other_job,
+                    peer_job_execution_id=JobExecutionId(other_id),
+                )
+            )
+    return tuple(routes)

@@ -1,0 +1,441 @@
+"""The WorkflowManager: executions from the order to the end (document: Execution Triggers, State Management).
+
+An order is checked as a whole before it is answered; what was accepted is a row. The start in two phases is a task of
+its own (`core/two_phases.py`); afterwards the jobs move by themselves and the WorkflowManager watches for the end: by
+wake-ups, with the ticker (10 s) as the net for deadlines, lost wake-ups and repairs by hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+
+from rnd.core.planning import (
+    Drawing,
+    EdgeAnswer,
+    JobAnswer,
+    Passphrases,
+    PlanReport,
+    ValidationReport,
+    definition_text,
+    encrypted_services,
+    locked,
+    read_drawing,
+    shortened,
+    source_problems,
+    validate,
+    with_inputs,
+)
+from rnd.core.repairs import honour_execution_repairs
+from rnd.core.two_phases import EndpointOf, PhaseOneRefused, TwoPhases
+from rnd.database import events, job_executions, results, workflow_executions, workflows
+from rnd.database.connection import Database
+from rnd.log import get_logger
+from rnd.rules.lifecycle import Outcome, execution_is_terminal, execution_outcome
+from rnd.services.data_service import DataService
+from rnd.types.config import Config, Deadlines
+from rnd.types.definitions import JobPlan, WorkflowDefinition
+from rnd.types.enums import ExecutionPhase, ExecutionStatus
+from rnd.types.errors import Conflict, RndError, StaleState, ValidationFailed
+from rnd.types.executions import WorkflowExecution
+from rnd.types.ids import ConnectionId, ExecutionId, JobExecutionId, PeerId, ServiceId, WorkflowId, WorkflowJobId
+from rnd.types.log_events import LogEvent
+from rnd.types.orders import ExecutionOrder, JobRequest
+from rnd.types.seams import Clock, Entropy
+from rnd.workers.job_folders import JobFolders
+from rnd.workers.news_board import NewsBoard
+
+PRUNE_EVERY_TICKS: Final = 30
+"""How seldom, in ticks, old events are dropped."""
+
+NO_INPUTS: Final[Mapping[ConnectionId, str]] = {}
+NO_PASSPHRASES: Final[Mapping[ServiceId, str]] = {}
+NO_WISHES: Final[Mapping[str, float]] = {}
+
+log = get_logger()
+
+
+class WorkflowManager:
+    """Takes orders for workflows, sees them through, and says how they ended."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        entropy: Entropy,
+        config: Config,
+        folders: JobFolders,
+        data_service: DataService,
+        endpoint_of: EndpointOf,
+        board: NewsBoard,
+        peer_id: PeerId,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+        self._config = config
+        self._data_service = data_service
+        self._endpoint_of = endpoint_of
+        self._board = board
+        self._peer_id = peer_id
+        self._two_phases = TwoPhases(
+            database=database,
+            clock=clock,
+            entropy=entropy,
+            folders=folders,
+            endpoint_of=endpoint_of,
+            board=board,
+            peer_id=peer_id,
+        )
+        self._starting: set[ExecutionId] = set()
+        self._overdue: set[ExecutionId] = set()
+        self._ended: dict[ExecutionId, asyncio.Event] = {}
+
+    # ---- orders
+
+    async def validate(self, workflow_id: WorkflowId) -> ValidationReport:
+        """Check a workflow and build its definition; change nothing. Raises `NotFound`."""
+        return validate(await self._drawing(workflow_id), self_peer_id=self._peer_id, config=self._config)
+
+    async def plan(self, workflow_id: WorkflowId) -> PlanReport:
+        """Ask every executor what it would answer to the job request. Raises `NotFound`, `ValidationFailed`."""
+        drawing = await self._drawing(workflow_id)
+        definition = self._definition(drawing)
+        jobs: list[JobAnswer] = []
+        edges: list[EdgeAnswer] = []
+        executor_of = {job.node_id: job.executor_peer_id for job in definition.jobs}
+        for executor in dict.fromkeys(executor_of.values()):
+            requests = [self._trial(job) for job in definition.jobs if job.executor_peer_id == executor]
+            for answer in await self._endpoint_of(executor).check_jobs(requests):
+                jobs.append(
+                    JobAnswer(
+                        node_id=answer.node_id,
+                        executor_peer_id=executor,
+                        accepted=not answer.reasons,
+                        reasons=answer.reasons,
+                    )
+                )
+        for connection in drawing.connections:
+            start, end = (
+                self._peer_id if node_id is None else executor_of[node_id]
+                for node_id in (connection.from_node_id, connection.to_node_id)
+            )
+            edges.append(
+                EdgeAnswer(
+                    connection_id=connection.id, from_peer_id=start, to_peer_id=end, reachable=start == end, reason=None
+                )
+            )
+        return PlanReport(jobs=tuple(jobs), edges=tuple(edges))
+
+    async def execute(
+        self,
+        workflow_id: WorkflowId,
+        *,
+        passphrase: str | None = None,
+        passphrases: Mapping[ServiceId, str] = NO_PASSPHRASES,
+        inputs: Mapping[ConnectionId, str] = NO_INPUTS,
+        deadlines: Mapping[str, float] = NO_WISHES,
+    ) -> ExecutionId:
+        """Accept an order to run a workflow; everything that can be refused is refused before this returns.
+
+        Raises `NotFound`, `ValidationFailed`, `PermissionDenied` (wrong passphrase).
+        """
+        bounds = shortened(self._config.deadlines, deadlines)
+        drawing = with_inputs(await self._drawing(workflow_id), inputs)
+        definition = self._definition(drawing)
+        keys = await self._unwrap(drawing, Passphrases(general=passphrase, by_service=passphrases))
+        order = self._order(drawing, definition_text(definition), bounds, retry_of=None)
+        execution = await self._accept(order, keys)
+        log.info(LogEvent.EXECUTING_WORKFLOW, workflow_id=workflow_id, execution_id=execution.id)
+        log.info(LogEvent.BUILDING_WORKFLOW_DEFINITION, workflow_id=workflow_id)
+        log.info(LogEvent.CREATED_WORKFLOW_EXECUTION, execution_id=execution.id)
+        return execution.id
+
+    async def retry(
+        self,
+        execution_id: ExecutionId,
+        *,
+        passphrase: str | None = None,
+        passphrases: Mapping[ServiceId, str] = NO_PASSPHRASES,
+    ) -> ExecutionId:
+        """Run what did not complete of an ended execution anew, with the rest taken from it.
+
+        Raises `NotFound`, `Conflict` (still going on, or nothing to retry), `PermissionDenied`, `ValidationFailed`.
+        """
+        earlier = await self._database.read(lambda conn: workflow_executions.get_execution(conn, execution_id))
+        if not execution_is_terminal(earlier.status):
+            raise Conflict(
+                f"Execution {execution_id} is still {earlier.status}", hint="Wait for its end, or cancel it first."
+            )
+        if earlier.status is ExecutionStatus.COMPLETED:
+            raise Conflict(
+                f"Execution {execution_id} is COMPLETED; there is nothing to retry",
+                hint="workflow.execute runs the whole workflow again.",
+            )
+        if earlier.workflow_id is None:
+            raise Conflict(
+                f"The workflow of execution {execution_id} was deleted",
+                hint="Import the workflow again and use workflow.execute.",
+            )
+        drawing = await self._drawing(earlier.workflow_id)
+        keys = await self._unwrap(drawing, Passphrases(general=passphrase, by_service=passphrases))
+        order = self._order(drawing, earlier.definition, self._config.deadlines, retry_of=execution_id)
+        execution = await self._accept(order, keys)
+        reused = await self._database.read(lambda conn: job_executions.count_completed(conn, execution_id))
+        log.info(
+            LogEvent.EXECUTION_RETRIED, execution_id=execution.id, retry_of=execution_id, reused=reused
+        )
+        return execution.id
+
+    async def cancel(self, execution_id: ExecutionId, *, reason: str) -> None:
+        """Record the wish to cancel, then have every job of the execution stopped. Raises `NotFound`, `Conflict`."""
+        now = self._clock.now()
+        cancel_by = now + timedelta(seconds=self._config.deadlines.cancel_by_s)
+        new = await self._database.write(
+            lambda conn: workflow_executions.request_cancel(
+                conn, execution_id, reason=reason, cancel_by=cancel_by, now=now
+            )
+        )
+        if new:
+            log.info(LogEvent.CANCELLING_EXECUTION, execution_id=execution_id, reason=reason)
+        await self._cancel_jobs(execution_id, reason)
+        self._board.executions.ring(execution_id)
+
+    async def wait(self, execution_id: ExecutionId, *, timeout_s: float) -> None:
+        """Return when the execution has ended or the time is up. Raises `NotFound`."""
+        ended = self._ended.setdefault(execution_id, asyncio.Event())
+        try:
+            execution = await self._database.read(
+                lambda conn: workflow_executions.get_execution(conn, execution_id)
+            )
+            if execution_is_terminal(execution.status):
+                return
+            async with asyncio.timeout(timeout_s):
+                await ended.wait()
+        except TimeoutError:
+            return
+        finally:
+            if self._ended.get(execution_id) is ended and ended.is_set():
+                del self._ended[execution_id]
+
+    # ---- the watch
+
+    async def run(self) -> None:
+        """Start what was accepted and watch for ends until cancelled; first go on with what was left open."""
+        async with asyncio.TaskGroup() as group:
+            changed = await self._repeat_cancels()
+            next_tick = self._clock.monotonic() + self._config.status_interval_s
+            ticks = 0
+            while True:
+                for execution_id in sorted(changed):
+                    await self._attend(execution_id, group)
+                pause_s = max(0.0, next_tick - self._clock.monotonic())
+                changed = await self._board.executions.wait(pause_s)
+                if self._clock.monotonic() >= next_tick:
+                    next_tick = self._clock.monotonic() + self._config.status_interval_s
+                    ticks += 1
+                    changed |= await self._tick(prune=ticks % PRUNE_EVERY_TICKS == 0)
+
+    async def _attend(self, execution_id: ExecutionId, group: asyncio.TaskGroup) -> None:
+        """Look at one execution: start it, end it, or leave it to its jobs."""
+        if execution_id in self._starting:
+            return
+        now = self._clock.now()
+        state = await self._database.read(lambda conn: workflow_executions.get_state(conn, execution_id))
+        if state is None or execution_is_terminal(state.status):
+            self._tell_ended(execution_id)
+            return
+        if state.phase is not ExecutionPhase.STARTED and not state.cancel_requested:
+            self._starting.add(execution_id)
+            group.create_task(self._start(execution_id))
+            return
+        if state.has_open_jobs and not (state.cancel_by is not None and state.cancel_by < now):
+            return
+        outcome = await self._database.write(lambda conn: self._end(conn, execution_id))
+        if outcome is not None:
+            self._log_outcome(execution_id, outcome)
+            self._tell_ended(execution_id)
+
+    def _end(self, conn: sqlite3.Connection, execution_id: ExecutionId) -> Outcome | None:
+        """Move an execution to its end if the rules say so, in one transaction with what they decide by."""
+        now = self._clock.now()
+        execution = workflow_executions.get_execution(conn, execution_id)
+        if execution_is_terminal(execution.status):
+            return None
+        if execution.phase is not ExecutionPhase.STARTED:
+            workflow_executions.fail_pending_jobs(conn, execution_id, execution.cancel_reason or "never created")
+        outcome = execution_outcome(
+            workflow_executions.list_workflow_jobs(conn, execution_id),
+            results.list_result_rows(conn, execution_id),
+            cancel_requested=execution.cancel_requested_at is not None,
+            cancel_reason=execution.cancel_reason,
+            cancel_expired=execution.cancel_by is not None and execution.cancel_by < now,
+        )
+        if outcome is not None:
+            workflow_executions.mark_ended(conn, execution_id, outcome.status, outcome.error, now=now)
+        return outcome
+
+    async def _start(self, execution_id: ExecutionId) -> None:
+        """Run both phases: the boundary at which whatever goes wrong ends the execution."""
+        execution = await self._database.read(lambda conn: workflow_executions.get_execution(conn, execution_id))
+        try:
+            await self._two_phases.start(execution)
+        except StaleState:
+            pass  # ended meanwhile, by hand or by a cancel; its row says why
+        except PhaseOneRefused as refusal:
+            await self._abort(execution_id, "phase 1 was refused: " + "; ".join(refusal.reasons))
+        except RndError as error:
+            await self._abort(execution_id, str(error))
+        except Exception as error:
+            log.exception(LogEvent.INTERNAL_ERROR, where="start", execution_id=execution_id)
+            await self._abort(execution_id, f"internal error: {type(error).__name__}")
+        finally:
+            self._starting.discard(execution_id)
+        reason = await self._database.read(lambda conn: workflow_executions.cancel_reason(conn, execution_id))
+        if reason is not None:
+            await self._cancel_jobs(execution_id, reason)
+        self._board.executions.ring(execution_id)
+
+    async def _abort(self, execution_id: ExecutionId, error: str) -> None:
+        """End an execution that could not be started: what was created is cancelled, nothing has run."""
+        await self._cancel_jobs(execution_id, error)
+        now = self._clock.now()
+
+        def work(conn: sqlite3.Connection) -> None:
+            workflow_executions.fail_pending_jobs(conn, execution_id, error)
+            workflow_executions.mark_ended(conn, execution_id, ExecutionStatus.FAILED, error, now=now)
+
+        try:
+            await self._database.write(work)
+        except StaleState:
+            return
+        self._log_outcome(execution_id, Outcome(status=ExecutionStatus.FAILED, error=error))
+        self._tell_ended(execution_id)
+
+    async def _tick(self, *, prune: bool) -> set[ExecutionId]:
+        """The safety net: repairs by hand, deadlines, and every open execution once more."""
+        now = self._clock.now()
+        if await self._database.read(workflow_executions.list_unsettled_executions):
+            for closed in await self._database.write(lambda conn: honour_execution_repairs(conn, now=now)):
+                await self._cancel_jobs(closed.id, f"execution {closed.id} was set to {closed.status} by hand")
+                self._tell_ended(closed.id)
+        for execution in await self._database.read(
+            lambda conn: workflow_executions.list_overdue_executions(conn, now=now)
+        ):
+            if execution.deadline_at < now and execution.id not in self._overdue:
+                self._overdue.add(execution.id)
+                log.warning(
+                    LogEvent.EXECUTION_DEADLINE_PASSED, execution_id=execution.id, deadline=execution.deadline_at
+                )
+                await self._cancel_jobs(execution.id, "the workflow deadline has passed")
+        if prune:
+            await self._database.write(lambda conn: events.prune_events(conn, self._config.limits.events_kept))
+        opened = await self._repeat_cancels()
+        if opened:
+            log.info(LogEvent.UPDATING_WORKFLOW_STATUSES, active_count=len(opened))
+        return opened
+
+    async def _repeat_cancels(self) -> set[ExecutionId]:
+        """Act again on every wish to cancel that is on record; return all open executions.
+
+        A stop of the daemon between the record and the act would otherwise leave jobs running.
+        """
+        for execution_id, reason in await self._database.read(workflow_executions.list_unfinished_cancels):
+            await self._cancel_jobs(execution_id, reason)
+        opened = await self._database.read(workflow_executions.list_open_executions)
+        return {execution.id for execution in opened}
+
+    # ---- small steps
+
+    async def _drawing(self, workflow_id: WorkflowId) -> Drawing:
+        return await self._database.read(
+            lambda conn: read_drawing(
+                conn, workflow_id, self_peer_id=self._peer_id, data_service=self._data_service
+            )
+        )
+
+    def _definition(self, drawing: Drawing) -> WorkflowDefinition:
+        report = validate(drawing, self_peer_id=self._peer_id, config=self._config)
+        problems = [*report.problems, *source_problems(drawing.connections, self._config)]
+        if problems or report.definition is None:
+            raise ValidationFailed(problems)
+        return report.definition
+
+    async def _unwrap(self, drawing: Drawing, passphrases: Passphrases) -> dict[ServiceId, bytes]:
+        """Open the data key of every encrypted DATA service that a passphrase was given for."""
+        keys: dict[ServiceId, bytes] = {}
+        for service in encrypted_services(drawing.services):
+            passphrase = passphrases.of(service.id)
+            if passphrase is not None:
+                keys[service.id] = await self._data_service.unwrap(service.id, passphrase)
+            elif not await self._data_service.is_unlocked(service.id):
+                raise ValidationFailed([locked(service)])
+        return keys
+
+    def _order(
+        self, drawing: Drawing, definition: str, bounds: Deadlines, *, retry_of: ExecutionId | None
+    ) -> ExecutionOrder:
+        return ExecutionOrder(
+            workflow_id=drawing.workflow.id,
+            workflow_name=drawing.workflow.name,
+            definition=definition,
+            execution_uid=self._entropy.new_execution_uid(),
+            retry_of=retry_of,
+            start_by_s=bounds.start_by_s,
+            max_runtime_s=bounds.max_runtime_s,
+            transfer_idle_s=bounds.transfer_idle_s,
+            workflow_deadline_s=bounds.workflow_deadline_s,
+        )
+
+    async def _accept(self, order: ExecutionOrder, keys: Mapping[ServiceId, bytes]) -> WorkflowExecution:
+        now = self._clock.now()
+
+        def work(conn: sqlite3.Connection) -> WorkflowExecution:
+            execution = workflow_executions.create_execution(conn, order, now=now)
+            if order.retry_of is None:
+                workflows.set_definition(conn, order.workflow_id, order.definition, now=now)
+            for service_id, key in keys.items():
+                self._data_service.seal_for_execution(conn, service_id, execution.id, key)
+            return execution
+
+        execution = await self._database.write(work)
+        self._board.executions.ring(execution.id)
+        return execution
+
+    def _trial(self, plan: JobPlan) -> JobRequest:
+        return JobRequest(
+            orchestrator_peer_id=self._peer_id,
+            execution_uid=self._entropy.new_execution_uid(),
+            workflow_execution_id=None,
+            workflow_job_id=WorkflowJobId(0),
+            plan=plan,
+            start_by_s=self._config.deadlines.start_by_s,
+            max_runtime_s=self._config.deadlines.max_runtime_s,
+        )
+
+    async def _cancel_jobs(self, execution_id: ExecutionId, reason: str) -> None:
+        jobs = await self._database.read(lambda conn: job_executions.list_open_jobs_of_execution(conn, execution_id))
+        by_executor: dict[PeerId, list[JobExecutionId]] = {}
+        for job in jobs:
+            by_executor.setdefault(job.executor_peer_id, []).append(job.id)
+        for executor, job_ids in by_executor.items():
+            await self._endpoint_of(executor).cancel_jobs(job_ids, reason=reason)
+
+    def _log_outcome(self, execution_id: ExecutionId, outcome: Outcome) -> None:
+        match outcome.status:
+            case ExecutionStatus.FAILED:
+                log.error(LogEvent.WORKFLOW_FAILED, execution_id=execution_id, error=outcome.error)
+            case ExecutionStatus.CANCELLED:
+                log.info(LogEvent.EXECUTION_CANCELLED, execution_id=execution_id, reason=outcome.error)
+            case _:
+                log.info(LogEvent.WORKFLOW_COMPLETED, execution_id=execution_id, status=outcome.status)
+
+    def _tell_ended(self, execution_id: ExecutionId) -> None:
+        ended = self._ended.get(execution_id)
+        if ended is not None:
+            ended.set()
+        self._overdue.discard(execution_id)

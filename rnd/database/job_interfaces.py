@@ -1,0 +1,217 @@
+"""A job's complete routing: tables `job_interfaces` and `job_interface_peers` (document: Interface System)."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rnd.types.definitions import InterfacePlan
+from rnd.types.enums import InterfaceType, MountFunction
+from rnd.types.executions import InterfacePeer, JobInterface
+from rnd.types.ids import ConnectionId, InterfacePeerId, JobExecutionId, JobInterfaceId, PeerId
+from rnd.types.orders import Route
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DutyEnd:
+    """The other end of a connection on this peer: which row, of which job."""
+
+    interface_peer_id: InterfacePeerId
+    job_execution_id: JobExecutionId
+
+
+def create_interfaces(
+    conn: sqlite3.Connection, job_execution_id: JobExecutionId, interfaces: Sequence[InterfacePlan]
+) -> None:
+    """Write a job's interfaces and the peers of each, in the given order."""
+    for interface in interfaces:
+        interface_id = conn.execute(
+            """
+            INSERT INTO job_interfaces (job_execution_id, interface_type, path, mount_function)
+            VALUES (:job_id, :interface_type, :path, :mount_function)
+            """,
+            {
+                "job_id": job_execution_id,
+                "interface_type": interface.interface_type,
+                "path": interface.path,
+                "mount_function": interface.mount_function,
+            },
+        ).lastrowid
+        if interface.interface_peers:
+            _create_peers(conn, interface_id, interface)
+
+
+def _create_peers(conn: sqlite3.Connection, interface_id: int | None, interface: InterfacePlan) -> None:
+    conn.executemany(
+        """
+        INSERT INTO job_interface_peers (
+            job_interface_id, peer_id, peer_job_execution_id, peer_path, peer_file_name, peer_mount_function,
+            duty_acknowledged, connection_id, peer_interface_type, include, source_path, lane
+        )
+        VALUES (
+            :interface_id, :peer_id, :peer_job_execution_id, :peer_path, :peer_file_name, :peer_mount_function,
+            0, :connection_id, :peer_interface_type, :include, :source_path, :lane
+        )
+        """,
+        [
+            {
+                "interface_id": interface_id,
+                "peer_id": peer.peer_id,
+                "peer_job_execution_id": peer.peer_job_execution_id,
+                "peer_path": peer.peer_path,
+                "peer_file_name": peer.peer_file_name,
+                "peer_mount_function": peer.peer_mount_function,
+                "connection_id": peer.connection_id,
+                "peer_interface_type": peer.peer_interface_type,
+                "include": json.dumps(peer.include),
+                "source_path": peer.source_path,
+                "lane": peer.lane,
+            }
+            for peer in interface.interface_peers
+        ],
+    )
+
+
+def list_interfaces(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> tuple[JobInterface, ...]:
+    """Return a job's interfaces with their peers in connection order."""
+    rows = conn.execute(
+        """
+        SELECT ji.id AS interface_id, ji.interface_type, ji.path, ji.mount_function, jip.id, jip.job_interface_id,
+               jip.peer_id, jip.peer_workflow_job_id, jip.peer_job_execution_id, jip.peer_path, jip.peer_file_name,
+               jip.peer_mount_function, jip.duty_acknowledged, jip.connection_id, jip.peer_interface_type, jip.include,
+               jip.source_path, jip.lane
+        FROM job_interfaces AS ji
+        LEFT JOIN job_interface_peers AS jip ON jip.job_interface_id = ji.id
+        WHERE ji.job_execution_id = :job_id
+        ORDER BY ji.id, jip.connection_id
+        """,
+        {"job_id": job_execution_id},
+    ).fetchall()
+    heads: dict[int, sqlite3.Row] = {}
+    peers: dict[int, list[InterfacePeer]] = {}
+    for row in rows:
+        heads.setdefault(row["interface_id"], row)
+        found = peers.setdefault(row["interface_id"], [])
+        if row["id"] is not None:
+            found.append(_peer(row))
+    return tuple(
+        JobInterface(
+            id=JobInterfaceId(interface_id),
+            job_execution_id=job_execution_id,
+            interface_type=InterfaceType(head["interface_type"]),
+            path=head["path"],
+            mount_function=None if head["mount_function"] is None else MountFunction(head["mount_function"]),
+            peers=tuple(peers[interface_id]),
+        )
+        for interface_id, head in heads.items()
+    )
+
+
+def set_routes(conn: sqlite3.Connection, job_execution_id: JobExecutionId, routes: Sequence[Route]) -> None:
+    """Write the other ends' job ids into a job's routing (phase 2); repeating it changes nothing."""
+    conn.executemany(
+        """
+        UPDATE job_interface_peers
+        SET peer_workflow_job_id = :peer_workflow_job_id, peer_job_execution_id = :peer_job_execution_id
+        WHERE connection_id = :connection_id
+          AND job_interface_id IN (SELECT id FROM job_interfaces WHERE job_execution_id = :job_id)
+        """,
+        [
+            {
+                "job_id": job_execution_id,
+                "connection_id": route.connection_id,
+                "peer_workflow_job_id": route.peer_workflow_job_id,
+                "peer_job_execution_id": route.peer_job_execution_id,
+            }
+            for route in routes
+        ],
+    )
+
+
+def acknowledge_duty(conn: sqlite3.Connection, interface_peer_id: InterfacePeerId) -> bool:
+    """Set a duty's flag; False if it was set before."""
+    changed = conn.execute(
+        """
+        UPDATE job_interface_peers
+        SET duty_acknowledged = 1
+        WHERE id = :id
+          AND duty_acknowledged = 0
+        """,
+        {"id": interface_peer_id},
+    ).rowcount
+    return bool(changed)
+
+
+def open_inputs(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> int:
+    """Return how many of a job's inputs have not been acknowledged."""
+    row = conn.execute(
+        """
+        SELECT COUNT(*)
+        FROM job_interfaces AS ji
+        JOIN job_interface_peers AS jip ON jip.job_interface_id = ji.id
+        WHERE ji.job_execution_id = :job_id
+          AND jip.peer_mount_function = 'OUTPUT'
+          AND jip.duty_acknowledged = 0
+        """,
+        {"job_id": job_execution_id},
+    ).fetchone()
+    return int(row[0])
+
+
+def find_end(
+    conn: sqlite3.Connection, *, job_execution_id: JobExecutionId, connection_id: ConnectionId
+) -> DutyEnd | None:
+    """Return a job's own row for a connection; `None` if the job is not here or the connection does not touch it."""
+    row = conn.execute(
+        """
+        SELECT jip.id
+        FROM job_interfaces AS ji
+        JOIN job_interface_peers AS jip ON jip.job_interface_id = ji.id
+        WHERE ji.job_execution_id = :job_id
+          AND jip.connection_id = :connection_id
+        """,
+        {"job_id": job_execution_id, "connection_id": connection_id},
+    ).fetchone()
+    if row is None:
+        return None
+    return DutyEnd(interface_peer_id=InterfacePeerId(row["id"]), job_execution_id=job_execution_id)
+
+
+def list_unserved_receivers(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> list[JobExecutionId]:
+    """Return the jobs of this peer that still wait for output of the given job."""
+    rows = conn.execute(
+        """
+        SELECT DISTINCT jip.peer_job_execution_id AS receiver
+        FROM job_interfaces AS ji
+        JOIN job_interface_peers AS jip ON jip.job_interface_id = ji.id
+        WHERE ji.job_execution_id = :job_id
+          AND jip.peer_mount_function = 'INPUT'
+          AND jip.duty_acknowledged = 0
+          AND jip.peer_job_execution_id > 0
+        ORDER BY receiver
+        """,
+        {"job_id": job_execution_id},
+    ).fetchall()
+    return [JobExecutionId(row["receiver"]) for row in rows]
+
+
+def _peer(row: sqlite3.Row) -> InterfacePeer:
+    job = row["peer_job_execution_id"]
+    return InterfacePeer(
+        id=InterfacePeerId(row["id"]),
+        job_interface_id=JobInterfaceId(row["job_interface_id"]),
+        peer_id=PeerId(row["peer_id"]),
+        peer_workflow_job_id=row["peer_workflow_job_id"],
+        peer_job_execution_id=None if job is None else JobExecutionId(job),
+        peer_path=row["peer_path"],
+        peer_file_name=row["peer_file_name"],
+        peer_mount_function=MountFunction(row["peer_mount_function"]),
+        duty_acknowledged=bool(row["duty_acknowledged"]),
+        connection_id=ConnectionId(row["connection_id"]),
+        peer_interface_type=InterfaceType(row["peer_interface_type"]),
+        include=tuple(json.loads(row["include"])),
+        source_path=row["source_path"],
+        lane=row["lane"],
+    )

@@ -1,0 +1,329 @@
+"""Deliveries along connections: table `transfers` (document: Transfer Protocol)."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+
+from rnd.database.events import record_event
+from rnd.database.rows import moment_or_none
+from rnd.types.enums import EventType, TransferDirection, TransferStatus
+from rnd.types.errors import NotFound, StaleState
+from rnd.types.executions import Transfer
+from rnd.types.ids import (
+    ConnectionId,
+    ExecutionId,
+    InterfacePeerId,
+    JobExecutionId,
+    PeerId,
+    ResultId,
+    TransferId,
+)
+from rnd.types.pages import Page
+from rnd.types.times import from_text, to_text
+
+_SELECT = """
+    SELECT rowid, transfer_id, direction, status, workflow_execution_id, connection_id, source_peer_id,
+           source_job_execution_id, dest_peer_id, dest_job_execution_id, source_peer_row_id, dest_peer_row_id,
+           result_id, source_path, file_count, size_bytes, bytes_done, attempts, error, created_at, started_at,
+           completed_at
+    FROM transfers
+"""
+_MATCHING = """
+    WHERE (:status IS NULL OR status = :status)
+      AND (:execution_id IS NULL OR workflow_execution_id = :execution_id)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewTransfer:
+    """A delivery to be made; the ids are those of its two ends on this peer (0: the self-peer)."""
+
+    transfer_id: TransferId
+    direction: TransferDirection
+    workflow_execution_id: ExecutionId | None
+    connection_id: ConnectionId
+    source_peer_id: PeerId
+    source_job_execution_id: JobExecutionId
+    dest_peer_id: PeerId
+    dest_job_execution_id: JobExecutionId
+    source_peer_row_id: InterfacePeerId | None
+    dest_peer_row_id: InterfacePeerId | None
+    result_id: ResultId | None
+    source_path: str | None
+
+
+def create_transfer(conn: sqlite3.Connection, transfer: NewTransfer, *, now: datetime) -> bool:
+    """Write down a delivery to be made; False if there is one for this connection and these ends already."""
+    row = conn.execute(
+        """
+        INSERT INTO transfers (
+            transfer_id, direction, status, workflow_execution_id, connection_id, source_peer_id,
+            source_job_execution_id, dest_peer_id, dest_job_execution_id, source_peer_row_id, dest_peer_row_id,
+            result_id, source_path, created_at
+        )
+        VALUES (
+            :transfer_id, :direction, 'PENDING', :execution_id, :connection_id, :source_peer_id,
+            :source_job, :dest_peer_id, :dest_job, :source_row, :dest_row,
+            :result_id, :source_path, :now
+        )
+        ON CONFLICT DO NOTHING
+        RETURNING transfer_id
+        """,
+        {
+            "transfer_id": transfer.transfer_id,
+            "direction": transfer.direction,
+            "execution_id": transfer.workflow_execution_id,
+            "connection_id": transfer.connection_id,
+            "source_peer_id": transfer.source_peer_id,
+            "source_job": transfer.source_job_execution_id,
+            "dest_peer_id": transfer.dest_peer_id,
+            "dest_job": transfer.dest_job_execution_id,
+            "source_row": transfer.source_peer_row_id,
+            "dest_row": transfer.dest_peer_row_id,
+            "result_id": transfer.result_id,
+            "source_path": transfer.source_path,
+            "now": to_text(now),
+        },
+    ).fetchone()
+    return row is not None
+
+
+def get_transfer(conn: sqlite3.Connection, transfer_id: TransferId) -> Transfer:
+    """Return one transfer. Raises `NotFound`."""
+    row = conn.execute(_SELECT + "WHERE transfer_id = :id", {"id": transfer_id}).fetchone()
+    if row is None:
+        raise NotFound(f"Transfer {transfer_id} not found")
+    return _transfer(row)
+
+
+def list_transfers(
+    conn: sqlite3.Connection,
+    *,
+    execution_id: ExecutionId | None = None,
+    status: TransferStatus | None = None,
+    limit: int,
+    after_id: int,
+) -> Page[Transfer]:
+    """Return transfers in the order they were written down; `after_id` is the row number a page ended with."""
+    values = {"status": status, "execution_id": execution_id, "after_id": after_id, "limit": limit + 1}
+    total = conn.execute("SELECT COUNT(*) FROM transfers" + _MATCHING, values).fetchone()[0]
+    rows = conn.execute(_SELECT + _MATCHING + "AND rowid > :after_id ORDER BY rowid LIMIT :limit", values).fetchall()
+    last = rows[limit - 1]["rowid"] if len(rows) > limit else None
+    return Page(items=[_transfer(row) for row in rows[:limit]], total=total, next_after_id=last)
+
+
+def list_pending(conn: sqlite3.Connection, *, direction: TransferDirection, limit: int) -> list[Transfer]:
+    """Return the oldest deliveries that nobody has begun."""
+    rows = conn.execute(
+        _SELECT
+        + """
+        WHERE status IN ('PENDING', 'ACTIVE')
+          AND status = 'PENDING'
+          AND direction = :direction
+        ORDER BY created_at, rowid
+        LIMIT :limit
+        """,
+        {"direction": direction, "limit": limit},
+    ).fetchall()
+    return [_transfer(row) for row in rows]
+
+
+def list_by_source_job(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> list[Transfer]:
+    """Return every delivery that a job of this peer owes or has made."""
+    rows = conn.execute(
+        _SELECT + "WHERE source_job_execution_id = :id ORDER BY rowid", {"id": job_execution_id}
+    ).fetchall()
+    return [_transfer(row) for row in rows]
+
+
+def list_by_dest_job(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> list[Transfer]:
+    """Return every delivery that a job of this peer waits for or has got."""
+    rows = conn.execute(
+        _SELECT + "WHERE dest_job_execution_id = :id ORDER BY rowid", {"id": job_execution_id}
+    ).fetchall()
+    return [_transfer(row) for row in rows]
+
+
+def count_active(conn: sqlite3.Connection) -> int:
+    """Return how many deliveries are under way."""
+    row = conn.execute(
+        "SELECT COUNT(*) FROM transfers WHERE status IN ('PENDING', 'ACTIVE') AND status = 'ACTIVE'"
+    ).fetchone()
+    return int(row[0])
+
+
+def mark_active(conn: sqlite3.Connection, transfer_id: TransferId, *, now: datetime) -> Transfer:
+    """PENDING -> ACTIVE, the claim of a worker; counts an attempt. Raises `StaleState`."""
+    changed = conn.execute(
+        """
+        UPDATE transfers
+        SET status = 'ACTIVE', started_at = :now, attempts = attempts + 1, bytes_done = 0
+        WHERE transfer_id = :id
+          AND status = 'PENDING'
+        """,
+        {"id": transfer_id, "now": to_text(now)},
+    ).rowcount
+    if not changed:
+        raise StaleState(f"transfer {transfer_id} is not PENDING")
+    return get_transfer(conn, transfer_id)
+
+
+def set_progress(
+    conn: sqlite3.Connection,
+    transfer: Transfer,
+    *,
+    file_count: int,
+    size_bytes: int,
+    bytes_done: int,
+    now: datetime,
+) -> None:
+    """Note how far a delivery is, and tell it; a note, not a fact that anything is decided by."""
+    changed = conn.execute(
+        """
+        UPDATE transfers
+        SET file_count = :file_count, size_bytes = :size_bytes, bytes_done = :bytes_done
+        WHERE transfer_id = :id
+          AND status = 'ACTIVE'
+        """,
+        {"id": transfer.transfer_id, "file_count": file_count, "size_bytes": size_bytes, "bytes_done": bytes_done},
+    ).rowcount
+    if changed:
+        _announce(conn, transfer.transfer_id, now=now)
+
+
+def mark_completed(
+    conn: sqlite3.Connection, transfer_id: TransferId, *, file_count: int, size_bytes: int, now: datetime
+) -> Transfer:
+    """ACTIVE -> COMPLETED: everything is whole, verified and durable at its destination. Raises `StaleState`."""
+    changed = conn.execute(
+        """
+        UPDATE transfers
+        SET status = 'COMPLETED', file_count = :file_count, size_bytes = :size_bytes, bytes_done = :size_bytes,
+            completed_at = :now, error = NULL
+        WHERE transfer_id = :id
+          AND status = 'ACTIVE'
+        """,
+        {"id": transfer_id, "file_count": file_count, "size_bytes": size_bytes, "now": to_text(now)},
+    ).rowcount
+    if not changed:
+        raise StaleState(f"transfer {transfer_id} is not ACTIVE")
+    return _announce(conn, transfer_id, now=now)
+
+
+def mark_ended(
+    conn: sqlite3.Connection, transfer_id: TransferId, status: TransferStatus, error: str, *, now: datetime
+) -> Transfer:
+    """PENDING or ACTIVE -> FAILED or CANCELLED, for good. Raises `StaleState`."""
+    changed = conn.execute(
+        """
+        UPDATE transfers
+        SET status = :status, error = :error, completed_at = :now
+        WHERE transfer_id = :id
+          AND status IN ('PENDING', 'ACTIVE')
+        """,
+        {"id": transfer_id, "status": status, "error": error, "now": to_text(now)},
+    ).rowcount
+    if not changed:
+        raise StaleState(f"transfer {transfer_id} has ended already")
+    return _announce(conn, transfer_id, now=now)
+
+
+def requeue_active(conn: sqlite3.Connection, *, direction: TransferDirection) -> int:
+    """ACTIVE -> PENDING for every delivery that a stopped daemon was making; return how many."""
+    return conn.execute(
+        """
+        UPDATE transfers
+        SET status = 'PENDING'
+        WHERE status IN ('PENDING', 'ACTIVE')
+          AND status = 'ACTIVE'
+          AND direction = :direction
+        """,
+        {"direction": direction},
+    ).rowcount
+
+
+def list_open_of_job(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> list[TransferId]:
+    """Return the unfinished deliveries to and from a job."""
+    rows = conn.execute(
+        """
+        SELECT transfer_id
+        FROM transfers
+        WHERE source_job_execution_id = :id
+          AND status IN ('PENDING', 'ACTIVE')
+        UNION
+        SELECT transfer_id
+        FROM transfers
+        WHERE dest_job_execution_id = :id
+          AND status IN ('PENDING', 'ACTIVE')
+        """,
+        {"id": job_execution_id},
+    ).fetchall()
+    return [TransferId(row[0]) for row in rows]
+
+
+def list_open_of_execution(conn: sqlite3.Connection, execution_id: ExecutionId) -> list[TransferId]:
+    """Return the unfinished deliveries of an own execution."""
+    rows = conn.execute(
+        """
+        SELECT transfer_id
+        FROM transfers
+        WHERE workflow_execution_id = :id
+          AND status IN ('PENDING', 'ACTIVE')
+        """,
+        {"id": execution_id},
+    ).fetchall()
+    return [TransferId(row[0]) for row in rows]
+
+
+def _announce(conn: sqlite3.Connection, transfer_id: TransferId, *, now: datetime) -> Transfer:
+    transfer = get_transfer(conn, transfer_id)
+    record_event(
+        conn,
+        EventType.TRANSFER_PROGRESS,
+        {
+            "transfer_id": transfer_id,
+            "execution_id": transfer.workflow_execution_id,
+            "connection_id": transfer.connection_id,
+            "status": transfer.status,
+            "bytes_done": transfer.bytes_done,
+            "size_bytes": transfer.size_bytes,
+            "error": transfer.error,
+        },
+        execution_id=transfer.workflow_execution_id,
+        now=now,
+    )
+    return transfer
+
+
+def _transfer(row: sqlite3.Row) -> Transfer:
+    execution_id, source_row, dest_row, result = (
+        row["workflow_execution_id"],
+        row["source_peer_row_id"],
+        row["dest_peer_row_id"],
+        row["result_id"],
+    )
+    return Transfer(
+        transfer_id=TransferId(row["transfer_id"]),
+        direction=TransferDirection(row["direction"]),
+        status=TransferStatus(row["status"]),
+        workflow_execution_id=None if execution_id is None else ExecutionId(execution_id),
+        connection_id=ConnectionId(row["connection_id"]),
+        source_peer_id=PeerId(row["source_peer_id"]),
+        source_job_execution_id=JobExecutionId(row["source_job_execution_id"]),
+        dest_peer_id=PeerId(row["dest_peer_id"]),
+        dest_job_execution_id=JobExecutionId(row["dest_job_execution_id"]),
+        source_peer_row_id=None if source_row is None else InterfacePeerId(source_row),
+        dest_peer_row_id=None if dest_row is None else InterfacePeerId(dest_row),
+        result_id=None if result is None else ResultId(result),
+        source_path=row["source_path"],
+        file_count=row["file_count"],
+        size_bytes=row["size_bytes"],
+        bytes_done=row["bytes_done"],
+        attempts=row["attempts"],
+        error=row["error"],
+        created_at=from_text(row["created_at"]),
+        started_at=moment_or_none(row["started_at"]),
+        completed_at=moment_or_none(row["completed_at"]),
+    )

@@ -1,0 +1,104 @@
+"""What an orchestrator asks of an executor, and what is answered: the two phases as records.
+
+The same records serve a job on this peer and, later, one on another peer; a wire message is one of them encoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from rnd.types.definitions import JobPlan
+from rnd.types.ids import (
+    ConnectionId,
+    ExecutionId,
+    ExecutionUid,
+    JobExecutionId,
+    NodeId,
+    PeerId,
+    WorkflowId,
+    WorkflowJobId,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequest:
+    """Phase 1: create this job, do not start it. The key is (orchestrator, execution_uid, plan.node_id).
+
+    `workflow_execution_id` is known to the orchestrator alone. Durations in seconds. `reused_from` names an earlier
+    execution of the same orchestrator whose completed job serves in place of a new run.
+    """
+
+    orchestrator_peer_id: PeerId
+    execution_uid: ExecutionUid
+    workflow_execution_id: ExecutionId | None
+    workflow_job_id: WorkflowJobId
+    plan: JobPlan
+    start_by_s: float
+    max_runtime_s: float
+    reused_from: ExecutionId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobResponse:
+    """The executor's answer to a job request: the id of the job, or every reason why not."""
+
+    node_id: NodeId
+    job_execution_id: JobExecutionId | None
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Where the other end of a connection lives, known in full only in phase 2."""
+
+    connection_id: ConnectionId
+    peer_workflow_job_id: WorkflowJobId | None
+    peer_job_execution_id: JobExecutionId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStart:
+    """Phase 2: the complete routing of a job, and the word to start it."""
+
+    job_execution_id: JobExecutionId
+    routes: tuple[Route, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartReport:
+    """What a start command led to on the executor."""
+
+    started: tuple[JobExecutionId, ...]
+
+
+class JobEndpoint(Protocol):
+    """An executor as the WorkflowManager sees it: this peer's JobManager, or the link to another peer."""
+
+    async def check_jobs(self, requests: Sequence[JobRequest]) -> list[JobResponse]:
+        """Say what would be answered to these requests; create nothing."""
+
+    async def create_jobs(self, requests: Sequence[JobRequest]) -> list[JobResponse]:
+        """Create every job (status IDLE) or none; the same request twice gets the same answer."""
+
+    async def start_jobs(self, starts: Sequence[JobStart]) -> StartReport:
+        """Hand every job its routing and start it; repeating it changes nothing."""
+
+    async def cancel_jobs(self, job_execution_ids: Sequence[JobExecutionId], *, reason: str) -> None:
+        """Record the wish to cancel and kill what runs; returns when the wish is durable, not when all is dead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionOrder:
+    """A request to run a workflow, checked and ready to be written down."""
+
+    workflow_id: WorkflowId
+    workflow_name: str
+    definition: str
+    execution_uid: ExecutionUid
+    retry_of: ExecutionId | None
+    start_by_s: float
+    max_runtime_s: float
+    transfer_idle_s: float
+    workflow_deadline_s: float

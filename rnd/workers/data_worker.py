@@ -1,0 +1,418 @@
+"""The DataWorker: deliveries along the connections of jobs (document: Transfer Protocol, DATA Service Execution).
+
+A delivery is a row in `transfers`, committed together with the end of the job that owes it. The DataWorker takes the
+rows that nobody has begun, brings every file whole, verified and durable to its place, and commits the acknowledgement
+of both ends. Where both ends are on this peer no message is needed: the same lines are logged, the same rows written.
+A delivery that a stopped daemon was making begins again; its destination appears by one rename, so nothing half done is
+ever seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from rnd.database import job_executions, job_interfaces, offered_services, results, transfers
+from rnd.database.connection import Database
+from rnd.database.consequences import News, complete_transfer, fail_transfer, owe_deliveries, settle_data_job
+from rnd.database.workflow_executions import ExecutionBounds, get_bounds
+from rnd.log import get_logger
+from rnd.rules.selection import SelectionError, deliveries
+from rnd.services.data_service import DataService
+from rnd.types.config import Config
+from rnd.types.enums import ServiceType, TransferDirection
+from rnd.types.errors import CalledOff, JobFailed, NotFound, RndError, StaleState
+from rnd.types.executions import FileEntry, InterfacePeer, JobExecution, JobInterface, Transfer
+from rnd.types.ids import SELF_PEER_JOB, PeerId, TransferId
+from rnd.types.log_events import LogEvent
+from rnd.types.seams import Clock, Entropy
+from rnd.types.services import Service
+from rnd.workers.copying import OpenEntry, Reader, copy_entries, tree_source
+from rnd.workers.files import OpenTree, hash_tree, scan_tree
+from rnd.workers.job_folders import JobFolders
+from rnd.workers.news_board import NewsBoard
+from rnd.workers.staging import carried_origins_of, origin_root
+
+PROGRESS_INTERVAL_S: Final = 0.5
+"""How often the progress of one delivery is written down and told."""
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Delivery:
+    """Everything that one delivery needs to know, read in one snapshot. `service` is set where DATA is the source."""
+
+    transfer: Transfer
+    source_job: JobExecution | None
+    source_interfaces: tuple[JobInterface, ...]
+    outputs_job: JobExecution | None
+    outputs: dict[str, list[FileEntry]]
+    service: Service | None
+    data_entries: list[FileEntry]
+    data_key: bytes | None = field(repr=False)
+    dest_job: JobExecution | None
+    include: tuple[str, ...]
+    file_name: str | None
+    source_path: str | None
+    source_end: tuple[JobInterface, InterfacePeer] | None
+    destination: Path
+    idle_s: float
+
+
+@dataclass(slots=True)
+class _Underway:
+    """A delivery in the hands of a thread: how far it is, and whether it has been called off."""
+
+    called_off: threading.Event = field(default_factory=threading.Event)
+    file_count: int = 0
+    size_bytes: int = 0
+    bytes_done: int = 0
+
+    def add(self, count: int) -> None:
+        self.bytes_done += count
+
+
+class DataWorker:
+    """Makes the deliveries that this peer owes, a bounded number at a time."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        entropy: Entropy,
+        config: Config,
+        folders: JobFolders,
+        data_service: DataService,
+        board: NewsBoard,
+        peer_id: PeerId,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+        self._config = config
+        self._folders = folders
+        self._data_service = data_service
+        self._board = board
+        self._peer_id = peer_id
+        self._underway: dict[TransferId, _Underway] = {}
+
+    async def run(self) -> None:
+        """Make deliveries until cancelled. What an earlier daemon left unfinished begins again."""
+        await self._database.write(lambda conn: transfers.requeue_active(conn, direction=TransferDirection.LOCAL))
+        async with asyncio.TaskGroup() as group:
+            while True:
+                free = self._config.transfer_slots - len(self._underway)
+                if free > 0:
+                    for transfer, delivery in await self._claim(free):
+                        self._underway[transfer.transfer_id] = _Underway()
+                        group.create_task(self._deliver(transfer, delivery))
+                changed = await self._board.transfers.wait(self._config.queue_interval_s)
+                await self._call_off_ended(changed)
+
+    async def execute_data_service(
+        self, job: JobExecution, service: Service, interfaces: Sequence[JobInterface]
+    ) -> None:
+        """Begin every delivery that a DATA job owes; the job ends when the last of them has (ruling 16)."""
+        log.info(LogEvent.EXECUTING_DATA_SERVICE, job_id=job.id, service_id=service.id)
+        log.info(LogEvent.DATA_SERVICE_PATH, path=service.service_path, job_id=job.id)
+        news = News()
+        now = self._clock.now()
+
+        def work(conn: sqlite3.Connection) -> int:
+            owe_deliveries(conn, job, interfaces, new_transfer_id=self._entropy.new_transfer_id, now=now, news=news)
+            settle_data_job(conn, job.id, now=now, news=news)
+            return len(transfers.list_by_source_job(conn, job.id))
+
+        count = await self._database.write(work)
+        log.info(LogEvent.INITIATING_DATA_TRANSFERS, count=count, job_id=job.id)
+        self._board.publish(news)
+
+    async def _claim(self, count: int) -> list[tuple[Transfer, _Delivery | RndError]]:
+        """Take deliveries that nobody has begun, with all that is known of each, in one transaction."""
+        now = self._clock.now()
+
+        def work(conn: sqlite3.Connection) -> list[tuple[Transfer, _Delivery | RndError]]:
+            claimed: list[tuple[Transfer, _Delivery | RndError]] = []
+            for pending in transfers.list_pending(conn, direction=TransferDirection.LOCAL, limit=count):
+                transfer = transfers.mark_active(conn, pending.transfer_id, now=now)
+                try:
+                    claimed.append((transfer, self._look_up(conn, transfer)))
+                except RndError as error:
+                    claimed.append((transfer, error))
+            return claimed
+
+        return await self._database.write(work)
+
+    async def _call_off_ended(self, changed: set[TransferId]) -> None:
+        for transfer_id in changed & self._underway.keys():
+            self._underway[transfer_id].called_off.set()
+
+    async def _deliver(self, transfer: Transfer, delivery: _Delivery | RndError) -> None:
+        """Make one delivery: the boundary at which whatever goes wrong with it becomes its error."""
+        underway = self._underway[transfer.transfer_id]
+        try:
+            if isinstance(delivery, RndError):
+                raise delivery
+            self._log_begin(delivery)
+            files = await self._supervise(delivery, underway)
+            await self._commit(delivery, files)
+        except (CalledOff, StaleState):
+            pass  # somebody ended the receiver or the delivery meanwhile, and has said why
+        except (SelectionError, RndError) as error:
+            await self._fail(transfer, str(error))
+        except OSError as error:
+            await self._fail(transfer, f"{error.strerror or error}")
+        except Exception as error:
+            log.exception(LogEvent.INTERNAL_ERROR, where="delivery", transfer_id=transfer.transfer_id)
+            await self._fail(transfer, f"internal error: {type(error).__name__}")
+        finally:
+            del self._underway[transfer.transfer_id]
+            self._board.transfers.ring()
+
+    async def _supervise(self, delivery: _Delivery, underway: _Underway) -> list[FileEntry]:
+        """Run the copy in a thread, tell its progress, and give up when nothing has moved for too long."""
+        work = asyncio.create_task(asyncio.to_thread(self._carry, delivery, underway))
+        seen, idle_since = -1, self._clock.monotonic()
+        try:
+            while True:
+                done, _ = await asyncio.wait({work}, timeout=PROGRESS_INTERVAL_S)
+                if done:
+                    return work.result()
+                if underway.bytes_done != seen:
+                    seen, idle_since = underway.bytes_done, self._clock.monotonic()
+                    await self._tell_progress(delivery.transfer, underway)
+                elif self._clock.monotonic() - idle_since > delivery.idle_s:
+                    raise JobFailed(f"no byte has moved for {delivery.idle_s:.0f} s (transfer_idle)")
+        finally:
+            underway.called_off.set()
+
+    async def _tell_progress(self, transfer: Transfer, underway: _Underway) -> None:
+        now = self._clock.now()
+        await self._database.write(
+            lambda conn: transfers.set_progress(
+                conn,
+                transfer,
+                file_count=underway.file_count,
+                size_bytes=underway.size_bytes,
+                bytes_done=min(underway.bytes_done, underway.size_bytes),
+                now=now,
+            )
+        )
+
+    async def _commit(self, delivery: _Delivery, files: list[FileEntry]) -> None:
+        news = News()
+        now = self._clock.now()
+        done = await self._database.write(
+            lambda conn: complete_transfer(conn, delivery.transfer.transfer_id, files, now=now, news=news)
+        )
+        log.info(LogEvent.TRANSFER_COMPLETED, transfer_id=done.transfer_id, bytes=done.size_bytes)
+        if done.result_id is not None and done.workflow_execution_id is not None:
+            log.info(
+                LogEvent.RESULT_DELIVERED,
+                execution_id=done.workflow_execution_id,
+                connection_id=done.connection_id,
+                files=done.file_count,
+                bytes=done.size_bytes,
+            )
+        self._board.publish(news)
+
+    async def _fail(self, transfer: Transfer, error: str) -> None:
+        news = News()
+        now = self._clock.now()
+        try:
+            await self._database.write(
+                lambda conn: fail_transfer(conn, transfer.transfer_id, error, now=now, news=news)
+            )
+        except StaleState:
+            return
+        self._board.publish(news)
+
+    def _log_begin(self, delivery: _Delivery) -> None:
+        transfer = delivery.transfer
+        source = self._source_words(delivery)
+        relative = delivery.destination.relative_to(self._folders.data_dir)
+        log.info(
+            LogEvent.INITIATING_TRANSFER,
+            transfer_id=transfer.transfer_id,
+            source=source,
+            dest=relative,
+            job_id=transfer.source_job_execution_id,
+            peer=transfer.dest_peer_id,
+        )
+        log.info(LogEvent.TRANSFER_REQUEST_SENT, transfer_id=transfer.transfer_id, dest=transfer.dest_peer_id)
+        log.info(LogEvent.TRANSFER_ACCEPTED, transfer_id=transfer.transfer_id)
+
+    def _source_words(self, delivery: _Delivery) -> str:
+        if delivery.service is not None:
+            return f"service:{delivery.service.id}"
+        if delivery.outputs_job is not None:
+            return str(self._folders.job(delivery.outputs_job).relative_to(self._folders.data_dir))
+        return delivery.source_path or "self-peer"
+
+    # ---- one snapshot of rows
+
+    def _look_up(self, conn: sqlite3.Connection, transfer: Transfer) -> _Delivery:
+        dest_job = None
+        if transfer.dest_job_execution_id != SELF_PEER_JOB:
+            dest_job = job_executions.get_job(conn, transfer.dest_job_execution_id)
+        source_job = None
+        interfaces: tuple[JobInterface, ...] = ()
+        if transfer.source_job_execution_id != SELF_PEER_JOB:
+            source_job = job_executions.get_job(conn, transfer.source_job_execution_id)
+            interfaces = job_interfaces.list_interfaces(conn, source_job.id)
+        source_end = _end_of(interfaces, transfer)
+        dest_end = None
+        if dest_job is not None:
+            dest_end = _end_of(job_interfaces.list_interfaces(conn, dest_job.id), transfer)
+        end = source_end or dest_end
+        if end is None:
+            raise NotFound(f"Transfer {transfer.transfer_id} belongs to no interface of a job")
+        _, peer = end
+        service, data_entries, data_key = self._data_of(conn, source_job, transfer)
+        outputs_job = _outputs_job(conn, source_job) if service is None else None
+        return _Delivery(
+            transfer=transfer,
+            source_job=source_job,
+            source_interfaces=interfaces,
+            outputs_job=outputs_job,
+            outputs={} if outputs_job is None else results.list_outputs(conn, outputs_job.id),
+            service=service,
+            data_entries=data_entries,
+            data_key=data_key,
+            dest_job=dest_job,
+            include=peer.include,
+            file_name=peer.peer_file_name,
+            source_path=transfer.source_path,
+            source_end=source_end,
+            destination=self._destination(source_job, dest_job, transfer, peer),
+            idle_s=self._bounds(conn, transfer).transfer_idle_s,
+        )
+
+    def _data_of(
+        self, conn: sqlite3.Connection, source_job: JobExecution | None, transfer: Transfer
+    ) -> tuple[Service | None, list[FileEntry], bytes | None]:
+        if source_job is None or source_job.service_type is not ServiceType.DATA:
+            return None, [], None
+        service = offered_services.get_service(conn, source_job.service_id)
+        key = self._data_service.data_key_for(conn, service, transfer.workflow_execution_id)
+        return service, self._data_service.list_entries(conn, service.id), key
+
+    def _destination(
+        self,
+        source_job: JobExecution | None,
+        dest_job: JobExecution | None,
+        transfer: Transfer,
+        peer: InterfacePeer,
+    ) -> Path:
+        if dest_job is not None:
+            return self._folders.delivery(transfer, dest_job, peer.lane)
+        if source_job is None:
+            raise NotFound(f"Transfer {transfer.transfer_id} leads from the self-peer to itself")
+        return self._folders.result(source_job, transfer.dest_peer_id, peer.lane)
+
+    def _bounds(self, conn: sqlite3.Connection, transfer: Transfer) -> ExecutionBounds:
+        if transfer.workflow_execution_id is not None:
+            return get_bounds(conn, transfer.workflow_execution_id)
+        default = self._config.deadlines
+        return ExecutionBounds(
+            start_by_s=default.start_by_s,
+            max_runtime_s=default.max_runtime_s,
+            transfer_idle_s=default.transfer_idle_s,
+        )
+
+    # ---- in a thread
+
+    def _carry(self, delivery: _Delivery, underway: _Underway) -> list[FileEntry]:
+        """Choose what travels, name it, and copy it; the destination appears only when all of it is verified."""
+        with ExitStack() as stack:
+            open_entry, items = self._choose(delivery, stack, underway)
+            underway.file_count = sum(1 for entry, _ in items if entry.sha256)
+            underway.size_bytes = sum(entry.size_bytes for entry, _ in items)
+            log.info(
+                LogEvent.TRANSFER_REQUEST_SIZE,
+                size_bytes=underway.size_bytes,
+                transfer_id=delivery.transfer.transfer_id,
+            )
+            total = -(-underway.size_bytes // self._config.chunk_bytes)
+            log.info(LogEvent.SENDING_CHUNKS, transfer_id=delivery.transfer.transfer_id, total=total)
+            return copy_entries(
+                open_entry,
+                items,
+                delivery.destination,
+                progress=underway.add,
+                cancelled=underway.called_off.is_set,
+            )
+
+    def _choose(
+        self, delivery: _Delivery, stack: ExitStack, underway: _Underway
+    ) -> tuple[OpenEntry, Sequence[tuple[FileEntry, str]]]:
+        if delivery.service is not None:
+            service = delivery.service
+
+            def open_data(entry: FileEntry) -> Reader:
+                return self._data_service.open_entry(service, entry, delivery.data_key)
+
+            return open_data, deliveries(delivery.data_entries, delivery.include, delivery.file_name)
+        if delivery.outputs_job is not None:
+            return self._choose_outputs(delivery, delivery.outputs_job, stack)
+        return self._choose_host_files(delivery, stack, underway)
+
+    def _choose_outputs(
+        self, delivery: _Delivery, outputs_job: JobExecution, stack: ExitStack
+    ) -> tuple[OpenEntry, Sequence[tuple[FileEntry, str]]]:
+        if delivery.source_end is None or delivery.source_job is None:
+            raise NotFound(f"Transfer {delivery.transfer.transfer_id} belongs to no interface of its sender")
+        interface, peer = delivery.source_end
+        openers: dict[FileEntry, OpenEntry] = {}
+        entries: list[FileEntry] = []
+        for origin in carried_origins_of(delivery.source_job, interface, delivery.source_interfaces, peer):
+            found = delivery.outputs.get(origin, [])
+            if found:
+                tree = stack.enter_context(OpenTree(origin_root(self._folders, outputs_job, origin)))
+                openers.update(dict.fromkeys(found, tree_source(tree)))
+                entries += found
+        return (lambda entry: openers[entry](entry)), deliveries(entries, delivery.include, delivery.file_name)
+
+    def _choose_host_files(
+        self, delivery: _Delivery, stack: ExitStack, underway: _Underway
+    ) -> tuple[OpenEntry, Sequence[tuple[FileEntry, str]]]:
+        if delivery.source_path is None:
+            raise JobFailed(f"connection {delivery.transfer.connection_id} names no file or folder to send")
+        limits = self._config.limits
+        path = Path(delivery.source_path).resolve()
+        if path.is_dir():
+            root = path
+            found = scan_tree(
+                root, max_files=limits.files_per_transfer, max_file_bytes=limits.file_bytes, hard_links=True
+            )
+        else:
+            root = path.parent
+            found = [found_file(path, max_file_bytes=limits.file_bytes)]
+        entries = hash_tree(root, found, hard_links=True, cancelled=underway.called_off.is_set)
+        tree = stack.enter_context(OpenTree(root))
+        return tree_source(tree), deliveries(entries, delivery.include, delivery.file_name)
+
+
+def _end_of(interfaces: Sequence[JobInterface], transfer: Transfer) -> tuple[JobInterface, InterfacePeer] | None:
+    rows = (transfer.source_peer_row_id, transfer.dest_peer_row_id)
+    for interface in interfaces:
+        for peer in interface.peers:
+            if peer.id in rows:
+                return interface, peer
+    return None
+
+
+def _outputs_job(conn: sqlite3.Connection, job: JobExecution | None) -> JobExecution | None:
+    """Return the job whose folder holds the outputs: the job itself, or the earlier one that it reuses."""
+    if job is None:
+        return None
+    earlier = job_executions.reused_execution(job)
+    return job if earlier is None else job_executions.find_job(conn, execution_id=earlier, node_id=job.node_id)

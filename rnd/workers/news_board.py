@@ -1,0 +1,81 @@
+"""Committed news: said once in the log, then a wake-up for whoever acts on it (document: State Management).
+
+Rows are the truth; a wake-up only says that looking at them is worth while. Losing one costs a tick, never a fact.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Generic, TypeVar
+
+from rnd.database.consequences import News
+from rnd.log import get_logger
+from rnd.types.enums import JobStatus, ServiceType, TransferStatus
+from rnd.types.ids import ExecutionId, JobExecutionId, TransferId
+from rnd.types.log_events import LogEvent
+
+Id = TypeVar("Id")
+
+log = get_logger()
+
+
+class Bell(Generic[Id]):
+    """A wake-up with the ids that it is about. One waiter; ringing never blocks."""
+
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+        self._ids: set[Id] = set()
+
+    def ring(self, *ids: Id) -> None:
+        """Wake the waiter; the ids are collected until it takes them."""
+        self._ids.update(ids)
+        self._rung.set()
+
+    async def wait(self, timeout_s: float) -> set[Id]:
+        """Return the ids collected since the last call, at once if there was a ring, else at the ring or the timeout."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._rung.wait()
+        except TimeoutError:
+            pass
+        self._rung.clear()
+        ids, self._ids = self._ids, set()
+        return ids
+
+
+class NewsBoard:
+    """Where transactions' news are put up after their commit.
+
+    `jobs` rings with jobs whose inputs changed or that were ended by somebody else, `transfers` when deliveries are
+    owed or called off, `executions` with executions that may have ended.
+    """
+
+    def __init__(self) -> None:
+        self.jobs: Bell[JobExecutionId] = Bell()
+        self.transfers: Bell[TransferId] = Bell()
+        self.executions: Bell[ExecutionId] = Bell()
+
+    def publish(self, news: News) -> None:
+        """Log what was committed and wake those who act on it."""
+        for row_id in news.acknowledged:
+            log.info(LogEvent.DUTY_ACKNOWLEDGED, interface_peer_id=row_id)
+        for head, error in news.ended:
+            if head.status is JobStatus.ERRORED:
+                log.error(LogEvent.JOB_ERRORED, job_id=head.id, error=error)
+            elif head.status is JobStatus.CANCELLED:
+                log.info(LogEvent.JOB_CANCELLED, job_id=head.id, reason=error)
+            elif head.service_type is ServiceType.DATA:
+                log.info(LogEvent.DATA_SERVICE_COMPLETED, job_id=head.id)
+        ended = [transfer for transfer in news.transfers_ended if transfer.status is not TransferStatus.COMPLETED]
+        for transfer in ended:
+            if transfer.status is TransferStatus.FAILED:
+                log.error(LogEvent.TRANSFER_FAILED, transfer_id=transfer.transfer_id, error=transfer.error)
+            else:
+                log.info(LogEvent.TRANSFER_CANCELLED, transfer_id=transfer.transfer_id, reason=transfer.error)
+        if news.transfers_created or ended:
+            self.transfers.ring(*(transfer.transfer_id for transfer in ended))
+        ended_jobs = [head.id for head, _ in news.ended if head.status is not JobStatus.COMPLETED]
+        if news.ready or news.inputs_changed or ended_jobs:
+            self.jobs.ring(*news.inputs_changed, *ended_jobs)
+        if news.executions:
+            self.executions.ring(*news.executions)

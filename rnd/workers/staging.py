@@ -1,0 +1,157 @@
+"""What a job finds when it starts and what is taken when it ends (document: Interface System; steps 2, 3 and 7 of execution).
+
+Plain functions for a thread: they read and write the job's own folder and nothing else. A job's outputs are hostile;
+they are read through `workers/files.py`, which follows no link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rnd.rules.selection import carried_origins
+from rnd.types.config import Limits
+from rnd.types.enums import InterfaceType, LogStream, MountFunction, ServiceType
+from rnd.types.errors import JobFailed
+from rnd.types.executions import FileEntry, InterfacePeer, JobExecution, JobInterface
+from rnd.workers.copying import MountSource, place_mount
+from rnd.workers.files import FoundEntry, clear_tree, hash_tree, scan_tree
+from rnd.workers.job_folders import JobFolders
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedJob:
+    """A job's folder, ready for its program: the streams to feed it, in order."""
+
+    directory: Path
+    stdin_files: tuple[Path, ...]
+
+
+def stage_job(folders: JobFolders, job: JobExecution, interfaces: Sequence[JobInterface], limits: Limits) -> StagedJob:
+    """Lay out a job's folder for a new attempt: empty output/ and logs/, mounts filled from the verified inputs.
+
+    Inputs are kept between attempts. Raises `JobFailed` where an input that was acknowledged is not there any more, or
+    two providers of a mount share a name.
+    """
+    directory = folders.job(job)
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in ("output", "logs", "mounts"):
+        folder = directory / name
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            clear_tree(folder)
+            folder.mkdir()
+    stdin_files: list[Path] = []
+    for interface in interfaces:
+        sources = [peer for peer in interface.peers if peer.peer_mount_function is MountFunction.OUTPUT]
+        if interface.interface_type is InterfaceType.MOUNT:
+            _stage_mount(folders, job, interface, sources, limits)
+        elif interface.interface_type is InterfaceType.STDIN:
+            stdin_files += [path for peer in sources for path in _files_of(folders, job, peer, limits)]
+    return StagedJob(directory=directory, stdin_files=tuple(stdin_files))
+
+
+def collect_outputs(
+    folders: JobFolders, job: JobExecution, interfaces: Sequence[JobInterface], limits: Limits
+) -> dict[str, list[FileEntry]]:
+    """Hash and make durable what the connections of an ended job carry; return its manifest by origin.
+
+    Raises `UnfitFiles` (a `JobFailed`) where a job left a link, a special file or too much, `OSError` where the disk
+    fails.
+    """
+    origins = {
+        origin
+        for interface in interfaces
+        for peer in interface.peers
+        if peer.peer_mount_function is MountFunction.INPUT
+        for origin in carried_origins_of(job, interface, interfaces, peer)
+    }
+    outputs: dict[str, list[FileEntry]] = {}
+    for origin in sorted(origins):
+        root = origin_root(folders, job, origin)
+        if origin in tuple(LogStream):
+            found = [
+                entry for entry in _scan(root, limits, limits.stream_bytes) if entry.relative_path == f"{origin}.txt"
+            ]
+        else:
+            found = _scan(root, limits, limits.file_bytes)
+        outputs[origin] = hash_tree(root, found)
+    return outputs
+
+
+def carried_origins_of(
+    job: JobExecution, interface: JobInterface, interfaces: Sequence[JobInterface], peer: InterfacePeer
+) -> tuple[str, ...]:
+    """Return the origins that one connection carries away from a job."""
+    return carried_origins(
+        service_type=job.service_type,
+        interface_type=interface.interface_type,
+        interface_path=interface.path,
+        mounts=tuple(other.path for other in interfaces if other.interface_type is InterfaceType.MOUNT),
+        peer_interface_type=peer.peer_interface_type,
+        destination_file_name=peer.peer_file_name,
+        include=peer.include,
+    )
+
+
+def origin_root(folders: JobFolders, job: JobExecution, origin: str) -> Path:
+    """Return the folder that the entries of an origin are relative to."""
+    if origin in tuple(LogStream):
+        return folders.logs(job)
+    if origin == "output":
+        return folders.output(job)
+    if origin.startswith("mount:"):
+        return folders.mount(job, origin.removeprefix("mount:"))
+    raise ValueError(f"{origin!r} is no origin of a {ServiceType.STANDALONE} or {ServiceType.DOCKER} job")
+
+
+def _scan(root: Path, limits: Limits, max_file_bytes: int) -> list[FoundEntry]:
+    return scan_tree(root, max_files=limits.files_per_transfer, max_file_bytes=max_file_bytes)
+
+
+def _stage_mount(
+    folders: JobFolders,
+    job: JobExecution,
+    interface: JobInterface,
+    sources: Sequence[InterfacePeer],
+    limits: Limits,
+) -> None:
+    destination = folders.mount(job, interface.path)
+    if interface.mount_function is MountFunction.OUTPUT:
+        destination.mkdir(parents=True, exist_ok=True)
+        return
+    mounted = [
+        MountSource(
+            root=folders.input(job, peer),
+            entries=[_entry(found) for found in _received(folders, job, peer, limits)],
+            label=f"connection {peer.connection_id}",
+        )
+        for peer in sources
+    ]
+    place_mount(mounted, destination, writable=interface.mount_function is MountFunction.BOTH)
+
+
+def _files_of(folders: JobFolders, job: JobExecution, peer: InterfacePeer, limits: Limits) -> list[Path]:
+    root = folders.input(job, peer)
+    return [
+        root / found.relative_path
+        for found in _received(folders, job, peer, limits)
+        if not found.relative_path.endswith("/")
+    ]
+
+
+def _received(folders: JobFolders, job: JobExecution, peer: InterfacePeer, limits: Limits) -> list[FoundEntry]:
+    root = folders.input(job, peer)
+    try:
+        return scan_tree(root, max_files=limits.files_per_transfer, max_file_bytes=limits.file_bytes)
+    except FileNotFoundError as error:
+        raise JobFailed(f"the input of connection {peer.connection_id} was delivered but is gone: {root}") from error
+
+
+def _entry(found: FoundEntry) -> FileEntry:
+    """Return a manifest entry for a file of our own making, whose hash was checked when it was delivered."""
+    return FileEntry(
+        relative_path=found.relative_path, size_bytes=found.size_bytes, sha256="", executable=found.executable
+    )
