@@ -51,17 +51,17 @@ def build_definition(
     connections: Sequence[WorkflowConnection],
     *,
     self_peer_id: PeerId,
-    file_names: Mapping[NodeId, str] | None = None,
+    single_files: Mapping[NodeId, str] | None = None,
 ) -> WorkflowDefinition:
     """Return the definition of a workflow: every job with its complete routing, feeders before those they feed.
 
-    `file_names` gives the single file of DATA nodes that have just one, where that is known; it only makes the paths
+    `single_files` gives the single file of DATA nodes that have just one, where that is known; it only makes the paths
     that people read more precise. Raises `ValidationFailed` where connections cannot be resolved or form a cycle;
     `validation.validate_workflow` finds that, and more, beforehand.
     """
     by_id = {node.id: node for node in nodes}
     names = node_names(nodes)
-    edges = _edges(connections, by_id, file_names or {})
+    edges = _edges(connections, by_id, single_files or {})
     try:
         ordered = job_order(nodes, connections)
     except graphlib.CycleError:
@@ -70,7 +70,7 @@ def build_definition(
     for edge in edges:
         _wire(edge, wirings, self_peer_id)
     return WorkflowDefinition(
-        jobs=tuple(_job(node, names[node.id], wirings[node.id], (file_names or {}).get(node.id)) for node in ordered)
+        jobs=tuple(_job(node, names[node.id], wirings[node.id], (single_files or {}).get(node.id)) for node in ordered)
     )
 
 
@@ -84,7 +84,7 @@ def cycle_problem(
 
 
 def _edges(
-    connections: Sequence[WorkflowConnection], by_id: Mapping[NodeId, WorkflowNode], file_names: Mapping[NodeId, str]
+    connections: Sequence[WorkflowConnection], by_id: Mapping[NodeId, WorkflowNode], single_files: Mapping[NodeId, str]
 ) -> list[_Edge]:
     """Resolve every connection, in the order of their ids."""
     shared = Counter((connection.from_node_id, connection.to_node_id) for connection in connections)
@@ -100,7 +100,7 @@ def _edges(
         except PairingError as error:
             problems.append(Problem(check=error.check, message=error.message, connection_id=connection.id))
         else:
-            source_name = _source_name(connection, pairing.source, file_names)
+            source_name = _source_name(connection, pairing.source, single_files)
             edges.append(
                 _Edge(
                     connection=connection,
@@ -123,11 +123,11 @@ def missing_node_problem(connection: WorkflowConnection) -> Problem:
     )
 
 
-def _source_name(connection: WorkflowConnection, source: End, file_names: Mapping[NodeId, str]) -> str | None:
+def _source_name(connection: WorkflowConnection, source: End, single_files: Mapping[NodeId, str]) -> str | None:
     """Return the name of the one file that a connection carries, where it is known before anything has run."""
     if source.node is None:
         return PurePosixPath(connection.source_path).name or None if connection.source_path else None
-    return file_names.get(source.node.id) if source.node.service_type is ServiceType.DATA else None
+    return single_files.get(source.node.id) if source.node.service_type is ServiceType.DATA else None
 
 
 def _destination_name(chosen: str | None, source_name: str | None) -> str | None:

@@ -63,14 +63,15 @@ def validate_workflow(
 
 
 def validate_connection(
-    connection: WorkflowConnection, nodes: Sequence[WorkflowNode], others: Sequence[WorkflowConnection] = ()
+    connection: WorkflowConnection, nodes: Sequence[WorkflowNode], connections: Sequence[WorkflowConnection] = ()
 ) -> None:
     """Refuse a connection that can never be right, already when it is drawn.
 
-    `others` are the connections that are there besides it. What more drawing can mend (a cycle, a source that is given
+    `connections` are those that the workflow has; one of the same id is what this one replaces. What more drawing can mend (a cycle, a source that is given
     later) is left to `validate_workflow`. Raises `ValidationFailed`.
     """
     problems = connection_problems(connection, {node.id: node for node in nodes})
+    others = (other for other in connections if other.id != connection.id)
     twin = next((other for other in others if _identity(other) == _identity(connection)), None)
     if twin is not None:
         problems = (*problems, _duplicate_problem(connection, twin))

@@ -1,0 +1,388 @@
+"""The file format `rnd.workflow/1`: a workflow that can be kept, sent and imported elsewhere, without this peer's ids.
+
+The structure is JSON (or TOML, which the caller parses into the same):
+
+    {"format": "rnd.workflow/1", "name": "Count words", "description": "",
+     "services": {"split": {"service_type": "STANDALONE", "interfaces": [...]}},
+     "nodes": [{"name": "split", "service_name": "split", "peer_id": "rn...", "cmd": ["-l"], "gui_x": 40, "gui_y": 0}],
+     "connections": [{"from": "text", "from_interface_type": "STDOUT", "to": "split", "to_interface_type": "STDIN"},
+                     {"from": "split", "from_interface_type": "STDOUT", "to": null}],
+     "layout": {"zoom_level": 1.0}}
+
+Fields are called as in the schema. `services` says once what several nodes may share; a node may say it for itself. An end
+that is null or left out is the self-peer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rnd.rules.interfaces import interfaces_from_json, interfaces_to_json
+from rnd.rules.reading import JsonObject, Reading, suggestion
+from rnd.rules.topology import node_names
+from rnd.types.enums import InterfaceType, ServiceType
+from rnd.types.errors import ValidationFailed
+from rnd.types.ids import NodeId, PeerId
+from rnd.types.services import ServiceInterface
+from rnd.types.workflows import Workflow, WorkflowConnection, WorkflowNode, WorkflowUIState
+
+FORMAT: Final = "rnd.workflow/1"
+NAME_CHARACTERS_MAX: Final = 200
+COORDINATE_MAX: Final = 1_000_000_000
+
+_TOP_KEYS: Final = ("format", "name", "description", "services", "nodes", "connections", "layout")
+_SERVICE_KEYS: Final = ("service_type", "interfaces")
+_NODE_KEYS: Final = (
+    "name", "service_name", "service_type", "peer_id", "order", "gui_x", "gui_y", "interfaces", "entrypoint", "cmd"
+)  # fmt: skip
+_CONNECTION_KEYS: Final = (
+    "from", "from_interface_type", "from_interface_path", "to", "to_interface_type", "to_interface_path",
+    "destination_file_name", "include", "source_path",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileNode:
+    """One node: which service it uses, by name, and on which peer (`None`: the peer that imports).
+
+    `service_type` and `interfaces` are `None` where the file leaves them to the service that is found.
+    """
+
+    name: str
+    service_name: str
+    service_type: ServiceType | None = None
+    peer_id: str | None = None
+    order: int = 0
+    gui_x: int = 0
+    gui_y: int = 0
+    interfaces: tuple[ServiceInterface, ...] | None = None
+    entrypoint: tuple[str, ...] | None = None
+    cmd: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileConnection:
+    """One connection between nodes by their names; `None` is the self-peer."""
+
+    from_node: str | None
+    from_interface_type: InterfaceType
+    to_node: str | None
+    to_interface_type: InterfaceType
+    from_interface_path: str = ""
+    to_interface_path: str = ""
+    destination_file_name: str | None = None
+    include: tuple[str, ...] = ()
+    source_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How the canvas was left."""
+
+    snap_to_grid: bool = True
+    zoom_level: float = 1.0
+    pan_x: float = 0.0
+    pan_y: float = 0.0
+    self_peer_x: float = 0.0
+    self_peer_y: float = 0.0
+
+
+_LAYOUT_KEYS: Final = ("snap_to_grid", "zoom_level", "pan_x", "pan_y", "self_peer_x", "self_peer_y")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowFile:
+    """A workflow as its file says it, checked in itself: names are unique and connections meet nodes."""
+
+    name: str
+    description: str = ""
+    nodes: tuple[FileNode, ...] = ()
+    connections: tuple[FileConnection, ...] = ()
+    layout: Layout = Layout()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Service:
+    service_type: ServiceType | None
+    interfaces: tuple[ServiceInterface, ...] | None
+
+
+def parse_workflow_file(document: object) -> WorkflowFile:
+    """Read a document of format `rnd.workflow/1`.
+
+    Raises `MalformedDocument` (a `ValueError`) whose `misreadings` name every problem with its place (`nodes[2].cmd`).
+    """
+    reading = Reading()
+    top = reading.json_object(document, "", known=_TOP_KEYS)
+    if not top.malformed and top.text("format") not in (FORMAT, ""):
+        reading.note("format", f"must be {FORMAT}, not {top.fields['format']}")
+    services = _read_services(top)
+    nodes = tuple(_read_node(item, services) for item in _objects(top, "nodes", _NODE_KEYS))
+    _note_shared_names(reading, nodes)
+    names = [node.name for node in nodes]
+    workflow = WorkflowFile(
+        name=_short_text(top, "name"),
+        description=top.text("description", ""),
+        nodes=nodes,
+        connections=tuple(
+            _read_connection(item, names) for item in _objects(top, "connections", _CONNECTION_KEYS, optional=True)
+        ),
+        layout=_read_layout(top),
+    )
+    reading.finish()
+    return workflow
+
+
+def emit_workflow_file(workflow: WorkflowFile) -> dict[str, object]:
+    """Return the document that `parse_workflow_file` reads back into the same record; what is default is left out."""
+    services = _shared_services(workflow.nodes)
+    written: dict[str, object] = {"format": FORMAT, "name": workflow.name}
+    if workflow.description:
+        written["description"] = workflow.description
+    named = {name: _emit_service(service) for name, service in services.items()}
+    if any(named.values()):
+        written["services"] = {name: service for name, service in named.items() if service}
+    written["nodes"] = [_emit_node(node, services[node.service_name]) for node in workflow.nodes]
+    if workflow.connections:
+        written["connections"] = [_emit_connection(connection) for connection in workflow.connections]
+    if workflow.layout != Layout():
+        written["layout"] = {key: getattr(workflow.layout, key) for key in _LAYOUT_KEYS}
+    return written
+
+
+def workflow_to_file(
+    workflow: Workflow,
+    nodes: Sequence[WorkflowNode],
+    connections: Sequence[WorkflowConnection],
+    ui_state: WorkflowUIState,
+    *,
+    self_peer_id: PeerId,
+) -> WorkflowFile:
+    """Return a drawn workflow as a file: nodes by name, services by name, nodes of this peer without a peer_id.
+
+    Raises `KeyError` for a connection to a node that is not among `nodes`.
+    """
+    names = node_names(nodes)
+    return WorkflowFile(
+        name=workflow.name,
+        description=workflow.description,
+        nodes=tuple(
+            FileNode(
+                name=names[node.id],
+                service_name=node.service_name,
+                service_type=node.service_type,
+                peer_id=None if node.peer_id == self_peer_id else node.peer_id,
+                order=node.order,
+                gui_x=node.gui_x,
+                gui_y=node.gui_y,
+                interfaces=node.interfaces,
+                entrypoint=node.entrypoint,
+                cmd=node.cmd,
+            )
+            for node in nodes
+        ),
+        connections=tuple(_connection_to_file(connection, names) for connection in connections),
+        layout=Layout(
+            snap_to_grid=ui_state.snap_to_grid,
+            zoom_level=ui_state.zoom_level,
+            pan_x=ui_state.pan_x,
+            pan_y=ui_state.pan_y,
+            self_peer_x=ui_state.self_peer_x,
+            self_peer_y=ui_state.self_peer_y,
+        ),
+    )
+
+
+def _connection_to_file(connection: WorkflowConnection, names: Mapping[NodeId, str]) -> FileConnection:
+    return FileConnection(
+        from_node=None if connection.from_node_id is None else names[connection.from_node_id],
+        from_interface_type=connection.from_interface_type,
+        to_node=None if connection.to_node_id is None else names[connection.to_node_id],
+        to_interface_type=connection.to_interface_type,
+        from_interface_path=connection.from_interface_path,
+        to_interface_path=connection.to_interface_path,
+        destination_file_name=connection.destination_file_name,
+        include=connection.include,
+        source_path=connection.source_path,
+    )
+
+
+def _objects(top: JsonObject, key: str, known: Sequence[str], *, optional: bool = False) -> list[JsonObject]:
+    reading = top.reading
+    return [reading.json_object(item, where, known=known) for where, item in top.items(key, optional=optional)]
+
+
+def _short_text(item: JsonObject, key: str) -> str:
+    """Read a required name: not empty, and of a length that fits a line."""
+    text = item.text(key)
+    if item.has(key) and not text.strip():
+        item.reading.note(item.place(key), "must not be empty")
+    elif len(text) > NAME_CHARACTERS_MAX:
+        item.reading.note(item.place(key), f"must have at most {NAME_CHARACTERS_MAX} characters")
+    return text
+
+
+def _read_services(top: JsonObject) -> Mapping[str, _Service]:
+    if not top.has("services"):
+        return {}
+    section = top.reading.json_object(top.fields["services"], "services")
+    services: dict[str, _Service] = {}
+    for name, value in section.fields.items():
+        item = top.reading.json_object(value, section.place(name), known=_SERVICE_KEYS)
+        services[name] = _Service(
+            service_type=item.word_or_none("service_type", ServiceType), interfaces=_read_interfaces(item)
+        )
+    return services
+
+
+def _read_interfaces(item: JsonObject) -> tuple[ServiceInterface, ...] | None:
+    if not item.has("interfaces"):
+        return None
+    try:
+        return interfaces_from_json(item.fields["interfaces"])
+    except ValidationFailed as error:
+        for problem in error.problems:
+            if problem.check == "interface":  # the message begins with its place: interfaces[0].path: ...
+                item.reading.misreadings.append(item.place(problem.message))
+            else:
+                item.reading.note(item.place("interfaces"), problem.message)
+        return ()
+
+
+def _read_node(item: JsonObject, services: Mapping[str, _Service]) -> FileNode:
+    service_name = _short_text(item, "service_name")
+    shared = services.get(service_name, _Service(service_type=None, interfaces=None))
+    own_interfaces = _read_interfaces(item)
+    return FileNode(
+        name=_short_text(item, "name"),
+        service_name=service_name,
+        service_type=item.word_or_none("service_type", ServiceType) or shared.service_type,
+        peer_id=item.text_or_none("peer_id"),
+        order=_coordinate(item, "order"),
+        gui_x=_coordinate(item, "gui_x"),
+        gui_y=_coordinate(item, "gui_y"),
+        interfaces=shared.interfaces if own_interfaces is None else own_interfaces,
+        entrypoint=item.texts_or_none("entrypoint"),
+        cmd=item.texts_or_none("cmd"),
+    )
+
+
+def _coordinate(item: JsonObject, key: str) -> int:
+    number = item.integer(key, 0)
+    if abs(number) > COORDINATE_MAX:
+        item.reading.note(item.place(key), "is too large a number")
+    return number
+
+
+def _note_shared_names(reading: Reading, nodes: Sequence[FileNode]) -> None:
+    first: dict[str, int] = {}
+    for index, node in enumerate(nodes):
+        if first.setdefault(node.name, index) != index and node.name:
+            reading.note(f"nodes[{index}].name", f"{node.name!r} is the name of nodes[{first[node.name]}] already")
+
+
+def _read_connection(item: JsonObject, names: Sequence[str]) -> FileConnection:
+    from_node, to_node = _read_end(item, "from", names), _read_end(item, "to", names)
+    if not item.has("from") and not item.has("to") and not item.malformed:
+        item.reading.note(item.where, "needs a node in from or in to; left out, both are the self-peer")
+    return FileConnection(
+        from_node=from_node,
+        from_interface_type=_read_interface_type(item, "from", InterfaceType.STDOUT),
+        to_node=to_node,
+        to_interface_type=_read_interface_type(item, "to", InterfaceType.MOUNT),
+        from_interface_path=item.text("from_interface_path", ""),
+        to_interface_path=item.text("to_interface_path", ""),
+        destination_file_name=item.text_or_none("destination_file_name"),
+        include=item.texts("include"),
+        source_path=item.text_or_none("source_path"),
+    )
+
+
+def _read_end(item: JsonObject, key: str, names: Sequence[str]) -> str | None:
+    name = item.text_or_none(key)
+    if name is not None and name not in names:
+        item.reading.note(item.place(key), f"no node is named {name!r}{suggestion(name, names)}")
+    return name
+
+
+def _read_interface_type(item: JsonObject, end: str, at_self_peer: InterfaceType) -> InterfaceType:
+    """Read the interface of one end; the self-peer has none, so there the word may be left out."""
+    default = None if item.has(end) else at_self_peer
+    return item.word(f"{end}_interface_type", InterfaceType, default)
+
+
+def _read_layout(top: JsonObject) -> Layout:
+    if not top.has("layout"):
+        return Layout()
+    item = top.reading.json_object(top.fields["layout"], "layout", known=_LAYOUT_KEYS)
+    return Layout(
+        snap_to_grid=item.flag("snap_to_grid", default=True),
+        zoom_level=item.number("zoom_level", 1.0),
+        pan_x=item.number("pan_x", 0.0),
+        pan_y=item.number("pan_y", 0.0),
+        self_peer_x=item.number("self_peer_x", 0.0),
+        self_peer_y=item.number("self_peer_y", 0.0),
+    )
+
+
+def _shared_services(nodes: Sequence[FileNode]) -> dict[str, _Service]:
+    """Return for each service name what all its nodes agree on."""
+    services: dict[str, _Service] = {}
+    for node in nodes:
+        own = _Service(service_type=node.service_type, interfaces=node.interfaces)
+        seen = services.get(node.service_name, own)
+        services[node.service_name] = _Service(
+            service_type=own.service_type if own.service_type is seen.service_type else None,
+            interfaces=own.interfaces if own.interfaces == seen.interfaces else None,
+        )
+    return services
+
+
+def _emit_service(service: _Service) -> dict[str, object]:
+    written: dict[str, object] = {}
+    if service.service_type is not None:
+        written["service_type"] = service.service_type.value
+    if service.interfaces is not None:
+        written["interfaces"] = interfaces_to_json(service.interfaces)
+    return written
+
+
+def _emit_node(node: FileNode, shared: _Service) -> dict[str, object]:
+    own = _Service(
+        service_type=None if node.service_type is shared.service_type else node.service_type,
+        interfaces=None if node.interfaces == shared.interfaces else node.interfaces,
+    )
+    written: dict[str, object] = {"name": node.name, "service_name": node.service_name, **_emit_service(own)}
+    if node.peer_id is not None:
+        written["peer_id"] = node.peer_id
+    for key in ("order", "gui_x", "gui_y"):
+        if getattr(node, key):
+            written[key] = getattr(node, key)
+    if node.entrypoint is not None:
+        written["entrypoint"] = list(node.entrypoint)
+    if node.cmd is not None:
+        written["cmd"] = list(node.cmd)
+    return written
+
+
+def _emit_connection(connection: FileConnection) -> dict[str, object]:
+    """Write a connection. The self-peer is an end left out, since TOML has no null."""
+    written: dict[str, object] = {}
+    for end, name, kind, path in (
+        ("from", connection.from_node, connection.from_interface_type, connection.from_interface_path),
+        ("to", connection.to_node, connection.to_interface_type, connection.to_interface_path),
+    ):
+        if name is not None:
+            written[end] = name
+        written[f"{end}_interface_type"] = kind.value
+        if path:
+            written[f"{end}_interface_path"] = path
+    if connection.destination_file_name is not None:
+        written["destination_file_name"] = connection.destination_file_name
+    if connection.include:
+        written["include"] = list(connection.include)
+    if connection.source_path is not None:
+        written["source_path"] = connection.source_path
+    return written
