@@ -1,0 +1,1 @@
+"""The command line: a client of the daemon's API that imports nothing of the daemon and starts in a blink."""
