@@ -1,0 +1,140 @@
+"""Why a job is where it is: the document's Debugging Guide as a decision over evidence that others have gathered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rnd.rules.evidence import Evidence, HandleState, OtherEnd
+from rnd.rules.reasons import find_reason
+from rnd.types.enums import ExecutionConstraint, JobStatus, MountFunction, ServiceType
+from rnd.types.executions import InterfacePeer
+from rnd.types.times import to_text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at, whether it is as it should be, and what was seen."""
+
+    check: str
+    ok: bool
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """The answer: where the job is, the one reason, what was looked at on the way, and the next thing to type."""
+
+    status: JobStatus
+    because: str
+    checks: tuple[Check, ...]
+    do: str
+
+
+def explain(evidence: Evidence) -> Explanation:
+    """Return why a job is in its state: one reason, everything that was looked at, and what to do next."""
+    finding = find_reason(evidence)
+    return Explanation(
+        status=evidence.job.status, because=finding.because, checks=tuple(_checks(evidence)), do=finding.do
+    )
+
+
+def _checks(evidence: Evidence) -> Iterator[Check]:
+    """Yield the guide's questions in its order, those that make sense in the job's state."""
+    match evidence.job.status:
+        case JobStatus.IDLE:
+            yield _start_check(evidence)
+            if evidence.job.execution_constraint is ExecutionConstraint.INPUTS_READY:
+                yield from _input_checks(evidence)
+        case JobStatus.READY:
+            yield _start_check(evidence)
+            yield from _input_checks(evidence)
+            yield from _worker_checks(evidence)
+        case JobStatus.RUNNING:
+            yield from _running_checks(evidence)
+            yield from _delivery_checks(evidence)
+        case JobStatus.COMPLETED:
+            yield from _delivery_checks(evidence)
+        case JobStatus.ERRORED | JobStatus.CANCELLED:
+            yield from _end_checks(evidence)
+
+
+def _start_check(evidence: Evidence) -> Check:
+    job = evidence.job
+    words = "start_received = 1" if job.start_received else f"start_received = 0, start_by {to_text(job.start_by)}"
+    return Check(check="start command received", ok=job.start_received, evidence=words)
+
+
+def _input_checks(evidence: Evidence) -> Iterator[Check]:
+    """Ask of each input whether its duty is acknowledged, its routing known and its folder there."""
+    for peer, end in _peers(evidence, MountFunction.OUTPUT):
+        words = f"duty_acknowledged = {int(peer.duty_acknowledged)}"
+        if peer.peer_job_execution_id is None:
+            words += ", peer_job_execution_id is NULL"
+        if end.status is not None:
+            words += f", {end.name} is {end.status}"
+        if end.transfer is not None:
+            words += f", transfer {end.transfer.transfer_id} is {end.transfer.status}"
+        name = f"input of connection {peer.connection_id} from {end.name}"
+        yield Check(check=name, ok=peer.duty_acknowledged, evidence=words)
+        if end.path_exists is not None:
+            words = f"{end.path} {'exists' if end.path_exists else 'is missing'}"
+            # A folder that is not there is as it should be until its files have arrived.
+            ok = end.path_exists or not peer.duty_acknowledged
+            yield Check(check=f"input path of connection {peer.connection_id}", ok=ok, evidence=words)
+
+
+def _worker_checks(evidence: Evidence) -> Iterator[Check]:
+    job = evidence.job
+    state = "found, INACTIVE" if evidence.service_found else "not found"
+    is_usable = evidence.service_found and evidence.service_active
+    words = f"service {job.service_id} ({job.service_name}) is {'found, ACTIVE' if is_usable else state}"
+    yield Check(check="service can be used", ok=is_usable, evidence=words)
+    if job.service_type is not ServiceType.DATA:
+        yield Check(
+            check="engine available", ok=not evidence.executor_reason, evidence=evidence.executor_reason or "it is"
+        )
+        if evidence.slots_total:
+            yield Check(
+                check="free job slot",
+                ok=evidence.slots_in_use < evidence.slots_total,
+                evidence=f"{evidence.slots_in_use} of {evidence.slots_total} in use",
+            )
+    if evidence.not_before is not None:
+        words = f"not before {to_text(evidence.not_before)}"
+        yield Check(check="back-off over", ok=evidence.now >= evidence.not_before, evidence=words)
+
+
+def _running_checks(evidence: Evidence) -> Iterator[Check]:
+    job = evidence.job
+    if job.service_type is not ServiceType.DATA:
+        ok = evidence.handle is not HandleState.LOST
+        yield Check(check="program known to its engine", ok=ok, evidence=f"handle is {evidence.handle}")
+    if job.run_by is not None:
+        yield Check(check="within its time", ok=evidence.now < job.run_by, evidence=f"run_by {to_text(job.run_by)}")
+
+
+def _delivery_checks(evidence: Evidence) -> Iterator[Check]:
+    for peer, end in _peers(evidence, MountFunction.INPUT):
+        words = f"duty_acknowledged = {int(peer.duty_acknowledged)}"
+        if end.transfer is not None:
+            words += f", transfer {end.transfer.transfer_id} is {end.transfer.status}"
+        name = f"delivery of connection {peer.connection_id} to {end.name}"
+        yield Check(check=name, ok=peer.duty_acknowledged, evidence=words)
+
+
+def _end_checks(evidence: Evidence) -> Iterator[Check]:
+    job = evidence.job
+    yield Check(check="error_message", ok=False, evidence=job.error_message or "NULL")
+    if job.exit_signal is not None:
+        yield Check(check="exit_signal", ok=False, evidence=str(job.exit_signal))
+    if job.exit_code is not None:
+        yield Check(check="exit_code", ok=job.exit_code == 0, evidence=str(job.exit_code))
+
+
+def _peers(evidence: Evidence, does: MountFunction) -> Iterator[tuple[InterfacePeer, OtherEnd]]:
+    """Yield the ends that send to the job (OUTPUT) or receive from it (INPUT), with what is known of them."""
+    for interface in evidence.interfaces:
+        for peer in interface.peers:
+            if peer.peer_mount_function is does:
+                yield peer, evidence.other_end(peer)
