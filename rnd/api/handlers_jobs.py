@@ -1,0 +1,275 @@
+"""Methods about what runs: executions, jobs, transfers and results (document: handlers_jobs, Debugging Guide)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from rnd.api.confined_files import open_below
+from rnd.api.context import Call
+from rnd.api.downloads import download_key, result_url
+from rnd.api.parameters import BadParameter
+from rnd.api.rendering import (
+    JsonMembers,
+    render,
+    render_execution,
+    render_job,
+    render_page,
+    render_transfer,
+)
+from rnd.database import job_executions, job_interfaces, results, transfers, workflow_executions
+from rnd.rules.lifecycle import job_is_terminal
+from rnd.types.enums import ExecutionStatus, JobStatus, LogStream, ServiceType, TransferStatus
+from rnd.types.errors import NotFound, PeerUnreachable
+from rnd.types.executions import JobExecution
+from rnd.types.ids import ConnectionId, ExecutionId, JobExecutionId, NodeId, TransferId, WorkflowId
+from rnd.workers.job_folders import JobFolders
+
+LOG_BYTES_MAX: Final = 256 << 10
+LOG_BYTES_MIN: Final = 16
+_UTF8_TAIL_BYTES: Final = 3
+
+
+async def execution_get(call: Call, *, execution_id: ExecutionId) -> JsonMembers:
+    """Answer `execution.get`."""
+    return await call.api.database.read(lambda conn: _execution_with_jobs(conn, execution_id))
+
+
+def _execution_with_jobs(conn: sqlite3.Connection, execution_id: ExecutionId) -> JsonMembers:
+    execution = workflow_executions.get_execution(conn, execution_id)
+    job_ids = {job.workflow_job_id: job.id for job in job_executions.list_jobs_of_execution(conn, execution_id)}
+    return {
+        **render_execution(execution),
+        "jobs": [
+            {**render(job), "job_execution_id": job_ids.get(job.id)}
+            for job in workflow_executions.list_workflow_jobs(conn, execution_id)
+        ],
+        "progress": render(workflow_executions.execution_progress(conn, execution_id)),
+    }
+
+
+async def execution_list(
+    call: Call,
+    *,
+    workflow_id: WorkflowId | None = None,
+    status: ExecutionStatus | None = None,
+    limit: int,
+    after_id: int,
+) -> JsonMembers:
+    """Answer `execution.list`."""
+    page = await call.api.database.read(
+        lambda conn: workflow_executions.list_executions(
+            conn, workflow_id=workflow_id, status=status, limit=limit, after_id=after_id
+        )
+    )
+    return render_page(page, render_execution)
+
+
+async def execution_wait(call: Call, *, execution_id: ExecutionId, timeout_s: float) -> JsonMembers:
+    """Answer `execution.wait`: at the end of the execution, or when the time is up."""
+    await call.api.workflow_manager.wait(execution_id, timeout_s=timeout_s)
+    return await execution_get(call, execution_id=execution_id)
+
+
+async def execution_cancel(call: Call, *, execution_id: ExecutionId, reason: str) -> JsonMembers:
+    """Answer `execution.cancel`: the wish is durable; the status follows when every job has ended."""
+    await call.api.workflow_manager.cancel(execution_id, reason=reason)
+    return await execution_get(call, execution_id=execution_id)
+
+
+async def execution_retry(call: Call, *, execution_id: ExecutionId) -> JsonMembers:
+    """Answer `execution.retry`."""
+    return {"execution_id": await call.api.workflow_manager.retry(execution_id), "retry_of": execution_id}
+
+
+async def execution_results(call: Call, *, execution_id: ExecutionId) -> JsonMembers:
+    """Answer `execution.results`: every file that reached the self-peer, and what has not come."""
+    data_dir = call.api.config.data_dir
+
+    def find(conn: sqlite3.Connection) -> JsonMembers:
+        workflow_executions.get_execution(conn, execution_id)
+        return {
+            "items": [
+                {
+                    "node_id": file.node_id,
+                    "connection_id": file.connection_id,
+                    "path": file.relative_path,
+                    "absolute_path": str(data_dir / file.directory / file.relative_path),
+                    "size_bytes": file.size_bytes,
+                    "sha256": file.sha256,
+                    "executable": file.executable,
+                    "url": result_url(execution_id, file.node_id, file.connection_id, file.relative_path),
+                }
+                for file in results.list_results(conn, execution_id)
+            ],
+            "outstanding": [
+                {"node_id": row.node_id, "connection_id": row.connection_id, "error": row.error}
+                for row in results.list_result_rows(conn, execution_id)
+                if not row.duty_acknowledged
+            ],
+        }
+
+    return await call.api.database.read(find)
+
+
+async def execution_ticket(
+    call: Call, *, execution_id: ExecutionId, node_id: NodeId, connection_id: ConnectionId, path: str
+) -> JsonMembers:
+    """Answer `execution.ticket`: a link that downloads one file once, within 60 s, without a token."""
+    await call.api.database.read(
+        lambda conn: results.get_result(conn, execution_id=execution_id, node_id=node_id, connection_id=connection_id)
+    )
+    ticket, expires_at = call.api.tickets.issue(download_key(execution_id, node_id, connection_id, path))
+    url = result_url(execution_id, node_id, connection_id, path)
+    return {"ticket": ticket, "url": f"{url}?ticket={ticket}", "expires_at": render(expires_at)}
+
+
+# ---------------------------------------------------------------- jobs
+
+
+async def job_get(call: Call, *, job_execution_id: JobExecutionId) -> JsonMembers:
+    """Answer `job.get`."""
+    return render_job(await call.api.database.read(lambda conn: job_executions.get_job(conn, job_execution_id)))
+
+
+async def job_list(
+    call: Call,
+    *,
+    status: JobStatus | None = None,
+    execution_id: ExecutionId | None = None,
+    limit: int,
+    after_id: int,
+) -> JsonMembers:
+    """Answer `job.list`."""
+    page = await call.api.database.read(
+        lambda conn: job_executions.list_jobs(
+            conn, status=status, execution_id=execution_id, limit=limit, after_id=after_id
+        )
+    )
+    return render_page(page, render_job)
+
+
+async def job_interfaces_of(call: Call, *, job_execution_id: JobExecutionId) -> list[JsonMembers]:
+    """Answer `job.interfaces`: the job's complete routing and which duties are done."""
+
+    def find(conn: sqlite3.Connection) -> list[JsonMembers]:
+        job_executions.get_job(conn, job_execution_id)
+        return [render(interface) for interface in job_interfaces.list_interfaces(conn, job_execution_id)]
+
+    return await call.api.database.read(find)
+
+
+async def job_explain(
+    call: Call,
+    *,
+    job_execution_id: JobExecutionId | None = None,
+    execution_id: ExecutionId | None = None,
+    node_id: NodeId | None = None,
+) -> JsonMembers:
+    """Answer `job.explain`."""
+    job = await call.api.database.read(_chosen_job(job_execution_id, execution_id, node_id))
+    explanation: JsonMembers = render(await call.api.job_manager.explain(job.id))
+    return explanation
+
+
+async def job_logs(
+    call: Call,
+    *,
+    job_execution_id: JobExecutionId | None = None,
+    execution_id: ExecutionId | None = None,
+    node_id: NodeId | None = None,
+    stream: LogStream,
+    offset: int,
+    limit_bytes: int,
+) -> JsonMembers:
+    """Answer `job.logs`: a piece of a captured stream from a byte offset; `eof` once no more can follow."""
+    api = call.api
+    job = await api.database.read(_chosen_job(job_execution_id, execution_id, node_id))
+    if job.executor_peer_id != api.peer_id:
+        raise PeerUnreachable(
+            f"The logs of job {job.id} are on peer {job.executor_peer_id}",
+            hint="Ask that peer, or bring the logs home with a connection from LOGS to the self-peer.",
+        )
+    piece = await asyncio.to_thread(
+        _read_log, JobFolders(api.config.data_dir).job(job), f"logs/{stream}.txt", offset, limit_bytes
+    )
+    # The job was read first: if it had ended then, nothing was written after it.
+    ended = job_is_terminal(job.status) or job.service_type is ServiceType.DATA
+    text, taken = _whole_characters(piece, final=ended and len(piece) < limit_bytes)
+    return {
+        "data": text,
+        "next_offset": offset + taken,
+        "eof": ended and len(piece) < limit_bytes,
+        "job_execution_id": job.id,
+        "status": job.status,
+    }
+
+
+def _chosen_job(
+    job_execution_id: JobExecutionId | None, execution_id: ExecutionId | None, node_id: NodeId | None
+) -> Callable[[sqlite3.Connection], JobExecution]:
+    """Return what finds the job that a call names in one of two ways. Raises `BadParameter`."""
+    if job_execution_id is not None and execution_id is None and node_id is None:
+        return lambda conn: job_executions.get_job(conn, job_execution_id)
+    if job_execution_id is None and execution_id is not None and node_id is not None:
+        return lambda conn: job_executions.find_job(conn, execution_id=execution_id, node_id=node_id)
+    raise BadParameter("job_execution_id", "give either this, or execution_id and node_id")
+
+
+def _read_log(job_folder: Path, name: str, offset: int, limit_bytes: int) -> bytes:
+    """Return a piece of a log; nothing where the job has not begun to write."""
+    try:
+        descriptor = open_below(job_folder, name)
+    except NotFound:
+        return b""
+    try:
+        return os.pread(descriptor, limit_bytes, offset)
+    finally:
+        os.close(descriptor)
+
+
+def _whole_characters(piece: bytes, *, final: bool) -> tuple[str, int]:
+    """Return the text of a piece and how many bytes it took: a character that is cut off waits for the next piece."""
+    if not final:
+        for tail in range(1, min(_UTF8_TAIL_BYTES, len(piece)) + 1):
+            lead = piece[-tail]
+            if lead >= 0xC0:
+                needed = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+                piece = piece[:-tail] if needed > tail else piece
+                break
+            if lead < 0x80:
+                break
+    return piece.decode("utf-8", errors="replace"), len(piece)
+
+
+# ---------------------------------------------------------------- transfers
+
+
+async def transfer_get(call: Call, *, transfer_id: TransferId) -> JsonMembers:
+    """Answer `transfer.get`."""
+    api = call.api
+    transfer = await api.database.read(lambda conn: transfers.get_transfer(conn, transfer_id))
+    return render_transfer(transfer, self_peer=api.peer_id, now=api.clock.now())
+
+
+async def transfer_list(
+    call: Call,
+    *,
+    execution_id: ExecutionId | None = None,
+    status: TransferStatus | None = None,
+    limit: int,
+    after_id: int,
+) -> JsonMembers:
+    """Answer `transfer.list`."""
+    api = call.api
+    now = api.clock.now()
+    page = await api.database.read(
+        lambda conn: transfers.list_transfers(
+            conn, execution_id=execution_id, status=status, limit=limit, after_id=after_id
+        )
+    )
+    return render_page(page, lambda transfer: render_transfer(transfer, self_peer=api.peer_id, now=now))

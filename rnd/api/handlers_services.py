@@ -1,0 +1,353 @@
+"""Methods about what this peer offers (document: Node Types; table `offered_services`)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from rnd.api.context import ApiContext, Call
+from rnd.api.host_paths import check_host_path
+from rnd.api.parameters import BadParameter
+from rnd.api.rendering import JsonMembers, render, render_page, render_service
+from rnd.api.uploads import UPLOAD_PREFIX
+from rnd.database import offered_services, sealed_secrets
+from rnd.database.offered_services import NewService
+from rnd.log import get_logger
+from rnd.rules.interfaces import default_interfaces, validate_interfaces, with_streams
+from rnd.services.service_secrets import secret_purpose
+from rnd.types.enums import Egress, SecretPurpose, ServiceStatus, ServiceType
+from rnd.types.errors import Conflict, ExecutorUnavailable, Problem, ValidationFailed
+from rnd.types.ids import PeerId, ServiceId
+from rnd.types.log_events import LogEvent
+from rnd.types.services import DataSettings, RetryPolicy, Service, ServiceInterface, StandaloneSettings
+
+SEARCH_LIMIT: Final = 1_000
+
+# What runs any program that its arguments name: who may set the arguments of these may run anything.
+INTERPRETERS: Final = (
+    "ash", "awk", "bash", "bun", "busybox", "csh", "dash", "deno", "env", "expect", "find", "fish", "gawk", "gdb",
+    "guile", "java", "julia", "ksh", "lua", "make", "mawk", "node", "octave", "parallel", "perl", "php", "pwsh", "pypy",
+    "python", "rscript", "r", "ruby", "sed", "sh", "sqlite3", "ssh", "sudo", "tar", "tclsh", "tcsh", "vim", "xargs", "zsh",
+)  # fmt: skip
+
+COMMON: Final = frozenset(
+    {"name", "description", "interfaces", "pricing_amount", "pricing_type", "access", "retry_safe", "retry"}
+)
+DATA_ONLY: Final = frozenset({"paths", "passphrase", "egress", "egress_peers", "downloadable", "seal"})
+STANDALONE_ONLY: Final = frozenset(
+    {
+        "executable", "cmd", "env", "working_directory", "limits", "timeout_s", "allow_override", "confine", "host_paths",
+        "network", "min_sandbox", "secrets",
+    }
+)  # fmt: skip
+_TAKEN_BY: Final = {ServiceType.DATA: DATA_ONLY, ServiceType.STANDALONE: STANDALONE_ONLY}
+
+log = get_logger()
+
+
+async def service_create(call: Call, *, service_type: ServiceType, **given: Any) -> JsonMembers:
+    """Answer `service.create`."""
+    if service_type is ServiceType.DOCKER:
+        raise ExecutorUnavailable(
+            "This version of rnd runs no containers",
+            hint="Offer the program as a STANDALONE service; node.status shows which executors work here.",
+        )
+    _refuse_foreign(service_type, given)
+    interfaces = _interfaces(service_type, given.get("interfaces"))
+    _check_retry(given.get("retry_safe", False), given.get("retry", RetryPolicy()))
+    if service_type is ServiceType.DATA:
+        service = await _create_data(call.api, interfaces, given)
+        warn = ""
+    else:
+        service, warn = await _create_standalone(call.api, interfaces, given)
+    log.info(LogEvent.SERVICE_CREATED, service_id=service.id, name=service.name, type=service.service_type)
+    if warn:
+        log.warning(LogEvent.SERVICE_WARNING, name=service.name, warning=warn)
+    return render_service(service) | ({"warn": warn} if warn else {})
+
+
+def _refuse_foreign(service_type: ServiceType, given: Mapping[str, Any]) -> None:
+    for name in given:
+        if name not in COMMON and name not in _TAKEN_BY[service_type]:
+            raise BadParameter(name, f"is not a parameter of a {service_type} service")
+
+
+def _interfaces(service_type: ServiceType, declared: Sequence[ServiceInterface] | None) -> tuple[ServiceInterface, ...]:
+    """Return the interfaces a service gets: its own with the streams that every job has, or the defaults."""
+    if declared is None:
+        return default_interfaces(service_type)
+    problems = validate_interfaces(service_type, declared)
+    if problems:
+        raise ValidationFailed(problems)
+    return with_streams(service_type, declared)
+
+
+def _check_retry(retry_safe: bool, retry: RetryPolicy) -> None:
+    if retry.attempts > 1 and not retry_safe:
+        message = "retry.attempts above 1 needs retry_safe: only then may a job run twice"
+        raise ValidationFailed([Problem(check="retry_safe", message=message)])
+
+
+def _common(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name in COMMON and name != "interfaces"}
+
+
+# ---------------------------------------------------------------- DATA
+
+
+async def _create_data(api: ApiContext, interfaces: tuple[ServiceInterface, ...], given: Mapping[str, Any]) -> Service:
+    if "paths" not in given:
+        raise BadParameter("paths", "is missing")
+    _check_egress(given.get("egress", Egress.ANY_JOB), given.get("egress_peers", ()))
+    uploads = [path.removeprefix(UPLOAD_PREFIX) for path in given["paths"] if path.startswith(UPLOAD_PREFIX)]
+    sources = [await _data_source(api, path) for path in given["paths"]]
+    rules = {name: given[name] for name in ("egress", "egress_peers", "downloadable", "seal") if name in given}
+    service = await api.data_service.create(
+        paths=sources,
+        passphrase=given.get("passphrase"),
+        interfaces=interfaces,
+        **rules,
+        **_common(given),
+    )
+    for name in uploads:
+        await api.uploads.delete(name)  # the service has its own copy now
+    return service
+
+
+async def _data_source(api: ApiContext, path: str) -> Path:
+    if path.startswith(UPLOAD_PREFIX):
+        return await api.uploads.claim(path.removeprefix(UPLOAD_PREFIX))
+    return Path(path)  # the DATA service judges every path itself, all at once
+
+
+def _check_egress(egress: Egress, egress_peers: Sequence[PeerId]) -> None:
+    if (egress is Egress.LISTED) != bool(egress_peers):
+        message = "egress 'listed' and egress_peers belong together: give both or neither"
+        raise ValidationFailed([Problem(check="egress", message=message)])
+
+
+# ---------------------------------------------------------------- STANDALONE
+
+
+async def _create_standalone(
+    api: ApiContext, interfaces: tuple[ServiceInterface, ...], given: Mapping[str, Any]
+) -> tuple[Service, str]:
+    if "executable" not in given:
+        raise BadParameter("executable", "is missing")
+    secrets: Mapping[str, str] = given.get("secrets", {})
+    if None in secrets.values():
+        raise BadParameter("secrets", "null removes a secret, which only service.update does")
+    settings = StandaloneSettings(**_standalone_fields(given), secret_names=tuple(sorted(secrets)))
+    await _check_standalone(api, settings)
+    new = NewService(
+        service_type=ServiceType.STANDALONE,
+        interfaces=interfaces,
+        settings=settings,
+        service_path=settings.executable,
+        **_common(given),
+    )
+    now = api.clock.now()
+
+    def create(conn: sqlite3.Connection) -> Service:
+        service = offered_services.create_service(conn, new, now=now)
+        _keep_secrets(conn, api, service.id, secrets)
+        return service
+
+    return await api.database.write(create), override_warning(settings)
+
+
+def _standalone_fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in fields(StandaloneSettings)}
+    return {name: value for name, value in given.items() if name in names and name not in COMMON}
+
+
+async def _check_standalone(api: ApiContext, settings: StandaloneSettings) -> None:
+    if settings.network == "bridge":
+        raise BadParameter("network", "must be one of none, host for a STANDALONE service")
+    await asyncio.to_thread(check_executable, settings.executable)
+    for host_path in settings.host_paths:
+        await check_host_path(api.config, host_path.path)
+    if settings.working_directory:
+        await check_host_path(api.config, settings.working_directory)
+
+
+def check_executable(path: str) -> None:
+    """Raise `ExecutorUnavailable` unless the path is a regular file that this user may execute."""
+    hint = "Give the absolute path of a program on the machine that rnd runs on."
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise ExecutorUnavailable(f"The executable {path} cannot be used: {reason}", hint=hint) from None
+    if not stat.S_ISREG(found.st_mode):
+        raise ExecutorUnavailable(f"The executable {path} is not a regular file", hint=hint)
+    if not os.access(path, os.X_OK):
+        raise ExecutorUnavailable(f"The file {path} is not executable by rnd's user", hint="Set its executable bit.")
+
+
+def override_warning(settings: StandaloneSettings) -> str:
+    """Return what an owner should hear who lets others choose the arguments of a shell or interpreter; "": nothing."""
+    if not settings.allow_override:
+        return ""
+    names = {PurePosixPath(settings.executable).name, os.path.basename(os.path.realpath(settings.executable))}
+    for name in sorted(names):
+        if name.lower().rstrip("0123456789.-") in INTERPRETERS:
+            return (
+                f"allow_override lets every peer that may order this service choose the arguments of {name}, "
+                "which runs any program its arguments name"
+            )
+    return ""
+
+
+def _keep_secrets(
+    conn: sqlite3.Connection, api: ApiContext, service_id: ServiceId, secrets: Mapping[str, str | None]
+) -> None:
+    for name, secret in secrets.items():
+        if secret is None:
+            sealed_secrets.delete_secret(conn, SecretPurpose.SERVICE_SECRET, service_id=service_id, name=name)
+            continue
+        sealed = api.vault.seal(secret.encode("utf-8"), purpose=secret_purpose(service_id, name))
+        sealed_secrets.set_secret(conn, SecretPurpose.SERVICE_SECRET, sealed, service_id=service_id, name=name)
+
+
+# ---------------------------------------------------------------- reading and changing
+
+
+async def service_get(call: Call, *, service_id: ServiceId) -> JsonMembers:
+    """Answer `service.get`."""
+    return render_service(await call.api.database.read(lambda conn: offered_services.get_service(conn, service_id)))
+
+
+async def service_list(
+    call: Call,
+    *,
+    service_type: ServiceType | None = None,
+    status: ServiceStatus | None = None,
+    limit: int,
+    after_id: int,
+) -> JsonMembers:
+    """Answer `service.list`."""
+    page = await call.api.database.read(
+        lambda conn: offered_services.list_services(
+            conn, service_type=service_type, status=status, limit=limit, after_id=after_id
+        )
+    )
+    return render_page(page, render_service)
+
+
+async def service_update(call: Call, *, service_id: ServiceId, **given: Any) -> JsonMembers:
+    """Answer `service.update`: what is given is changed; a change that could alter a result raises the revision."""
+    api = call.api
+    before = await api.database.read(lambda conn: offered_services.get_service(conn, service_id))
+    _refuse_foreign(before.service_type, given)
+    secrets: Mapping[str, str | None] = given.get("secrets", {})
+    after = _changed(before, given)
+    _check_retry(after.retry_safe, after.retry)
+    warn = ""
+    if isinstance(after.settings, DataSettings):
+        _check_egress(after.settings.egress, after.settings.egress_peers)
+    else:
+        await _check_standalone(api, after.settings)
+        warn = override_warning(after.settings)
+    now = api.clock.now()
+
+    def update(conn: sqlite3.Connection) -> Service:
+        if offered_services.get_service(conn, service_id) != before:
+            raise Conflict(
+                f"Service {service_id} was changed by another call", hint="Read it again and repeat the call."
+            )
+        _keep_secrets(conn, api, service_id, secrets)
+        return offered_services.update_service(conn, after, now=now)
+
+    service = await api.database.write(update)
+    log.info(LogEvent.SERVICE_UPDATED, service_id=service.id, revision=service.revision)
+    if warn:
+        log.warning(LogEvent.SERVICE_WARNING, name=service.name, warning=warn)
+    return render_service(service) | ({"warn": warn} if warn else {})
+
+
+def _changed(before: Service, given: Mapping[str, Any]) -> Service:
+    settings = before.settings
+    after = replace(before, **_common(given))
+    if "interfaces" in given:
+        after = replace(after, interfaces=_interfaces(before.service_type, given["interfaces"]))
+    if isinstance(settings, DataSettings):
+        rules = {name: given[name] for name in ("egress", "egress_peers", "downloadable", "seal") if name in given}
+        if rules.get("egress", Egress.LISTED) is not Egress.LISTED and "egress_peers" not in rules:
+            rules["egress_peers"] = ()
+        return replace(after, settings=replace(settings, **rules))
+    secrets: Mapping[str, str | None] = given.get("secrets", {})
+    kept = set(settings.secret_names) - secrets.keys()
+    added = {name for name, secret in secrets.items() if secret is not None}
+    changed = replace(settings, **_standalone_fields(given), secret_names=tuple(sorted(kept | added)))
+    return replace(after, settings=changed, service_path=changed.executable)
+
+
+async def service_set_status(call: Call, *, service_id: ServiceId, status: ServiceStatus) -> JsonMembers:
+    """Answer `service.set_status`."""
+    now = call.api.clock.now()
+    service = await call.api.database.write(lambda conn: offered_services.set_status(conn, service_id, status, now=now))
+    log.info(LogEvent.SERVICE_STATUS_SET, service_id=service_id, status=status)
+    return render_service(service)
+
+
+async def service_delete(call: Call, *, service_id: ServiceId) -> JsonMembers:
+    """Answer `service.delete`: refused while a job uses it."""
+    api = call.api
+    now = api.clock.now()
+    service = await api.database.write(
+        lambda conn: offered_services.delete_service(conn, service_id, self_peer_id=api.peer_id, now=now)
+    )
+    if service.service_type is ServiceType.DATA:
+        await api.data_service.remove_files(service)
+    log.info(LogEvent.SERVICE_DELETED, service_id=service_id, name=service.name)
+    return {"deleted": True, "service_id": service_id}
+
+
+async def service_unlock(call: Call, *, service_id: ServiceId, passphrase: str) -> JsonMembers:
+    """Answer `service.unlock`: for a while, other peers' orders can read this encrypted DATA."""
+    unlocked_until = await call.api.data_service.unlock(service_id, passphrase)
+    return {"unlocked_until": render(unlocked_until)}
+
+
+async def service_suggest_interfaces(
+    _call: Call, *, service_type: ServiceType, image: str | None = None
+) -> list[JsonMembers]:
+    """Answer `service.suggest_interfaces`."""
+    if image is not None:
+        raise ExecutorUnavailable(
+            "An image cannot be looked at: this version of rnd runs no containers",
+            hint="Leave image out for the streams that every service of this type has.",
+        )
+    return [render(interface) for interface in default_interfaces(service_type)]
+
+
+async def service_search(
+    call: Call,
+    *,
+    query: str,
+    service_type: ServiceType | None = None,
+    peer_ids: Sequence[PeerId] | None = None,
+    active_only: bool,
+    timeout_s: float,  # noqa: ARG001 - bounds the asking of other peers; this one answers from its rows
+) -> JsonMembers:
+    """Answer `service.search`: what this peer offers, and which of the named peers could not be asked."""
+    api = call.api
+    found: list[Service] = []
+    if peer_ids is None or api.peer_id in peer_ids:
+        found = await api.database.read(
+            lambda conn: offered_services.search_services(
+                conn, query=query, service_type=service_type, active_only=active_only, limit=SEARCH_LIMIT
+            )
+        )
+    others = [peer_id for peer_id in peer_ids or () if peer_id != api.peer_id]
+    return {
+        "items": [{**render_service(service), "service_id": service.id, "peer_id": api.peer_id} for service in found],
+        "unreachable": [{"peer_id": peer_id, "reason": "not connected"} for peer_id in others],
+    }

@@ -1,0 +1,33 @@
+"""Which paths of this host a client may name: inside the config's allowed_roots, outside the data directory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from rnd.rules.paths import is_within
+from rnd.types.config import Config
+from rnd.types.errors import NotFound, PermissionDenied
+
+
+async def check_host_path(config: Config, path: str, *, must_exist: bool = True) -> None:
+    """Raise `PermissionDenied` for a path that leads to a place that is not open, `NotFound` for one that is not there.
+
+    Links are followed first, so that a link cannot lead out; whoever opens the path later has to look again.
+    """
+    real = Path(await asyncio.to_thread(os.path.realpath, path))
+    data_dir = Path(await asyncio.to_thread(os.path.realpath, config.data_dir))
+    roots = [Path(await asyncio.to_thread(os.path.realpath, root)) for root in config.allowed_roots]
+    if is_within(real, data_dir):
+        raise PermissionDenied(
+            f"{path} lies in the data directory of rnd",
+            hint="Copy the files to a place of their own, or PUT them to /upload/NAME and name upload:NAME.",
+        )
+    if not any(is_within(real, root) for root in roots):
+        raise PermissionDenied(
+            f"{path} is outside the folders that are open to services",
+            hint="Add its folder to allowed_roots in the configuration, or move the files.",
+        )
+    if must_exist and not await asyncio.to_thread(os.path.lexists, real):
+        raise NotFound(f"{path} does not exist on this host", hint="Paths are those of the machine that rnd runs on.")

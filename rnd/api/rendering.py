@@ -1,0 +1,93 @@
+"""How records look to clients: the schema's column names, RFC 3339 times, plain words, nothing secret."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from rnd.types.executions import JobExecution, Transfer, WorkflowExecution
+from rnd.types.pages import Page
+from rnd.types.services import Service
+from rnd.types.times import to_text
+from rnd.types.workflows import Workflow
+
+Item = TypeVar("Item")
+
+JsonMembers = dict[str, Any]
+
+
+def render(value: object) -> Any:
+    """Return a record, or anything made of records, as JSON can say it. Raises `TypeError` for what has no shape."""
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case StrEnum():
+            return value.value
+        case str():
+            return value
+        case datetime():
+            return to_text(value)
+        case Path():
+            return str(value)
+        case Mapping():
+            return {str(key): render(item) for key, item in value.items()}
+        case Sequence():
+            return [render(item) for item in value]
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            return {field.name: render(getattr(value, field.name)) for field in fields(value)}
+        case _:
+            raise TypeError(f"{type(value).__name__} has no shape for clients")
+
+
+def render_page(page: Page[Item], shape: Callable[[Item], JsonMembers] = render) -> JsonMembers:
+    """Return what a list method answers."""
+    return {
+        "items": [shape(item) for item in page.items],
+        "total": page.total,
+        "next_after_id": page.next_after_id,
+    }
+
+
+def render_workflow(workflow: Workflow) -> JsonMembers:
+    """Return a workflow, its definition as an object."""
+    members: JsonMembers = render(workflow)
+    return {**members, "definition": json.loads(workflow.definition)}
+
+
+def render_service(service: Service) -> JsonMembers:
+    """Return a service with what only its type has beside the columns, as service.create takes it."""
+    members: JsonMembers = render(service)
+    settings: JsonMembers = members.pop("settings")
+    if isinstance(settings.get("limits"), dict):
+        settings["limits"] = {name: bound for name, bound in settings["limits"].items() if bound is not None}
+    return {**settings, **members}
+
+
+def render_execution(execution: WorkflowExecution) -> JsonMembers:
+    """Return an execution without its frozen definition, which can be large (workflow.export shows the drawing)."""
+    members: JsonMembers = render(execution)
+    del members["definition"]
+    return {**members, "execution_id": execution.id}
+
+
+def render_job(job: JobExecution) -> JsonMembers:
+    """Return a job; `job_execution_id` repeats its id under the name that other methods take."""
+    members: JsonMembers = render(job)
+    detail = job.constraint_detail
+    return {**members, "job_execution_id": job.id, "constraint_detail": json.loads(detail) if detail else None}
+
+
+def render_transfer(transfer: Transfer, *, self_peer: str, now: datetime) -> JsonMembers:
+    """Return a transfer with the peer at the other end and its mean rate so far (`None` until bytes have moved)."""
+    members: JsonMembers = render(transfer)
+    other = transfer.dest_peer_id if transfer.source_peer_id == self_peer else transfer.source_peer_id
+    rate = None
+    if transfer.started_at is not None:
+        took_s = ((transfer.completed_at or now) - transfer.started_at).total_seconds()
+        rate = round(transfer.bytes_done / took_s, 1) if took_s > 0 else None
+    return {**members, "execution_id": transfer.workflow_execution_id, "peer_id": other, "rate_bytes_s": rate}

@@ -1,0 +1,415 @@
+"""The methods that draw and start workflows, as rows of the method table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rnd.api import handlers_workflow_files as files
+from rnd.api import handlers_workflows as workflows
+from rnd.api import result_schemas as answers
+from rnd.api.methods import Method
+from rnd.api.parameters import (
+    ID,
+    ID_KEY_PATTERN,
+    AnyObject,
+    BadParameter,
+    Boolean,
+    Choice,
+    HostPath,
+    Integer,
+    ListOf,
+    MapOf,
+    Name,
+    Nullable,
+    Number,
+    Parameter,
+    Text,
+    id_key,
+    optional,
+    required,
+)
+from rnd.api.result_schemas import members
+from rnd.api.strict_json import JsonObject
+from rnd.rules.interfaces import interfaces_from_json
+from rnd.rules.paths import PATH_BYTES_MAX, relative_path_problem
+from rnd.types.enums import Scope, ServiceType
+from rnd.types.services import ServiceInterface
+
+MAX_INTERFACES: Final = 100
+MAX_WORDS: Final = 1_000
+MAX_WORD_CHARS: Final = 128 << 10
+MAX_PASSPHRASE_CHARS: Final = 1_024
+DEADLINES: Final = "start_by_s|max_runtime_s|transfer_idle_s|workflow_deadline_s"
+
+WORDS: Final = ListOf(items=Text(max_chars=MAX_WORD_CHARS), max_items=MAX_WORDS)
+PASSPHRASE: Final = Text(min_chars=1, max_chars=MAX_PASSPHRASE_CHARS)
+PEER_ID: Final = Text(min_chars=1, max_chars=64, pattern="[A-Za-z0-9._-]+")
+DESCRIPTION: Final = Text(max_chars=10_000)
+CANVAS: Final = Number(minimum=-1e9, maximum=1e9)
+
+
+@dataclass(frozen=True, slots=True)
+class Interfaces:
+    """The interfaces of a service or node; the document's own messages say what is wrong with one (1100)."""
+
+    def parse(self, value: object, where: str) -> tuple[ServiceInterface, ...]:
+        """Return the interfaces. Raises `ValidationFailed` with every problem."""
+        if not isinstance(value, list):
+            raise BadParameter(where, "must be a list")
+        if len(value) > MAX_INTERFACES:
+            raise BadParameter(where, f"must have at most {MAX_INTERFACES} items, not {len(value)}")
+        return interfaces_from_json(value)
+
+    def schema(self) -> JsonObject:
+        """Return the JSON Schema."""
+        item: JsonObject = {
+            "type": "object",
+            "properties": {
+                "interface_type": {"type": "string", "enum": ["STDIN", "STDOUT", "STDERR", "LOGS", "MOUNT"]},
+                "path": {"type": "string"},
+                "mount_function": {"anyOf": [{"enum": ["INPUT", "OUTPUT", "BOTH"]}, {"type": "null"}]},
+                "required": {"type": "boolean"},
+                "description": {"type": "string"},
+            },
+            "required": ["interface_type"],
+        }
+        return {"type": "array", "items": item, "maxItems": MAX_INTERFACES}
+
+
+@dataclass(frozen=True, slots=True)
+class CanvasPosition:
+    """A place on the canvas in whole pixels; designers send fractions, the schema keeps integers."""
+
+    def parse(self, value: object, where: str) -> int:
+        """Return the rounded position."""
+        return round(CANVAS.parse(value, where))
+
+    def schema(self) -> JsonObject:
+        """Return the JSON Schema."""
+        return CANVAS.schema()
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationName:
+    """`name` or `folder/name` below the receiver's input, or `folder/`; never a way out of it."""
+
+    def parse(self, value: object, where: str) -> str:
+        """Return the name."""
+        name = Text(min_chars=1, max_chars=PATH_BYTES_MAX).parse(value, where)
+        problem = relative_path_problem(name.removesuffix("/"))
+        if problem:
+            raise BadParameter(where, problem)
+        return name
+
+    def schema(self) -> JsonObject:
+        """Return the JSON Schema."""
+        return {"type": "string", "minLength": 1, "maxLength": PATH_BYTES_MAX}
+
+
+INTERFACES: Final = Interfaces()
+_WORKFLOW: Final = required("workflow_id", ID)
+_NODE: Final = required("node_id", ID)
+_CONNECTION: Final = required("connection_id", ID)
+_INTERFACE_TYPE: Final = Text(min_chars=1, max_chars=100)
+
+_NODE_FIELDS: Final = (
+    optional("service_name", Name()),
+    optional("service_type", Choice(ServiceType)),
+    optional("order", Integer(minimum=-(2**31), maximum=2**31)),
+    optional("gui_x", CanvasPosition()),
+    optional("gui_y", CanvasPosition()),
+    optional("interfaces", INTERFACES),
+    optional("entrypoint", Nullable(WORDS), summary="Replaces the service's own; null: the service's own."),
+    optional(
+        "cmd", Nullable(WORDS), summary="Replaces the service's own; null: the service's own.", aliases=("commands",)
+    ),
+    optional("pricing_amount", Number(minimum=0)),
+    optional("pricing_type", Name(max_chars=50)),
+)
+_CONNECTION_FIELDS: Final = (
+    optional(
+        "destination_file_name",
+        Nullable(DestinationName()),
+        summary="`name` for exactly one file; `name/` is a folder.",
+    ),
+    optional("from_interface_path", Text(max_chars=PATH_BYTES_MAX), summary="Which MOUNT of several."),
+    optional("to_interface_path", Text(max_chars=PATH_BYTES_MAX), summary="Which MOUNT of several."),
+    optional(
+        "include",
+        ListOf(items=Text(min_chars=1, max_chars=PATH_BYTES_MAX), max_items=100),
+        summary="Globs: which files it carries; empty: all.",
+    ),
+    optional(
+        "source_path",
+        Nullable(HostPath()),
+        summary="Self-peer as source: the file or folder of this host that it sends.",
+    ),
+)
+
+
+def workflow_methods(page: Sequence[Parameter]) -> Iterable[Method]:
+    """Return the methods about workflows; `page` are the parameters of a list method."""
+    yield from _container_methods(page)
+    yield from _node_methods(page)
+    yield from _connection_methods(page)
+    yield from _canvas_methods()
+    yield from _running_methods()
+
+
+def _container_methods(page: Sequence[Parameter]) -> Iterable[Method]:
+    yield Method(
+        name="workflow.create",
+        summary="Create an empty workflow.",
+        scope=Scope.OPERATE,
+        handler=workflows.workflow_create,
+        parameters=(required("name", Name()), optional("description", DESCRIPTION, "")),
+        result=answers.WORKFLOW,
+    )
+    yield Method(
+        name="workflow.get",
+        summary="Return one workflow.",
+        scope=Scope.READ,
+        handler=workflows.workflow_get,
+        parameters=(_WORKFLOW,),
+        result=answers.WORKFLOW,
+    )
+    yield Method(
+        name="workflow.list",
+        summary="List workflows, oldest first.",
+        scope=Scope.READ,
+        handler=workflows.workflow_list,
+        parameters=tuple(page),
+        result=answers.page_of(answers.WORKFLOW),
+    )
+    yield Method(
+        name="workflow.update",
+        summary="Change a workflow's name or description.",
+        scope=Scope.OPERATE,
+        handler=workflows.workflow_update,
+        parameters=(_WORKFLOW, optional("name", Name()), optional("description", DESCRIPTION)),
+        result=answers.WORKFLOW,
+    )
+    yield Method(
+        name="workflow.delete",
+        summary="Delete a workflow that is not running; its executions stay.",
+        scope=Scope.OPERATE,
+        handler=workflows.workflow_delete,
+        parameters=(_WORKFLOW,),
+        result=members({"deleted": answers.FLAG}),
+    )
+
+
+def _node_methods(page: Sequence[Parameter]) -> Iterable[Method]:
+    yield Method(
+        name="workflow.add_node",
+        summary="Put a service into a workflow; what is left out is copied from the service.",
+        scope=Scope.OPERATE,
+        handler=workflows.workflow_add_node,
+        parameters=(
+            _WORKFLOW,
+            required("service_id", ID),
+            optional("peer_id", Nullable(PEER_ID), summary="Left out: this peer."),
+            *_NODE_FIELDS,
+        ),
+        result=answers.NODE,
+    )
+    yield Method(
+        name="workflow.update_node",
+        summary="Change what is given of a node.",
+        scope=Scope.OPERATE,
+        handler=workflows.workflow_update_node,
+        parameters=(_WORKFLOW, _NODE, optional("service_id", ID), optional("peer_id", PEER_ID), *_NODE_FIELDS),
+        result=answers.NODE,
+    )
+    yield Method(
+        name="workflow.delete_node",
+        summary="Delete a node and its connections.",
+        scope=Scope.OPERATE,
+        handler=workflows.workflow_delete_node,
+        parameters=(_WORKFLOW, _NODE),
+        result=members({"deleted": answers.FLAG}),
+    )
+    yield Method(
+        name="workflow.list_nodes",
+        summary="List a workflow's nodes.",
+        scope=Scope.READ,
+        handler=workflows.workflow_list_nodes,
+        parameters=(_WORKFLOW, *page),
+        result=answers.page_of(answers.NODE),
+    )
+
+
+def _connection_methods(page: Sequence[Parameter]) -> Iterable[Method]:
+    yield Method(
+        name="workflow.add_connection",
+        summary="Let data flow from one interface to another; null is the self-peer.",
+        scope=Scope.OPERATE,
+        handler=workflows.workflow_add_connection,
+        parameters=(
+            _WORKFLOW,
+            required("from_node_id", Nullable(ID)),
+            required("from_interface_type", _INTERFACE_TYPE),
+            required("to_node_id", Nullable(ID)),
+            required("to_interface_type", _INTERFACE_TYPE),
+            *_CONNECTION_FIELDS,
+        ),
+        result=answers.CONNECTION,
+    )
+    yield Method(
+        name="workflow.update_connection",
+        summary="Change what is given of a connection.",
+        scope=Scope.OPERATE,
+        handler=workflows.workflow_update_connection,
+        parameters=(
+            _WORKFLOW,
+            _CONNECTION,
+            optional("from_node_id", Nullable(ID)),
+            optional("from_interface_type", _INTERFACE_TYPE),
+            optional("to_node_id", Nullable(ID)),
+            optional("to_interface_type", _INTERFACE_TYPE),
+            *_CONNECTION_FIELDS,
+        ),
+        result=answers.CONNECTION,
+    )
+    yield Method(
+        name="workflow.delete_connection",
+        summary="Delete a connection.",
+        scope=Scope.OPERATE,
+        handler=workflows.workflow_delete_connection,
+        parameters=(_WORKFLOW, _CONNECTION),
+        result=members({"deleted": answers.FLAG}),
+    )
+    yield Method(
+        name="workflow.list_connections",
+        summary="List a workflow's connections.",
+        scope=Scope.READ,
+        handler=workflows.workflow_list_connections,
+        parameters=(_WORKFLOW, *page),
+        result=answers.page_of(answers.CONNECTION),
+    )
+
+
+def _canvas_methods() -> Iterable[Method]:
+    yield Method(
+        name="workflow.get_ui_state",
+        summary="Return how the canvas was left.",
+        scope=Scope.READ,
+        handler=workflows.workflow_get_ui_state,
+        parameters=(_WORKFLOW,),
+        result=answers.UI_STATE,
+    )
+    yield Method(
+        name="workflow.set_ui_state",
+        summary="Keep how the canvas is left.",
+        scope=Scope.OPERATE,
+        handler=workflows.workflow_set_ui_state,
+        parameters=(
+            _WORKFLOW,
+            optional("snap_to_grid", Boolean()),
+            optional("zoom_level", Number(minimum=0.01, maximum=100), aliases=("zoom",)),
+            optional("pan_x", CANVAS),
+            optional("pan_y", CANVAS),
+            optional("self_peer_x", CANVAS),
+            optional("self_peer_y", CANVAS),
+        ),
+        result=answers.UI_STATE,
+    )
+
+
+def _running_methods() -> Iterable[Method]:
+    yield Method(
+        name="workflow.validate",
+        summary="Find every problem of a workflow; changes nothing.",
+        scope=Scope.READ,
+        handler=workflows.workflow_validate,
+        parameters=(_WORKFLOW,),
+        result=members(
+            {
+                "valid": answers.FLAG,
+                "problems": answers.list_of(answers.PROBLEM),
+                "definition": answers.nullable(answers.OBJECT),
+            }
+        ),
+    )
+    yield Method(
+        name="workflow.plan",
+        summary="Ask every executor what it would answer to its job request.",
+        scope=Scope.READ,
+        handler=workflows.workflow_plan,
+        parameters=(_WORKFLOW,),
+        result=members(
+            {
+                "ok": answers.FLAG,
+                "jobs": answers.list_of(
+                    members(
+                        {
+                            "node_id": answers.INTEGER,
+                            "executor_peer_id": answers.TEXT,
+                            "accepted": answers.FLAG,
+                            "reasons": answers.list_of(answers.TEXT),
+                        }
+                    )
+                ),
+                "edges": answers.list_of(
+                    members(
+                        {
+                            "connection_id": answers.INTEGER,
+                            "from_peer_id": answers.TEXT,
+                            "to_peer_id": answers.TEXT,
+                            "reachable": answers.FLAG,
+                        }
+                    )
+                ),
+            }
+        ),
+    )
+    yield Method(
+        name="workflow.execute",
+        summary="Validate a workflow and run it; the answer comes before the run.",
+        scope=Scope.OPERATE,
+        handler=workflows.workflow_execute,
+        parameters=(
+            _WORKFLOW,
+            optional("passphrase", Nullable(PASSPHRASE), summary="Opens this peer's encrypted DATA; never stored."),
+            optional(
+                "passphrases",
+                MapOf(values=PASSPHRASE, key=id_key, key_pattern=ID_KEY_PATTERN, max_items=1_000),
+                {},
+                "By service id, where they differ.",
+            ),
+            optional(
+                "inputs",
+                MapOf(values=HostPath(), key=id_key, key_pattern=ID_KEY_PATTERN, max_items=5_000),
+                {},
+                "By connection id: what the self-peer sends this time.",
+            ),
+            optional(
+                "deadlines",
+                MapOf(values=Number(minimum=0.001, maximum=366 * 86400), key_pattern=DEADLINES, max_items=4),
+                {},
+                "May only shorten the defaults.",
+            ),
+        ),
+        result=members({"execution_id": answers.INTEGER, "status": answers.TEXT}),
+    )
+    yield Method(
+        name="workflow.export",
+        summary="Return a workflow as a document of format rnd.workflow/1, services by name.",
+        scope=Scope.READ,
+        handler=files.workflow_export,
+        parameters=(_WORKFLOW,),
+        result=members({"format": answers.TEXT}),
+    )
+    yield Method(
+        name="workflow.import",
+        summary="Create a workflow from such a document: all of it or nothing.",
+        scope=Scope.OPERATE,
+        handler=files.workflow_import,
+        parameters=(
+            required("document", AnyObject(description="A document of format rnd.workflow/1.")),
+            optional("name", Name(), summary="In place of the document's name."),
+        ),
+        result=answers.WORKFLOW,
+    )
