@@ -6,6 +6,7 @@ The pure rooms import no effects, and only the composition root touches clock, i
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -42,8 +43,8 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 # `rnd serve` is the one door from the CLI to the daemon, and it opens only when it is used.
 LAZY_DOORS = {("cli", "daemon"), ("cli", "config")}
 
-# The spawner is a program of its own that outlives the daemon: nothing but the standard library.
-STANDARD_LIBRARY_ONLY = {"services/spawner.py"}
+# The spawner is a program of its own that outlives the daemon: it and all it imports need nothing but Python.
+SPAWNER = "services/spawner.py"
 
 IMPURE_MODULES = frozenset(
     {"asyncio", "sqlite3", "aiohttp", "time", "random", "secrets", "os", "socket", "ssl", "subprocess", "threading",
@@ -60,10 +61,10 @@ SEAMS = frozenset(
      "random.SystemRandom", "secrets.token_bytes", "secrets.token_hex", "secrets.token_urlsafe", "secrets.choice",
      "secrets.randbits"}
 )  # fmt: skip
+# The simulation runs none of the spawner's program, which may use them as well.
 MAY_USE_SEAMS = {
     "daemon.py": "the composition root makes the real clock and the real entropy",
     "log.py": "a line is stamped with the time at which it is written; nothing is decided by it",
-    "services/spawner.py": "a process of its own that the simulation does not run",
 }
 ROOMS_FREE_OF_SEAMS = {"cli": "a client in a process of its own, outside the simulation"}
 
@@ -145,47 +146,95 @@ def full_name(node: ast.expr, names: dict[str, str]) -> str:
     return ""
 
 
+def name_of(path: Path) -> str:
+    """Return `services/spawner.py` for a module's path."""
+    return str(path.relative_to(PACKAGE))
+
+
+def own_imports(path: Path) -> set[str]:
+    """Return the modules of rnd that a module imports when it is itself imported."""
+    found = set()
+    for imported in imports_of(path.read_text(encoding="utf-8")):
+        parts = imported.name.split(".")
+        if parts[0] == "rnd" and not imported.lazy:
+            for candidate in (parts[1:], parts[1:-1]):
+                module = PACKAGE.joinpath(*candidate).with_suffix(".py") if candidate else PACKAGE / "__init__.py"
+                if module.is_file():
+                    found.add(name_of(module))
+                    break
+    return found - {"__init__.py"}
+
+
+@functools.cache
+def spawner_program() -> frozenset[str]:
+    """Return the spawner and every module of rnd that it imports, directly or not."""
+    program: set[str] = set()
+    waiting = [SPAWNER]
+    while waiting:
+        name = waiting.pop()
+        if name not in program and (PACKAGE / name).is_file():
+            program.add(name)
+            waiting += own_imports(PACKAGE / name)
+    return frozenset(program)
+
+
+def rings(edges: dict[str, set[str]]) -> list[list[str]]:
+    """Return the groups of modules that reach each other both ways."""
+
+    def reached_from(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            for target in edges.get(waiting.pop(), set()) - seen:
+                seen.add(target)
+                waiting.append(target)
+        return seen
+
+    reached = {name: reached_from(name) for name in edges}
+    groups = {
+        frozenset(other for other in reached[name] if name in reached.get(other, set()))
+        for name in edges
+        if name in reached[name]
+    }
+    return sorted(sorted(group) for group in groups)
+
+
 def modules() -> list[Path]:
     """Return every module of the package."""
     return sorted(path for path in PACKAGE.rglob("*.py") if "web" not in path.relative_to(PACKAGE).parts)
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", modules(), ids=name_of)
 def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
     assert room_of(path) in MAY_IMPORT, "a new room: say in MAY_IMPORT what it may import"
     assert upward_edges(room_of(path), path.read_text(encoding="utf-8")) == []
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", modules(), ids=name_of)
 def test_only_the_composition_root_touches_clock_ids_and_randomness(path: Path) -> None:
-    if str(path.relative_to(PACKAGE)) in MAY_USE_SEAMS or room_of(path) in ROOMS_FREE_OF_SEAMS:
+    if name_of(path) in MAY_USE_SEAMS or room_of(path) in ROOMS_FREE_OF_SEAMS or name_of(path) in spawner_program():
         return
     assert uses_of_seams(path.read_text(encoding="utf-8")) == []
 
 
-@pytest.mark.parametrize("name", sorted(STANDARD_LIBRARY_ONLY))
-def test_the_spawner_needs_nothing_but_the_standard_library(name: str) -> None:
-    path = PACKAGE / name
-    outside = [
-        imported.name
-        for imported in imports_of(path.read_text(encoding="utf-8"))
-        if imported.name.split(".")[0] not in sys.stdlib_module_names
-    ]
-    assert outside == []
+def test_the_spawner_needs_nothing_but_the_standard_library() -> None:
+    outside = {
+        (name, imported.name)
+        for name in sorted(spawner_program())
+        for imported in imports_of((PACKAGE / name).read_text(encoding="utf-8"))
+        if imported.name.split(".")[0] not in {*sys.stdlib_module_names, "rnd"}
+    }
+    assert outside == set()
+    assert SPAWNER in spawner_program()
+    assert {room_of(PACKAGE / name) for name in spawner_program()} == {"services"}
 
 
-def test_no_two_rooms_import_each_other() -> None:
-    edges: dict[str, set[str]] = {}
-    for path in modules():
-        room = room_of(path)
-        for imported in imports_of(path.read_text(encoding="utf-8")):
-            parts = imported.name.split(".")
-            if parts[0] == "rnd" and len(parts) > 1 and parts[1] != room and parts[1] in MAY_IMPORT:
-                edges.setdefault(room, set()).add(parts[1])
-    both_ways = sorted(
-        {tuple(sorted((a, b))) for a, targets in edges.items() for b in targets if a in edges.get(b, ())}
-    )
-    assert both_ways == []
+def test_no_modules_import_each_other_in_a_ring() -> None:
+    assert rings({name_of(path): own_imports(path) for path in modules()}) == []
+
+
+def test_the_check_of_rings_can_bite() -> None:
+    assert rings({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == [["b", "c"]]
 
 
 @pytest.mark.parametrize(
