@@ -15,9 +15,13 @@ python_that_fits() {
 }
 
 # make_environment NAME WHAT: set $environment to a virtual environment with WHAT (a pip requirement of this project)
-# installed. It is kept until setup.cfg, pyproject.toml or the interpreter changes.
+# installed. It is kept until setup.cfg, pyproject.toml or the interpreter changes. RND_ENVIRONMENT names one to use as it is.
 make_environment() {
     local name=$1 what=$2 interpreter key
+    if [[ -n ${RND_ENVIRONMENT:-} ]]; then
+        environment=$RND_ENVIRONMENT
+        return
+    fi
     interpreter=$(python_that_fits)
     if ! "$interpreter" -c 'import ensurepip, venv' 2>/dev/null; then
         if [[ ${CI:-} && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
