@@ -368,6 +368,7 @@ CREATE TABLE transfers (
 ) STRICT;
 
 CREATE INDEX transfers_open ON transfers(created_at) WHERE status IN ('PENDING', 'ACTIVE');
+CREATE INDEX transfers_by_status ON transfers(status);
 CREATE INDEX transfers_by_execution ON transfers(workflow_execution_id, status);
 CREATE INDEX transfers_by_source_job ON transfers(source_job_execution_id);
 CREATE INDEX transfers_by_dest_job ON transfers(dest_job_execution_id);

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from rnd.core.explaining import Explainer
 from rnd.core.job_orders import accept_jobs, refusals
 from rnd.core.job_run import ClaimedJob, Stop, StopKind, runtime_bound_s
 from rnd.core.job_runner import JobRunner
@@ -25,6 +26,7 @@ from rnd.database.connection import Database
 from rnd.database.consequences import News, check_inputs, fail_job, spread_failure, start_job
 from rnd.database.job_executions import JobEnd, JobHead
 from rnd.log import get_logger
+from rnd.rules.explain import Explanation
 from rnd.rules.lifecycle import readiness
 from rnd.types.config import Config
 from rnd.types.enums import JobStatus, MountFunction, ServiceType
@@ -66,6 +68,7 @@ class JobManager:
         config: Config,
         folders: JobFolders,
         runner: JobRunner,
+        explainer: Explainer,
         board: NewsBoard,
         peer_id: PeerId,
     ) -> None:
@@ -75,6 +78,7 @@ class JobManager:
         self._config = config
         self._folders = folders
         self._runner = runner
+        self._explainer = explainer
         self._board = board
         self._peer_id = peer_id
         slots = config.job_slots or max(4, 2 * (os.cpu_count() or 1))
@@ -153,6 +157,10 @@ class JobManager:
             )
             for request in requests
         ]
+
+    async def explain(self, job_execution_id: JobExecutionId) -> Explanation:
+        """Say why a job is where it is, and what to do. Raises `NotFound`."""
+        return await self._explainer.explain(job_execution_id, slots=self.slots())
 
     def slots(self) -> tuple[int, int]:
         """Return how many workers are busy and how many there are."""

@@ -64,6 +64,12 @@ class RunningJob:
     stop: Stop | None = None
     holds_slot: bool = True
 
+    def decide(self, stop: Stop) -> Stop:
+        """Take a decision to stop the job unless one was taken before; return the one that holds."""
+        if self.stop is None:
+            self.stop = stop
+        return self.stop
+
 
 def runtime_bound_s(job: JobExecution, service: Service) -> float:
     """Return how many seconds an attempt may run: the order's max_runtime or the service's timeout, if shorter."""

@@ -89,12 +89,17 @@ class JobRunner:
         """Return which of these jobs are in hand."""
         return job_ids & self._running.keys()
 
+    def has_handle(self, job_id: JobExecutionId) -> bool:
+        """Say whether the engine has taken a job on."""
+        running = self._running.get(job_id)
+        return running is not None and running.handle is not None
+
     async def stop(self, job_id: JobExecutionId, stop: Stop) -> None:
         """Have a job's processes ended; its task settles the row. Nothing happens where the job is not in hand."""
         running = self._running.get(job_id)
         if running is None:
             return
-        running.stop = running.stop or stop
+        stop = running.decide(stop)
         if running.handle is not None:
             await self._kill(running, running.handle, stop.reason)
 
@@ -166,9 +171,10 @@ class JobRunner:
         except TimeoutError:
             bound_s = runtime_bound_s(claimed.job, claimed.service)
             log.warning(LogEvent.JOB_TIMED_OUT, job_id=claimed.job.id, deadline="max_runtime")
-            stop = Stop(kind=StopKind.TIMED_OUT, reason=f"timed out after {bound_s:g} s (max_runtime)")
-            running.stop = running.stop or stop
-            await self._kill(running, handle, running.stop.reason)
+            stop = running.decide(
+                Stop(kind=StopKind.TIMED_OUT, reason=f"timed out after {bound_s:g} s (max_runtime)")
+            )
+            await self._kill(running, handle, stop.reason)
             return await executor.wait(handle)
 
     async def _prepare(self, claimed: ClaimedJob) -> JobRun:

@@ -110,15 +110,16 @@ class WorkflowManager:
         executor_of = {job.node_id: job.executor_peer_id for job in definition.jobs}
         for executor in dict.fromkeys(executor_of.values()):
             requests = [self._trial(job) for job in definition.jobs if job.executor_peer_id == executor]
-            for answer in await self._endpoint_of(executor).check_jobs(requests):
-                jobs.append(
-                    JobAnswer(
-                        node_id=answer.node_id,
-                        executor_peer_id=executor,
-                        accepted=not answer.reasons,
-                        reasons=answer.reasons,
-                    )
+            answers = await self._endpoint_of(executor).check_jobs(requests)
+            jobs.extend(
+                JobAnswer(
+                    node_id=answer.node_id,
+                    executor_peer_id=executor,
+                    accepted=not answer.reasons,
+                    reasons=answer.reasons,
                 )
+                for answer in answers
+            )
         for connection in drawing.connections:
             start, end = (
                 self._peer_id if node_id is None else executor_of[node_id]

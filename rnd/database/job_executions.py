@@ -40,10 +40,14 @@ _SELECT = """
            cancel_requested_at, result
     FROM job_executions
 """
-_MATCHING = """
-    WHERE (:status IS NULL OR status = :status)
-      AND (:execution_id IS NULL OR workflow_execution_id = :execution_id)
-"""
+_COUNT = "SELECT COUNT(*) FROM job_executions "
+# One condition for each set of filters, so that each finds its index: (status given, execution given).
+_MATCHING: Final = {
+    (False, False): "WHERE id > :after_id",
+    (True, False): "WHERE status = :status AND id > :after_id",
+    (False, True): "WHERE workflow_execution_id = :execution_id AND id > :after_id",
+    (True, True): "WHERE workflow_execution_id = :execution_id AND status = :status AND id > :after_id",
+}
 _REUSED: Final = "reused:"
 _END = """
     UPDATE job_executions
@@ -185,8 +189,9 @@ def list_jobs(
 ) -> Page[JobExecution]:
     """Return jobs in ascending id order, narrowed by status and own execution."""
     values = {"status": status, "execution_id": execution_id, "after_id": after_id, "limit": limit + 1}
-    total = conn.execute("SELECT COUNT(*) FROM job_executions" + _MATCHING, values).fetchone()[0]
-    rows = conn.execute(_SELECT + _MATCHING + "AND id > :after_id ORDER BY id LIMIT :limit", values).fetchall()
+    matching = _MATCHING[status is not None, execution_id is not None]
+    total = conn.execute(_COUNT + matching, values | {"after_id": 0}).fetchone()[0]
+    rows = conn.execute(_SELECT + matching + " ORDER BY id LIMIT :limit", values).fetchall()
     items = [_job(row) for row in rows[:limit]]
     return Page(items=items, total=total, next_after_id=items[-1].id if len(rows) > limit else None)
 
@@ -450,6 +455,12 @@ def request_cancel(
         {"id": job_execution_id, "now": to_text(now), "reason": reason},
     ).fetchone()
     return None if row is None else JobStatus(row[0])
+
+
+def not_before(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> datetime | None:
+    """Return the time before which another attempt must not begin; `None` if nothing holds it back."""
+    row = conn.execute("SELECT not_before FROM job_executions WHERE id = :id", {"id": job_execution_id}).fetchone()
+    return None if row is None else moment_or_none(row[0])
 
 
 def cancel_reason(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> str | None:

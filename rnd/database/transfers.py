@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from rnd.database.events import record_event
 from rnd.database.rows import moment_or_none
@@ -30,10 +31,14 @@ _SELECT = """
            completed_at
     FROM transfers
 """
-_MATCHING = """
-    WHERE (:status IS NULL OR status = :status)
-      AND (:execution_id IS NULL OR workflow_execution_id = :execution_id)
-"""
+_COUNT = "SELECT COUNT(*) FROM transfers "
+# One condition for each set of filters, so that each finds its index: (status given, execution given).
+_MATCHING: Final = {
+    (False, False): "WHERE rowid > :after_id",
+    (True, False): "WHERE status = :status AND rowid > :after_id",
+    (False, True): "WHERE workflow_execution_id = :execution_id AND rowid > :after_id",
+    (True, True): "WHERE workflow_execution_id = :execution_id AND status = :status AND rowid > :after_id",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +113,9 @@ def list_transfers(
 ) -> Page[Transfer]:
     """Return transfers in the order they were written down; `after_id` is the row number a page ended with."""
     values = {"status": status, "execution_id": execution_id, "after_id": after_id, "limit": limit + 1}
-    total = conn.execute("SELECT COUNT(*) FROM transfers" + _MATCHING, values).fetchone()[0]
-    rows = conn.execute(_SELECT + _MATCHING + "AND rowid > :after_id ORDER BY rowid LIMIT :limit", values).fetchall()
+    matching = _MATCHING[status is not None, execution_id is not None]
+    total = conn.execute(_COUNT + matching, values | {"after_id": 0}).fetchone()[0]
+    rows = conn.execute(_SELECT + matching + " ORDER BY rowid LIMIT :limit", values).fetchall()
     last = rows[limit - 1]["rowid"] if len(rows) > limit else None
     return Page(items=[_transfer(row) for row in rows[:limit]], total=total, next_after_id=last)
 
@@ -151,6 +157,12 @@ def count_active(conn: sqlite3.Connection) -> int:
     row = conn.execute(
         "SELECT COUNT(*) FROM transfers WHERE status IN ('PENDING', 'ACTIVE') AND status = 'ACTIVE'"
     ).fetchone()
+    return int(row[0])
+
+
+def count_open(conn: sqlite3.Connection) -> int:
+    """Return how many deliveries have not ended."""
+    row = conn.execute("SELECT COUNT(*) FROM transfers WHERE status IN ('PENDING', 'ACTIVE')").fetchone()
     return int(row[0])
 
 

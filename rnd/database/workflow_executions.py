@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from rnd.database.events import record_event
 from rnd.database.rows import moment_or_none
@@ -33,10 +34,14 @@ _SELECT = """
            cancel_reason, cancel_by
     FROM workflow_executions
 """
-_MATCHING = """
-    WHERE (:workflow_id IS NULL OR workflow_id = :workflow_id)
-      AND (:status IS NULL OR status = :status)
-"""
+_COUNT = "SELECT COUNT(*) FROM workflow_executions "
+# One condition for each set of filters, so that each finds its index: (status given, workflow given).
+_MATCHING: Final = {
+    (False, False): "WHERE id > :after_id",
+    (True, False): "WHERE status = :status AND id > :after_id",
+    (False, True): "WHERE workflow_id = :workflow_id AND id > :after_id",
+    (True, True): "WHERE workflow_id = :workflow_id AND status = :status AND id > :after_id",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,8 +135,9 @@ def list_executions(
 ) -> Page[WorkflowExecution]:
     """Return executions in ascending id order, narrowed by workflow and status."""
     values = {"workflow_id": workflow_id, "status": status, "after_id": after_id, "limit": limit + 1}
-    total = conn.execute("SELECT COUNT(*) FROM workflow_executions" + _MATCHING, values).fetchone()[0]
-    rows = conn.execute(_SELECT + _MATCHING + "AND id > :after_id ORDER BY id LIMIT :limit", values).fetchall()
+    matching = _MATCHING[status is not None, workflow_id is not None]
+    total = conn.execute(_COUNT + matching, values | {"after_id": 0}).fetchone()[0]
+    rows = conn.execute(_SELECT + matching + " ORDER BY id LIMIT :limit", values).fetchall()
     items = [_execution(row) for row in rows[:limit]]
     return Page(items=items, total=total, next_after_id=items[-1].id if len(rows) > limit else None)
 

@@ -521,6 +521,12 @@ class LogEvent(StrEnum):
     DISK_HAS_ROOM = ("Disk has room again: free_bytes={free_bytes}", "Orders and transfers go on.")
     CLEANED_UP = ("Cleaned up: what={what}, count={count}", "Old files or rows were removed.", "debug")
 
+    DAEMON_FAILED = (
+        "Daemon failed: reason={reason}",
+        "The daemon could not start, or could not go on; the process ends with a code of its own.",
+        "critical",
+    )
+
     # -- The API
     REQUEST_FAILED = (
         "Request failed: method={method}, error_id={error_id}",

@@ -25,6 +25,7 @@ from rnd.database.workflow_executions import ExecutionBounds, get_bounds
 from rnd.log import get_logger
 from rnd.rules.selection import SelectionError, deliveries
 from rnd.services.data_service import DataService
+from rnd.services.snapshot import HostRules, find_host_source
 from rnd.types.config import Config
 from rnd.types.enums import ServiceType, TransferDirection
 from rnd.types.errors import CalledOff, JobFailed, NotFound, RndError, StaleState
@@ -34,7 +35,7 @@ from rnd.types.log_events import LogEvent
 from rnd.types.seams import Clock, Entropy
 from rnd.types.services import Service
 from rnd.workers.copying import OpenEntry, Reader, copy_entries, tree_source
-from rnd.workers.files import OpenTree, hash_tree, scan_tree
+from rnd.workers.files import OpenTree, hash_tree
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
 from rnd.workers.staging import carried_origins_of, origin_root
@@ -387,17 +388,17 @@ class DataWorker:
         if delivery.source_path is None:
             raise JobFailed(f"connection {delivery.transfer.connection_id} names no file or folder to send")
         limits = self._config.limits
-        path = Path(delivery.source_path).resolve()
-        if path.is_dir():
-            root = path
-            found = scan_tree(
-                root, max_files=limits.files_per_transfer, max_file_bytes=limits.file_bytes, hard_links=True
-            )
-        else:
-            root = path.parent
-            found = [found_file(path, max_file_bytes=limits.file_bytes)]
-        entries = hash_tree(root, found, hard_links=True, cancelled=underway.called_off.is_set)
-        tree = stack.enter_context(OpenTree(root))
+        rules = HostRules(
+            allowed_roots=tuple(Path(root).resolve() for root in self._config.allowed_roots),
+            data_dir=self._config.data_dir.resolve(),
+            max_files=limits.files_per_transfer,
+            max_file_bytes=limits.file_bytes,
+        )
+        source = find_host_source(delivery.source_path, rules)
+        entries = hash_tree(
+            source.root, source.found, hard_links=True, cancelled=underway.called_off.is_set
+        )
+        tree = stack.enter_context(OpenTree(source.root))
         return tree_source(tree), deliveries(entries, delivery.include, delivery.file_name)
 
 

@@ -69,6 +69,10 @@ class JobFolders:
         )
         return Path(build_job_path(self.workflows_dir, info, PathType.INPUT))
 
+    def exists(self, path: str) -> bool:
+        """Say whether a folder that this class has named is there."""
+        return Path(path).exists()
+
     def _path(
         self,
         job: JobExecution,

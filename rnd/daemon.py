@@ -1,0 +1,313 @@
+"""The composition root: the one place that knows every room, and the only one that takes time and chance from the host.
+
+Start: lock the data directory, open identity and database, build the line api -> WorkflowManager -> JobManager ->
+DataWorker, listen, say that it is ready. Stop: listeners first, then the managers, then the database. Native jobs go on
+without the daemon; the next one finds them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import gc
+import os
+import secrets
+import signal
+import sqlite3
+import sys
+import time
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from rnd import __version__
+from rnd.api.auth import TicketBook, TokenGate
+from rnd.api.context import ApiContext, Endpoints
+from rnd.api.events import EventHub
+from rnd.api.server import ApiServer
+from rnd.api.sockets import AddressInUse
+from rnd.api.uploads import UploadStore
+from rnd.core.explaining import Explainer
+from rnd.core.job_manager import JobManager
+from rnd.core.job_runner import JobRunner
+from rnd.core.two_phases import EndpointOf
+from rnd.core.workflow_manager import WorkflowManager
+from rnd.database import job_executions, transfers, workflow_executions
+from rnd.database.connection import Database
+from rnd.log import configure_logging, get_logger
+from rnd.p2p.identity import Identity, load_identity
+from rnd.services.data_service import DataService
+from rnd.services.executor import Executor
+from rnd.services.service_secrets import ServiceSecrets
+from rnd.services.standalone_service import StandaloneExecutor
+from rnd.services.vault import Vault, load_vault
+from rnd.types.config import Config
+from rnd.types.enums import ServiceType
+from rnd.types.errors import DatabaseCorrupt, DatabaseTooNew, PeerUnreachable, RndError
+from rnd.types.ids import ExecutionUid, PeerId, TransferId
+from rnd.types.log_events import LogEvent
+from rnd.types.orders import JobEndpoint
+from rnd.workers.data_worker import DataWorker
+from rnd.workers.job_folders import JobFolders
+from rnd.workers.news_board import NewsBoard
+
+DATABASE_FILE: Final = "rnd.db"
+LOCK_FILE: Final = "daemon.lock"
+LOG_FILE: Final = "logs/peer.log"
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_DATABASE: Final = 65
+"""The database is damaged or too new. It is left as it is; a service manager must not try again."""
+EXIT_IN_USE: Final = 69
+"""The data directory or an address is in use by another process."""
+
+log = get_logger()
+
+
+class SystemClock:
+    """The host's time."""
+
+    def now(self) -> datetime:
+        """Return the wall-clock time in UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back."""
+        return time.monotonic()
+
+
+class SystemEntropy:
+    """The host's randomness."""
+
+    def random_bytes(self, count: int) -> bytes:
+        """Return `count` bytes fit for keys."""
+        return secrets.token_bytes(count)
+
+    def new_execution_uid(self) -> ExecutionUid:
+        """Return 128 random bits as hexadecimal digits."""
+        return ExecutionUid(secrets.token_hex(16))
+
+    def new_transfer_id(self) -> TransferId:
+        """Return a random UUID."""
+        return TransferId(str(uuid.UUID(bytes=secrets.token_bytes(16), version=4)))
+
+
+class DataDirectoryInUse(RndError):
+    """Another daemon serves this data directory."""
+
+
+def run(config: Config) -> int:
+    """Serve one peer until SIGTERM or SIGINT; return the exit code of the process."""
+    try:
+        config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = _lock(config.data_dir)
+    except (DataDirectoryInUse, OSError) as error:
+        print(f"rnd: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
+        return EXIT_IN_USE if isinstance(error, DataDirectoryInUse) else EXIT_FAILED
+    try:
+        configure_logging(config.log_level, log_path=_log_path(config), stream=sys.stderr)
+        log.info(LogEvent.DAEMON_STARTING, version=__version__, data_dir=config.data_dir)
+        return _serve(config)
+    finally:
+        os.close(lock)
+
+
+def _serve(config: Config) -> int:
+    path = config.data_dir / DATABASE_FILE
+    new = not path.exists()
+    try:
+        database = Database.open(path)
+    except (DatabaseCorrupt, DatabaseTooNew) as error:
+        log.critical(LogEvent.DATABASE_REFUSED, path=path, reason=str(error))
+        return EXIT_DATABASE
+    if new:
+        log.info(LogEvent.DATABASE_CREATED, path=path)
+    try:
+        return asyncio.run(_Daemon(config, database).run())
+    except AddressInUse as error:
+        log.critical(LogEvent.DAEMON_FAILED, reason=str(error))
+        return EXIT_IN_USE
+    except (RndError, OSError, ValueError) as error:
+        log.critical(LogEvent.DAEMON_FAILED, reason=str(error))
+        return EXIT_FAILED
+
+
+class _Daemon:
+    """The parts of one running peer."""
+
+    def __init__(self, config: Config, database: Database) -> None:
+        self._config = config
+        self._database = database
+        self._clock = SystemClock()
+        self._entropy = SystemEntropy()
+        self._stop = asyncio.Event()
+        self._reason = ""
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ask_to_stop, number)
+        started_s = self._clock.monotonic()
+        try:
+            identity = load_identity(self._config.data_dir, self._entropy)
+            await self._run_parts(identity, load_vault(self._config.data_dir, self._entropy))
+        finally:
+            await self._database.close()
+        log.info(LogEvent.DAEMON_STOPPED, uptime_s=round(self._clock.monotonic() - started_s, 3))
+        return EXIT_OK
+
+    async def _run_parts(self, identity: Identity, vault: Vault) -> None:
+        config, database, clock, entropy = self._config, self._database, self._clock, self._entropy
+        peer_id = identity.peer_id
+        board = NewsBoard()
+        folders = JobFolders(config.data_dir)
+        data_service = DataService(
+            database=database, clock=clock, entropy=entropy, config=config, vault=vault
+        )
+        await data_service.sweep()
+        standalone = StandaloneExecutor(config.data_dir)
+        executors: dict[ServiceType, Executor] = {ServiceType.STANDALONE: standalone}
+        data_worker = DataWorker(
+            database=database,
+            clock=clock,
+            entropy=entropy,
+            config=config,
+            folders=folders,
+            data_service=data_service,
+            board=board,
+            peer_id=peer_id,
+        )
+        runner = JobRunner(
+            database=database,
+            clock=clock,
+            entropy=entropy,
+            config=config,
+            folders=folders,
+            executors=executors,
+            secrets=ServiceSecrets(database, vault),
+            data_worker=data_worker,
+            board=board,
+        )
+        job_manager = JobManager(
+            database=database,
+            clock=clock,
+            entropy=entropy,
+            config=config,
+            folders=folders,
+            runner=runner,
+            explainer=Explainer(database=database, clock=clock, folders=folders, runner=runner),
+            board=board,
+            peer_id=peer_id,
+        )
+        workflow_manager = WorkflowManager(
+            database=database,
+            clock=clock,
+            entropy=entropy,
+            config=config,
+            folders=folders,
+            data_service=data_service,
+            endpoint_of=_only_here(peer_id, job_manager),
+            board=board,
+            peer_id=peer_id,
+        )
+        endpoints = Endpoints()
+        server = ApiServer(
+            ApiContext(
+                config=config,
+                name=config.name or os.uname().nodename,
+                peer_id=peer_id,
+                started_at=clock.now(),
+                started_at_s=clock.monotonic(),
+                database=database,
+                clock=clock,
+                entropy=entropy,
+                workflow_manager=workflow_manager,
+                job_manager=job_manager,
+                data_service=data_service,
+                vault=vault,
+                executors={executor.name: executor for executor in executors.values()},
+                hub=EventHub(database, clock),
+                gate=TokenGate(database, clock),
+                tickets=TicketBook(clock, entropy),
+                uploads=UploadStore(config.data_dir / "uploads", database, clock, config.limits),
+                endpoints=endpoints,
+            )
+        )
+        await self._log_recovery()
+        await server.start()
+        parts = [
+            asyncio.create_task(part.run(), name=type(part).__name__)
+            for part in (standalone, data_worker, job_manager, workflow_manager, server)
+        ]
+        log.info(
+            LogEvent.DAEMON_READY,
+            peer_id=peer_id,
+            api=endpoints.url or "off",
+            socket=endpoints.socket,
+            peer="off",
+        )
+        gc.collect()
+        gc.freeze()  # what was built so far lives as long as the daemon; no collection need look at it again
+        try:
+            await self._until_stopped(parts)
+        finally:
+            await server.stop()
+            for part in reversed(parts):
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+
+    async def _until_stopped(self, parts: list[asyncio.Task[None]]) -> None:
+        """Wait for the signal to stop. A part that ends before has failed, and the daemon with it."""
+        stop = asyncio.create_task(self._stop.wait())
+        try:
+            done, _ = await asyncio.wait({stop, *parts}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stop.cancel()
+        log.info(LogEvent.DAEMON_STOPPING, reason=self._reason or "a part of it has failed")
+        for part in done - {stop}:
+            part.result()  # raises what it failed with
+
+    def _ask_to_stop(self, number: signal.Signals) -> None:
+        self._reason = number.name
+        self._stop.set()
+
+    async def _log_recovery(self) -> None:
+        def count(conn: sqlite3.Connection) -> tuple[int, int, int]:
+            jobs = job_executions.count_by_status(conn)
+            return (
+                workflow_executions.count_open(conn),
+                sum(jobs.get(status, 0) for status in ("IDLE", "READY", "RUNNING")),
+                transfers.count_open(conn),
+            )
+
+        executions, jobs, moving = await self._database.read(count)
+        if executions or jobs or moving:
+            log.info(LogEvent.RECOVERY_STARTED, executions=executions, jobs=jobs, transfers=moving)
+
+
+def _only_here(peer_id: PeerId, here: JobEndpoint) -> EndpointOf:
+    def endpoint_of(executor: PeerId) -> JobEndpoint:
+        if executor != peer_id:
+            raise PeerUnreachable(f"peer {executor} is not reachable: this peer has no links to others")
+        return here
+
+    return endpoint_of
+
+
+def _lock(data_dir: Path) -> int:
+    """Hold the data directory for this process alone. Raises `DataDirectoryInUse`."""
+    fd = os.open(data_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise DataDirectoryInUse(f"another daemon serves {data_dir}; stop it, or choose another --data-dir") from None
+    return fd
+
+
+def _log_path(config: Config) -> Path | None:
+    """Return the log file: on by default, but not under the journal, which keeps the lines itself."""
+    wanted = config.log_file if config.log_file is not None else "JOURNAL_STREAM" not in os.environ
+    return config.data_dir / LOG_FILE if wanted else None
