@@ -26,7 +26,7 @@ HOSTILE_TEXT = (
 
 
 def counts_of(text: bytes) -> list[str]:
-    """Return what `tr -cs A-Za-z '\\n' | tr A-Z a-z | sed '/^$/d' | sort | uniq -c` prints in the C locale."""
+    r"""Return what `tr -cs A-Za-z '\n' | tr A-Z a-z | sed '/^$/d' | sort | uniq -c` prints in the C locale."""
     words = Counter(word.decode().lower() for word in re.findall(rb"[A-Za-z]+", text))
     return [f"{words[word]:7d} {word}" for word in sorted(words)]
 
