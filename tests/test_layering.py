@@ -71,9 +71,10 @@ ROOMS_FREE_OF_SEAMS = {"cli": "a client in a process of its own, outside the sim
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Import:
-    """One imported module by its full name, and whether the import waits inside a function."""
+    """One imported module by its full name, what is taken from it, and whether the import waits inside a function."""
 
     name: str
+    member: str
     line: int
     lazy: bool
 
@@ -97,11 +98,11 @@ def imports_of(source: str) -> Iterator[Import]:
         match node:
             case ast.Import():
                 for alias in node.names:
-                    yield Import(name=alias.name, line=node.lineno, lazy=id(node) in inside_functions)
+                    yield Import(name=alias.name, member="", line=node.lineno, lazy=id(node) in inside_functions)
             case ast.ImportFrom():
                 for alias in node.names:
-                    name = f"{node.module or ''}.{alias.name}" if node.module == "rnd" else node.module or ""
-                    yield Import(name=name, line=node.lineno, lazy=id(node) in inside_functions)
+                    name = f"rnd.{alias.name}" if node.module == "rnd" else node.module or ""
+                    yield Import(name=name, member=alias.name, line=node.lineno, lazy=id(node) in inside_functions)
 
 
 def upward_edges(room: str, source: str) -> list[str]:
@@ -157,12 +158,12 @@ def own_imports(path: Path) -> set[str]:
     for imported in imports_of(path.read_text(encoding="utf-8")):
         parts = imported.name.split(".")
         if parts[0] == "rnd" and not imported.lazy:
-            for candidate in (parts[1:], parts[1:-1]):
-                module = PACKAGE.joinpath(*candidate).with_suffix(".py") if candidate else PACKAGE / "__init__.py"
-                if module.is_file():
+            for candidate in ([*parts[1:], imported.member], parts[1:]):
+                module = PACKAGE.joinpath(*candidate).with_suffix(".py")
+                if candidate[-1] and module.is_file():
                     found.add(name_of(module))
                     break
-    return found - {"__init__.py"}
+    return found
 
 
 @functools.cache
