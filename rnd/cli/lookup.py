@@ -1,0 +1,148 @@
+"""From what a person types (a name, an id, `last`) to the id that a method takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from rnd.cli.failures import CommandFailed
+from rnd.cli.session import Session
+
+PAGE: Final = 1000
+LAST: Final = "last"
+_TRIED_AGAIN: Final = 64
+
+
+def list_all(session: Session, method: str, **params: Any) -> Iterator[dict[str, Any]]:
+    """Yield every item of a list method, page after page."""
+    after: int | None = None
+    while True:
+        page = session.call(method, limit=PAGE, after_id=after, **params)
+        yield from page["items"]
+        after = page.get("next_after_id")
+        if after is None:
+            return
+
+
+def list_newest(session: Session, method: str, count: int, **params: Any) -> tuple[list[dict[str, Any]], int]:
+    """Return the newest `count` items of a list method in ascending order, and how many there are in all.
+
+    Lists go up from the oldest. Past the first page the newest id is found by halving, so that a long history costs
+    a few calls and not all its pages.
+    """
+    page = session.call(method, limit=PAGE, **params)
+    total: int = page["total"]
+    after = page.get("next_after_id")
+    if after is None:
+        return page["items"][-count:] if count > 0 else [], total
+    newest = _newest_id(lambda after_id: _first_after(session, method, after_id, params), after)
+    reach = count
+    for _ in range(_TRIED_AGAIN):
+        # Ids may have gaps, where others are filtered out or were pruned.
+        start = max(newest - reach, 0)
+        found = list(_after(session, method, start, params))
+        if len(found) >= count or start == 0:
+            break
+        reach *= 4
+    return found[-count:], total
+
+
+def _after(session: Session, method: str, after_id: int, params: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    after: int | None = after_id
+    while after is not None:
+        page = session.call(method, limit=PAGE, after_id=after, **params)
+        yield from page["items"]
+        after = page.get("next_after_id")
+
+
+def _first_after(session: Session, method: str, after_id: int, params: dict[str, Any]) -> int | None:
+    items = session.call(method, limit=1, after_id=after_id, **params)["items"]
+    return items[0]["id"] if items else None
+
+
+def _newest_id(first_after: Callable[[int], int | None], known: int) -> int:
+    """Return the greatest id, given one that exists: reach out in doubling steps, then halve what is left."""
+    step, low = PAGE, known
+    while (found := first_after(low + step)) is not None:
+        low, step = found, step * 2
+    high = low + step
+    while low < high:
+        middle = (low + high) // 2
+        found = first_after(middle)
+        if found is None:
+            high = middle
+        else:
+            low = found
+    return low
+
+
+def execution_id(session: Session, given: str) -> int:
+    """Return the id of an execution that is named by its id or as `last`. Raises `CommandFailed`."""
+    if given == LAST:
+        newest, _ = list_newest(session, "execution.list", 1)
+        if not newest:
+            raise CommandFailed("nothing has been run here yet", hint="rnd run WORKFLOW starts one.")
+        return int(newest[0]["id"])
+    return whole_number(given, "execution", "Give an execution's id as in rnd ps, or last.")
+
+
+def whole_number(given: str, noun: str, hint: str) -> int:
+    """Return an id as a number. Raises `CommandFailed`."""
+    if not (given.isascii() and given.isdigit() and len(given) < 19):
+        raise CommandFailed(f"{given!r} is no {noun} id", hint=hint)
+    return int(given)
+
+
+def workflow_id(session: Session, given: str) -> int:
+    """Return the id of a workflow that is named by its name or its id. Raises `CommandFailed`."""
+    return _by_name_or_id(session, "workflow", given)
+
+
+def service_id(session: Session, given: str) -> int:
+    """Return the id of a service that is named by its name or its id. Raises `CommandFailed`."""
+    return _by_name_or_id(session, "service", given)
+
+
+def token_id(session: Session, given: str) -> int:
+    """Return the id of a token that is named by its name or its id. Raises `CommandFailed`."""
+    return _by_name_or_id(session, "token", given)
+
+
+def workflows_named(session: Session, name: str) -> list[dict[str, Any]]:
+    """Return the workflows of one name; names need not be unique."""
+    return [workflow for workflow in list_all(session, "workflow.list") if workflow["name"] == name]
+
+
+def _by_name_or_id(session: Session, noun: str, given: str) -> int:
+    if given.isascii() and given.isdigit() and len(given) < 19:
+        return int(given)
+    items = list(list_all(session, f"{noun}.list"))
+    found = [item for item in items if item["name"] == given]
+    if len(found) == 1:
+        return int(found[0]["id"])
+    if found:
+        ids = ", ".join(str(item["id"]) for item in found)
+        raise CommandFailed(f"{len(found)} {noun}s are called {given!r}", hint=f"Give one of their ids: {ids}")
+    raise CommandFailed(f"there is no {noun} {given!r}", hint=_did_you_mean(noun, given, [i["name"] for i in items]))
+
+
+def _did_you_mean(noun: str, given: str, names: list[str]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(given, names, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"rnd {noun} list shows what there is."
+
+
+def job_of_node(session: Session, execution: int, given: str) -> dict[str, Any]:
+    """Return the job of an execution that a node's name or id means. Raises `CommandFailed`."""
+    jobs: list[dict[str, Any]] = session.call("execution.get", execution_id=execution)["jobs"]
+    found = [job for job in jobs if job["job_name"] == given] or [job for job in jobs if str(job["node_id"]) == given]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        ids = ", ".join(str(job["node_id"]) for job in found)
+        raise CommandFailed(f"{len(found)} nodes are called {given!r}", hint=f"Give one of their ids: {ids}")
+    names = [str(job["job_name"]) for job in jobs]
+    raise CommandFailed(
+        f"execution {execution} has no node {given!r}", hint=f"It has {', '.join(names[:20])}." if names else ""
+    )

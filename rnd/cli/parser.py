@@ -1,0 +1,400 @@
+"""The arguments of every command as one argparse tree; completion scripts are made from it too."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NoReturn
+
+from rnd import __version__
+from rnd.cli.failures import USAGE
+
+OVERVIEW: Final = """\
+rnd runs workflows whose steps are services of peers that belong to different people.
+
+A peer
+  serve        run the daemon
+  status       what this peer is and does
+  doctor       find out what is wrong with it
+  config       show its configuration, and who set what
+  token        make, list and revoke API tokens
+
+Services and workflows
+  service      offer data and programs: add, list, show, rm, set-status, unlock
+  workflow     list, show, check, import, export, rm
+  upload       bring a file to the peer, for a service to take
+
+Running
+  run          run a workflow (a file, a name or an id) and watch it
+  ps           what runs and ran
+  watch        watch an execution again
+  show         one execution with its jobs
+  logs         what a job wrote
+  results      list or fetch what came home
+  cancel       stop an execution
+  retry        run again what did not complete
+  explain      why a job is not finished, and what to do
+
+Tools
+  rpc          call any method of the API
+  completion   print a completion script for bash, zsh or fish
+"""
+
+EPILOG: Final = """\
+Every command takes --json (one document on standard output) and -q (ids only).
+exit codes: 0 ok, 1 refused, 2 usage, 3 execution failed, 4 not allowed, 5 no daemon,
+            6 still running at --timeout, 7 execution cancelled, 130 interrupted
+"""
+
+DEFAULTS: Final[dict[str, Any]] = {
+    "json": False,
+    "quiet": False,
+    "data_dir": None,
+    "url": None,
+    "token_file": None,
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, speaking as the rest of `rnd` does when something is wrong."""
+
+    def __init__(self, *positional: Any, **named: Any) -> None:
+        named.setdefault("allow_abbrev", False)
+        named.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*positional, **named)
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong on one line, with a suggestion where a word is mistyped, and leave with the usage code."""
+        wrong = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
+        if wrong:
+            from difflib import get_close_matches
+
+            known = re.findall(r"'([^']*)'", wrong[2])
+            close = get_close_matches(wrong[1], known, n=1)
+            meant = f"; did you mean {close[0]!r}?" if close else f"; there is {', '.join(known)}"
+            message = f"unknown: {wrong[1]!r}{meant}"
+        from rnd.cli.words import safe
+
+        sys.stderr.write(f"rnd: {safe(message)}\nhint: {self.prog} --help\n")
+        sys.exit(USAGE)
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the parsed arguments; `handler` names the function to run. Leaves by `SystemExit` on a usage error."""
+    parser = build_parser(arguments[0] if arguments else "")
+    parsed = parser.parse_args(arguments, argparse.Namespace(**DEFAULTS))
+    if not hasattr(parsed, "handler"):
+        incomplete: Parser = getattr(parsed, "incomplete", parser)
+        incomplete.print_help(sys.stderr)
+        sys.exit(USAGE)
+    return parsed
+
+
+def build_parser(only: str = "") -> Parser:
+    """Return the whole tree, or where `only` is a command the part it is in: that saves every start some milliseconds."""
+    parser = Parser(prog="rnd", usage="rnd COMMAND [OPTION...]", description=OVERVIEW, epilog=EPILOG)
+    parser.add_argument("--version", action="version", version=f"rnd {__version__}")
+    _add_common(parser)
+    commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser, prog="rnd", help=argparse.SUPPRESS)
+    chosen = [add_part for add_part, names in _PARTS.items() if only in names] or list(_PARTS)
+    for add_part in chosen:
+        add_part(commands)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    # SUPPRESS everywhere: an option counts before and after the command, and a missing one overwrites nothing.
+    group = parser.add_argument_group("common options")
+    none = argparse.SUPPRESS
+    group.add_argument("--json", action="store_true", default=none, help="print one JSON document")
+    group.add_argument("-q", "--quiet", action="store_true", default=none, help="print ids only")
+    group.add_argument("--data-dir", metavar="DIR", default=none, help="the peer's directory (RND_DATA_DIR)")
+    group.add_argument("--url", metavar="URL", default=none, help="its address instead, http://HOST:PORT (RND_URL)")
+    group.add_argument("--token-file", metavar="FILE", default=none, help="token for --url (RND_TOKEN_FILE, RND_TOKEN)")
+
+
+def _command(commands: Any, name: str, handler: str, summary: str, *, epilog: str = "") -> Parser:
+    # Any: argparse's own type for what add_subparsers returns is private.
+    parser: Parser = commands.add_parser(name, help=summary, description=summary, epilog=epilog)
+    parser.set_defaults(handler=handler)
+    _add_common(parser)
+    return parser
+
+
+def _group(commands: Any, name: str, summary: str) -> Any:
+    parser: Parser = commands.add_parser(name, help=summary, description=summary)
+    parser.set_defaults(incomplete=parser)
+    _add_common(parser)
+    return parser.add_subparsers(metavar="COMMAND", parser_class=Parser, prog=parser.prog, title="commands")
+
+
+# ---------------------------------------------------------------- the peer
+
+
+def _peer_commands(commands: Any) -> None:
+    serve = _command(commands, "serve", "node:serve", "Run the daemon in the foreground until it is told to stop.")
+    _add_config_options(serve)
+    _command(commands, "status", "node:status", "Show what this peer is and does.")
+    _command(commands, "doctor", "doctor:doctor", "Look for what could be wrong with this peer, whether it runs or not.")
+
+    config = _group(commands, "config", "Show the configuration.")
+    show = _command(config, "show", "node:config_show", "Show every key with the value that `rnd serve` would use.")
+    show.add_argument("--origin", action="store_true", help="say where each value comes from")
+    _add_config_options(show)
+
+    token = _group(commands, "token", "Make, list and revoke API tokens.")
+    create = _command(token, "create", "node:token_create", "Make a token; it is shown this once.")
+    create.add_argument("name", metavar="NAME")
+    create.add_argument("--scope", choices=("read", "operate", "admin"), default="operate", help="default: operate")
+    create.add_argument("--valid", type=seconds, metavar="TIME", help="how long it holds, such as 12h (default: for good)")
+    _command(token, "list", "node:token_list", "List the tokens; none is shown.")
+    revoke = _command(token, "revoke", "node:token_revoke", "Revoke a token at once.")
+    revoke.add_argument("token", metavar="TOKEN", help="name or id")
+
+
+def _add_config_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE", help="read this file and no other (RND_CONFIG)")
+    parser.add_argument("--name", metavar="NAME", help="what this peer calls itself")
+    parser.add_argument("--api", metavar="HOST:PORT", help="where the API listens; port 0 takes a free one; '' is none")
+    parser.add_argument("--peer", metavar="HOST:PORT", help="where other peers connect; port 0 takes a free one")
+    parser.add_argument("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR")
+    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="any other key; may be repeated")
+
+
+# ---------------------------------------------------------------- services
+
+
+def _service_commands(commands: Any) -> None:
+    service = _group(commands, "service", "Offer data and programs to workflows.")
+    add = _group(service, "add", "Offer something new.")
+    _add_data(add)
+    _add_standalone(add)
+
+    listing = _command(service, "list", "services:list_services", "List what this peer offers.")
+    listing.add_argument("--type", choices=("DATA", "DOCKER", "STANDALONE"), help="only this kind")
+    show = _command(service, "show", "services:show", "Show one service.")
+    show.add_argument("service", metavar="SERVICE", help="name or id")
+    remove = _command(service, "rm", "services:remove", "Offer something no longer.")
+    remove.add_argument("services", metavar="SERVICE", nargs="+", help="name or id")
+    status = _command(service, "set-status", "services:set_status", "Let a service take orders, or no new ones.")
+    status.add_argument("service", metavar="SERVICE", help="name or id")
+    status.add_argument("status", choices=("ACTIVE", "INACTIVE"))
+    unlock = _command(service, "unlock", "services:unlock", "Open encrypted DATA for the orders of other peers.")
+    unlock.add_argument("service", metavar="SERVICE", help="name or id")
+    _add_passphrase(unlock, "its passphrase")
+
+    upload = _command(commands, "upload", "services:upload", "Bring files to the peer; a service takes one as upload:NAME.")
+    upload.add_argument("files", metavar="FILE", nargs="*", help="a file of this machine")
+    upload.add_argument("--name", metavar="NAME", help="another name for it there (one FILE only)")
+    upload.add_argument("--list", action="store_true", help="list what waits there")
+    upload.add_argument("--rm", metavar="NAME", action="append", default=[], help="drop an upload; may be repeated")
+
+
+def _add_data(add: Any) -> None:
+    data = _command(add, "data", "services:add_data", "Offer files and folders; a snapshot of them is taken now.")
+    data.add_argument("name", metavar="NAME")
+    data.add_argument("paths", metavar="PATH", nargs="+", help="file or folder on the peer's machine, or upload:NAME")
+    _add_passphrase(data, "encrypt the snapshot with this passphrase")
+    data.set_defaults(passphrase_twice=True)
+    data.add_argument("--upload", action="store_true", help="PATHs are files here: bring them to the peer first")
+    data.add_argument("--egress", choices=("any_job", "listed", "here_only"), help="where it may go (default: any_job)")
+    data.add_argument("--egress-peer", metavar="PEER", action="append", default=[], help="for --egress listed; repeatable")
+    data.add_argument("--no-download", action="store_true", help="only jobs may have it, never a person")
+    data.add_argument("--seal", action="store_true", help="seal it end to end on its way")
+    _add_offer_options(data)
+
+
+def _add_standalone(add: Any) -> None:
+    program = _command(
+        add,
+        "standalone",
+        "services:add_standalone",
+        "Offer a program of the peer's machine.",
+        epilog="example:\n  rnd service add standalone count-words /usr/bin/wc -- -w\n"
+        "  rnd service add standalone merge ./merge.sh --mount /input:INPUT --timeout 10m",
+    )
+    program.add_argument("name", metavar="NAME")
+    program.add_argument("executable", metavar="EXECUTABLE", help="a path, or a name that is looked up in PATH")
+    program.add_argument("args", metavar="ARG", nargs="*", help="arguments, after --")
+    program.add_argument("--arg", metavar="ARG", action="append", default=[], help="one argument; may be repeated")
+    program.add_argument(
+        "--mount",
+        metavar="PATH:FUNCTION",
+        action="append",
+        default=[],
+        help="a folder of files in or out, /input:INPUT, /output:OUTPUT or /work:BOTH; :required is possible at the end",
+    )
+    program.add_argument("--env", metavar="KEY=VALUE", action="append", default=[], help="may be repeated")
+    program.add_argument("--secret", metavar="NAME=FILE", action="append", default=[], help="given to the job as a file")
+    program.add_argument("--working-directory", metavar="DIR", help="default: the job's output folder")
+    program.add_argument("--timeout", type=seconds, metavar="TIME", help="such as 90, 30s, 10m or 2h")
+    program.add_argument("--cpus", type=float, metavar="N")
+    program.add_argument("--memory", type=size_bytes, metavar="SIZE", help="such as 512M or 4G")
+    program.add_argument("--disk", type=size_bytes, metavar="SIZE")
+    program.add_argument("--pids", type=int, metavar="N", help="how many processes at once")
+    program.add_argument("--confine", choices=("auto", "always", "never"), help="default: auto, other peers' orders")
+    program.add_argument("--network", choices=("none", "host"))
+    program.add_argument("--host-path", metavar="PATH[:rw]", action="append", default=[], help="open to confined runs")
+    program.add_argument("--allow-override", action="store_true", help="other peers may set the arguments")
+    program.add_argument("--attempts", type=int, metavar="N", help="try a failed run again; only if that does no harm")
+    program.add_argument("--backoff", type=seconds, metavar="TIME", help="wait between attempts")
+    _add_offer_options(program)
+
+
+def _add_offer_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--description", metavar="TEXT")
+    parser.add_argument("--access", choices=("allowed", "granted"), help="who may order it (default: allowed peers)")
+
+
+def _add_passphrase(parser: argparse.ArgumentParser, purpose: str) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--passphrase-file", metavar="FILE", help=f"{purpose}, from a file")
+    group.add_argument("--passphrase-prompt", action="store_true", help=f"{purpose}, typed")
+
+
+# ---------------------------------------------------------------- workflows
+
+
+def _workflow_commands(commands: Any) -> None:
+    workflow = _group(commands, "workflow", "What could be run.")
+    _command(workflow, "list", "workflows:list_workflows", "List the workflows.")
+    show = _command(workflow, "show", "workflows:show", "Show a workflow's nodes and connections.")
+    show.add_argument("workflow", metavar="WORKFLOW", help="name or id")
+    check = _command(workflow, "check", "workflows:check", "Find every problem of a workflow, without running it.")
+    check.add_argument("workflow", metavar="WORKFLOW", help="file, name or id")
+    load = _command(workflow, "import", "workflows:import_file", "Make a workflow from a file (rnd.workflow/1).")
+    load.add_argument("file", metavar="FILE", help="JSON or TOML; - is standard input, as JSON")
+    load.add_argument("--name", metavar="NAME", help="another name than the file's")
+    export = _command(workflow, "export", "workflows:export", "Write a workflow as a file (rnd.workflow/1).")
+    export.add_argument("workflow", metavar="WORKFLOW", help="name or id")
+    export.add_argument("-o", "--output", metavar="FILE", help="default: standard output")
+    remove = _command(workflow, "rm", "workflows:remove", "Delete workflows; their executions stay.")
+    remove.add_argument("workflows", metavar="WORKFLOW", nargs="+", help="name or id")
+
+
+# ---------------------------------------------------------------- running
+
+
+def _running_commands(commands: Any) -> None:
+    run = _command(
+        commands,
+        "run",
+        "running:run",
+        "Run a workflow and watch it to its end.",
+        epilog="A FILE replaces the workflow of its name unless it says the same. Ctrl-C ends the watching, not the run.",
+    )
+    run.add_argument("workflow", metavar="WORKFLOW", help="file (JSON or TOML), name or id")
+    _add_passphrase(run, "opens encrypted DATA of this peer")
+    run.add_argument(
+        "--input",
+        metavar="WHERE=PATH",
+        action="append",
+        default=[],
+        help="what to send from here; WHERE is the connection's id or the node it leads to",
+    )
+    run.add_argument("--deadline", metavar="NAME=TIME", action="append", default=[], help="shorten one, start_by_s=30s")
+    _add_watch_options(run)
+
+    ps = _command(commands, "ps", "executions:ps", "List executions, the newest last.")
+    ps.add_argument("-n", "--last", type=int, metavar="N", default=20, help="how many (default: 20)")
+    ps.add_argument("-a", "--all", action="store_true", help="all of them")
+    ps.add_argument("--workflow", metavar="WORKFLOW", help="only of this workflow (name or id)")
+    ps.add_argument("--status", choices=("PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"))
+
+    watch = _command(commands, "watch", "running:watch", "Watch an execution to its end.")
+    _add_execution(watch)
+    watch.add_argument("--timeout", type=seconds, metavar="TIME", help="stop watching after this time (exit code 6)")
+    _add_output(watch)
+
+    show = _command(commands, "show", "executions:show", "Show an execution with its jobs.")
+    _add_execution(show)
+
+    logs = _command(commands, "logs", "logs:logs", "Print what a job wrote.")
+    _add_job(logs)
+    logs.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
+    logs.add_argument("--stream", choices=("stdout", "stderr", "logs"), default="logs", help="default: logs (both)")
+
+    results = _command(commands, "results", "results:results", "List the files that came home, or fetch them.")
+    _add_execution(results)
+    _add_output(results)
+    results.add_argument("--force", action="store_true", help="replace files that are in DIR already")
+
+    cancel = _command(commands, "cancel", "executions:cancel", "Stop executions, on every peer.")
+    cancel.add_argument("executions", metavar="EXECUTION", nargs="+", help="id, or last")
+    cancel.add_argument("--reason", metavar="TEXT")
+
+    retry = _command(commands, "retry", "running:retry", "Run again what did not complete, and watch it.")
+    _add_execution(retry)
+    _add_watch_options(retry)
+
+    explain = _command(commands, "explain", "executions:explain", "Say why a job is not finished, and what to do.")
+    _add_job(explain)
+
+
+def _add_execution(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("execution", metavar="EXECUTION", nargs="?", default="last", help="id (default: last)")
+
+
+def _add_job(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", metavar="JOB | EXECUTION NODE", nargs="*", help="job id; or execution id or last, and node")
+    parser.add_argument("-e", "--execution", metavar="EXECUTION", help="every job of it that needs a look")
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", metavar="DIR", help="fetch the results into this folder")
+
+
+def _add_watch_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--timeout", type=seconds, metavar="TIME", help="stop watching after this time (exit code 6)")
+    parser.add_argument("-d", "--detach", action="store_true", help="do not watch")
+    _add_output(parser)
+
+
+# ---------------------------------------------------------------- tools
+
+
+def _tool_commands(commands: Any) -> None:
+    rpc = _command(
+        commands,
+        "rpc",
+        "node:rpc",
+        "Call a method of the API and print its result as JSON.",
+        epilog="example:\n  rnd rpc execution.get execution_id=5\n  rnd rpc service.list service_type=DATA limit=10",
+    )
+    rpc.add_argument("method", metavar="METHOD", nargs="?")
+    rpc.add_argument("params", metavar="KEY=VALUE", nargs="*", help="VALUE is JSON where it parses as such, else text")
+    rpc.add_argument("--list", action="store_true", help="list the methods")
+
+    completion = _command(commands, "completion", "completion:completion", "Print a completion script.")
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
+
+
+# What is in which part; a test compares it with the tree.
+_PARTS: Final[Mapping[Callable[[Any], None], tuple[str, ...]]] = {
+    _peer_commands: ("serve", "status", "doctor", "config", "token"),
+    _service_commands: ("service", "upload"),
+    _workflow_commands: ("workflow",),
+    _running_commands: ("run", "ps", "watch", "show", "logs", "results", "cancel", "retry", "explain"),
+    _tool_commands: ("rpc", "completion"),
+}
+
+
+# ---------------------------------------------------------------- values
+
+
+def seconds(text: str) -> float:
+    """Return a time such as `90`, `30s`, `1.5m`, `2h` or `7d` in seconds. Raises `argparse.ArgumentTypeError`."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|[smhd]?)", text.strip(), re.ASCII)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 90, 30s, 10m or 2h")
+    return float(match[1]) * {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def size_bytes(text: str) -> int:
+    """Return a size such as `4096`, `512M` or `4GiB` in bytes. Raises `argparse.ArgumentTypeError`."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:iB|B)?", text.strip(), re.ASCII | re.IGNORECASE)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 4096, 512M or 4G")
+    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
