@@ -1,0 +1,631 @@
+"""Every statement of rnd/database finds its rows by an index, so that a full database is as quick as an empty one.
+
+A connection that remembers its statements runs each public function of rnd/database once on a small world; then SQLite
+says how it would go about each statement. A new function needs an entry in CALLS, and the test says so. A statement that
+reads a growing table from end to end fails, unless ALLOWED_SCANS has the reason why that is right.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+import rnd.database
+from rnd.database import (
+    api_tokens,
+    data_files,
+    events,
+    executor_handles,
+    job_executions,
+    job_interfaces,
+    migrations,
+    node_facts,
+    offered_services,
+    results,
+    sealed_secrets,
+    transfers,
+    uploads,
+    workflow_connections,
+    workflow_executions,
+    workflow_nodes,
+    workflow_ui_state,
+    workflows,
+)
+from rnd.database.data_files import DataFile, DataKey
+from rnd.database.job_executions import JobEnd
+from rnd.database.offered_services import NewService
+from rnd.database.results import NewResult
+from rnd.database.transfers import NewTransfer
+from rnd.types.definitions import InterfacePeerPlan, InterfacePlan, JobPlan, WorkflowDefinition
+from rnd.types.enums import (
+    EventType,
+    ExecutionConstraint,
+    ExecutionPhase,
+    ExecutionStatus,
+    InterfaceType,
+    JobStatus,
+    MountFunction,
+    Scope,
+    SecretPurpose,
+    ServiceStatus,
+    ServiceType,
+    TransferDirection,
+    TransferStatus,
+)
+from rnd.types.errors import RndError
+from rnd.types.executions import FileEntry, JobExecution, WorkflowExecution
+from rnd.types.ids import (
+    SELF_PEER_JOB,
+    ConnectionId,
+    ExecutionUid,
+    InterfacePeerId,
+    JobExecutionId,
+    NodeId,
+    PeerId,
+    ResultId,
+    TransferId,
+)
+from rnd.types.orders import ExecutionOrder, JobRequest, Route
+from rnd.types.services import DataSettings, Service
+from rnd.types.workflows import Workflow, WorkflowConnection, WorkflowNode, WorkflowUIState
+
+ME: Final = PeerId("rnme")
+DELIVERY: Final = TransferId("t1")
+
+SMALL_TABLES: Final = {
+    "node_facts": "a handful of facts",
+    "offered_services": "made by hand",
+    "uploads": "made by hand and dropped after a day",
+    "api_tokens": "made by hand",
+    "sealed_secrets": "one a service and running execution",
+    "workflows": "made by hand",
+    "sqlite_sequence": "one row a table",
+    "json_each": "what the caller gave",
+}
+
+ALLOWED_SCANS: Final[dict[tuple[str, str], str]] = {
+    ("workflow_executions.count_by_status", "workflow_executions"): "counts all of them, from an index alone",
+    ("job_executions.count_by_status", "job_executions"): "counts all of them, from an index alone",
+    ("workflow_executions.prune_executions", "workflow_executions"): "walks the ids that are kept, from an index alone",
+}
+
+# Modules without statements about rows of their own.
+NO_CALLS: Final = {"connection", "consequences", "faults", "migrations", "opening", "rows", "service_settings"}
+
+
+class RememberingConnection(sqlite3.Connection):
+    """A connection that keeps every statement and its parameters."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.statements: list[tuple[str, Any]] = []
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        self.statements.append((sql, parameters))
+        return super().execute(sql, parameters)
+
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
+        rows = list(parameters)
+        self.statements.extend((sql, row) for row in rows[:1])
+        return super().executemany(sql, rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """One of everything, for the calls to work on."""
+
+    now: datetime
+    later: datetime
+    workflow: Workflow
+    node: WorkflowNode
+    connection: WorkflowConnection
+    service: Service
+    execution: WorkflowExecution
+    definition: WorkflowDefinition
+    request: JobRequest
+    job: JobExecution
+
+
+def plan(node_id: NodeId, service: Service) -> JobPlan:
+    peer = InterfacePeerPlan(
+        connection_id=ConnectionId(1),
+        peer_id=ME,
+        peer_workflow_node_id=None,
+        peer_job_execution_id=SELF_PEER_JOB,
+        peer_interface_type=InterfaceType.STDIN,
+        peer_path="/input",
+        peer_file_name=None,
+        peer_mount_function=MountFunction.OUTPUT,
+    )
+    return JobPlan(
+        node_id=node_id,
+        name="job",
+        service_id=service.id,
+        service_name=service.name,
+        service_type=service.service_type,
+        executor_peer_id=ME,
+        execution_constraint=ExecutionConstraint.NONE,
+        constraint_detail=(),
+        entrypoint=None,
+        cmd=None,
+        interfaces=(InterfacePlan(interface_type=InterfaceType.STDIN, path="/input", interface_peers=(peer,)),),
+    )
+
+
+def new_transfer(world: World, transfer_id: TransferId) -> NewTransfer:
+    return NewTransfer(
+        transfer_id=transfer_id,
+        direction=TransferDirection.LOCAL,
+        workflow_execution_id=world.execution.id,
+        connection_id=ConnectionId(len(transfer_id)),
+        source_peer_id=ME,
+        source_job_execution_id=world.job.id,
+        dest_peer_id=ME,
+        dest_job_execution_id=SELF_PEER_JOB,
+        source_peer_row_id=InterfacePeerId(1),
+        dest_peer_row_id=None,
+        result_id=ResultId(1),
+        source_path=None,
+    )
+
+
+def new_result(world: World, connection_id: int) -> NewResult:
+    return NewResult(
+        workflow_execution_id=world.execution.id,
+        node_id=world.node.id,
+        connection_id=ConnectionId(connection_id),
+        source_peer_id=ME,
+        source_job_execution_id=world.job.id,
+        directory="d",
+    )
+
+
+def new_service(name: str) -> NewService:
+    return NewService(
+        name=name,
+        service_type=ServiceType.DATA,
+        interfaces=(),
+        settings=DataSettings(file_count=0, size_bytes=0, manifest_sha256=""),
+    )
+
+
+ENTRY: Final = FileEntry(relative_path="a", size_bytes=1, sha256="ab")
+SECRET: Final = SecretPurpose.EXECUTION_DATA_KEY
+END: Final = JobEnd(error="why", exit_code=1)
+
+Call = Callable[[sqlite3.Connection, World], object]
+CALLS: Final[dict[str, Call]] = {
+    "node_facts.find_fact": lambda c, w: node_facts.find_fact(c, "name"),
+    "node_facts.set_fact": lambda c, w: node_facts.set_fact(c, "name", "x"),
+    "node_facts.delete_fact": lambda c, w: node_facts.delete_fact(c, "name"),
+    "events.record_event": lambda c, w: events.record_event(
+        c, EventType.JOB_UPDATED, {}, execution_id=w.execution.id, now=w.now
+    ),
+    "events.list_events": lambda c, w: (
+        events.list_events(c, after_seq=1, limit=9),
+        events.list_events(c, after_seq=1, types=[EventType.JOB_UPDATED], limit=9),
+        events.list_events(c, after_seq=1, execution_id=w.execution.id, limit=9),
+        events.list_events(c, after_seq=1, types=[EventType.JOB_UPDATED], execution_id=w.execution.id, limit=9),
+    ),
+    "events.oldest_seq": lambda c, w: events.oldest_seq(c),
+    "events.newest_seq": lambda c, w: events.newest_seq(c),
+    "events.prune_events": lambda c, w: events.prune_events(c, 1),
+    "workflows.create_workflow": lambda c, w: workflows.create_workflow(c, name="x", now=w.now),
+    "workflows.get_workflow": lambda c, w: workflows.get_workflow(c, w.workflow.id),
+    "workflows.list_workflows": lambda c, w: workflows.list_workflows(c, limit=9, after_id=1),
+    "workflows.count_workflows": lambda c, w: workflows.count_workflows(c),
+    "workflows.update_workflow": lambda c, w: workflows.update_workflow(c, w.workflow, now=w.now),
+    "workflows.set_definition": lambda c, w: workflows.set_definition(c, w.workflow.id, "{}", now=w.now),
+    "workflows.touch_workflow": lambda c, w: workflows.touch_workflow(c, w.workflow.id, "x", now=w.now),
+    "workflows.delete_workflow": lambda c, w: (
+        workflow_executions.mark_ended(c, w.execution.id, ExecutionStatus.FAILED, "why", now=w.now),
+        workflows.delete_workflow(c, w.workflow.id, now=w.now),
+    ),
+    "workflow_ui_state.get_ui_state": lambda c, w: workflow_ui_state.get_ui_state(c, w.workflow.id),
+    "workflow_ui_state.set_ui_state": lambda c, w: workflow_ui_state.set_ui_state(
+        c, WorkflowUIState(workflow_id=w.workflow.id), now=w.now
+    ),
+    "workflow_nodes.add_node": lambda c, w: workflow_nodes.add_node(c, w.node, now=w.now),
+    "workflow_nodes.get_node": lambda c, w: workflow_nodes.get_node(c, w.workflow.id, w.node.id),
+    "workflow_nodes.list_nodes": lambda c, w: workflow_nodes.list_nodes(c, w.workflow.id),
+    "workflow_nodes.page_nodes": lambda c, w: workflow_nodes.page_nodes(c, w.workflow.id, limit=9),
+    "workflow_nodes.count_nodes": lambda c, w: workflow_nodes.count_nodes(c, w.workflow.id),
+    "workflow_nodes.update_node": lambda c, w: workflow_nodes.update_node(c, w.node, now=w.now),
+    "workflow_nodes.delete_node": lambda c, w: workflow_nodes.delete_node(c, w.workflow.id, w.node.id, now=w.now),
+    "workflow_connections.add_connection": lambda c, w: workflow_connections.add_connection(c, w.connection, now=w.now),
+    "workflow_connections.get_connection": lambda c, w: workflow_connections.get_connection(
+        c, w.workflow.id, w.connection.id
+    ),
+    "workflow_connections.list_connections": lambda c, w: workflow_connections.list_connections(c, w.workflow.id),
+    "workflow_connections.page_connections": lambda c, w: workflow_connections.page_connections(
+        c, w.workflow.id, limit=9
+    ),
+    "workflow_connections.count_connections": lambda c, w: workflow_connections.count_connections(c, w.workflow.id),
+    "workflow_connections.update_connection": lambda c, w: workflow_connections.update_connection(
+        c, w.connection, now=w.now
+    ),
+    "workflow_connections.delete_connection": lambda c, w: workflow_connections.delete_connection(
+        c, w.workflow.id, w.connection.id, now=w.now
+    ),
+    "offered_services.create_service": lambda c, w: offered_services.create_service(c, new_service("x"), now=w.now),
+    "offered_services.get_service": lambda c, w: offered_services.get_service(c, w.service.id),
+    "offered_services.find_service_by_name": lambda c, w: offered_services.find_service_by_name(c, "data"),
+    "offered_services.list_services": lambda c, w: offered_services.list_services(
+        c, service_type=ServiceType.DATA, status=ServiceStatus.ACTIVE, limit=9
+    ),
+    "offered_services.search_services": lambda c, w: offered_services.search_services(c, query="a", limit=9),
+    "offered_services.update_service": lambda c, w: offered_services.update_service(c, w.service, now=w.now),
+    "offered_services.set_status": lambda c, w: offered_services.set_status(
+        c, w.service.id, ServiceStatus.INACTIVE, now=w.now
+    ),
+    "offered_services.delete_service": lambda c, w: offered_services.delete_service(
+        c, w.service.id, self_peer_id=PeerId("rnother"), now=w.now
+    ),
+    "data_files.add_data_files": lambda c, w: data_files.add_data_files(
+        c, w.service.id, [DataFile(entry=ENTRY, stored_name="0")]
+    ),
+    "data_files.list_data_files": lambda c, w: data_files.list_data_files(c, w.service.id),
+    "data_files.set_data_key": lambda c, w: data_files.set_data_key(
+        c, w.service.id, DataKey(header="{}", wrapped_key=b"")
+    ),
+    "data_files.find_data_key": lambda c, w: data_files.find_data_key(c, w.service.id),
+    "sealed_secrets.set_secret": lambda c, w: sealed_secrets.set_secret(
+        c, SECRET, b"", service_id=w.service.id, execution_id=w.execution.id
+    ),
+    "sealed_secrets.find_secret": lambda c, w: sealed_secrets.find_secret(
+        c, SECRET, service_id=w.service.id, execution_id=w.execution.id, now=w.now
+    ),
+    "sealed_secrets.list_service_secrets": lambda c, w: sealed_secrets.list_service_secrets(c, w.service.id),
+    "sealed_secrets.delete_secret": lambda c, w: sealed_secrets.delete_secret(c, SECRET, service_id=w.service.id),
+    "sealed_secrets.delete_execution_secrets": lambda c, w: sealed_secrets.delete_execution_secrets(c, w.execution.id),
+    "sealed_secrets.delete_expired_secrets": lambda c, w: sealed_secrets.delete_expired_secrets(c, now=w.now),
+    "uploads.add_upload": lambda c, w: uploads.add_upload(c, name="b", size_bytes=1, sha256="", now=w.now),
+    "uploads.get_upload": lambda c, w: uploads.get_upload(c, "a"),
+    "uploads.list_uploads": lambda c, w: uploads.list_uploads(c, limit=9),
+    "uploads.touch_upload": lambda c, w: uploads.touch_upload(c, "a", now=w.now),
+    "uploads.delete_upload": lambda c, w: uploads.delete_upload(c, "a"),
+    "uploads.delete_unused_uploads": lambda c, w: uploads.delete_unused_uploads(c, before=w.now),
+    "api_tokens.create_token": lambda c, w: api_tokens.create_token(
+        c, name="t", scope=Scope.READ, token_sha256="ab", now=w.now
+    ),
+    "api_tokens.find_token": lambda c, w: api_tokens.find_token(c, "ab", now=w.now),
+    "api_tokens.list_tokens": lambda c, w: api_tokens.list_tokens(c, limit=9),
+    "api_tokens.revoke_token": lambda c, w: api_tokens.revoke_token(c, 1, now=w.now),
+    "workflow_executions.create_execution": lambda c, w: workflow_executions.create_execution(
+        c, order(w.workflow, "2"), now=w.now
+    ),
+    "workflow_executions.get_execution": lambda c, w: workflow_executions.get_execution(c, w.execution.id),
+    "workflow_executions.get_bounds": lambda c, w: workflow_executions.get_bounds(c, w.execution.id),
+    "workflow_executions.list_executions": lambda c, w: [
+        workflow_executions.list_executions(c, workflow_id=workflow_id, status=status, limit=9, after_id=1)
+        for workflow_id in (None, w.workflow.id)
+        for status in (None, ExecutionStatus.FAILED)
+    ],
+    "workflow_executions.list_open_executions": lambda c, w: workflow_executions.list_open_executions(c),
+    "workflow_executions.list_overdue_executions": lambda c, w: workflow_executions.list_overdue_executions(
+        c, now=w.now
+    ),
+    "workflow_executions.list_unfinished_cancels": lambda c, w: workflow_executions.list_unfinished_cancels(c),
+    "workflow_executions.count_open": lambda c, w: workflow_executions.count_open(c),
+    "workflow_executions.list_unsettled_executions": lambda c, w: workflow_executions.list_unsettled_executions(c),
+    "workflow_executions.count_by_status": lambda c, w: workflow_executions.count_by_status(c),
+    "workflow_executions.mark_running": lambda c, w: workflow_executions.mark_running(c, w.execution.id, now=w.now),
+    "workflow_executions.set_phase": lambda c, w: (
+        workflow_executions.mark_running(c, w.execution.id, now=w.now),
+        workflow_executions.set_phase(c, w.execution.id, ExecutionPhase.STARTING),
+    ),
+    "workflow_executions.mark_ended": lambda c, w: workflow_executions.mark_ended(
+        c, w.execution.id, ExecutionStatus.FAILED, "why", now=w.now
+    ),
+    "workflow_executions.settle_by_hand": lambda c, w: workflow_executions.settle_by_hand(c, w.execution, now=w.now),
+    "workflow_executions.forget_secrets": lambda c, w: workflow_executions.forget_secrets(c, w.execution.id),
+    "workflow_executions.request_cancel": lambda c, w: workflow_executions.request_cancel(
+        c, w.execution.id, reason="why", cancel_by=w.later, now=w.now
+    ),
+    "workflow_executions.create_workflow_jobs": lambda c, w: workflow_executions.create_workflow_jobs(
+        c, w.execution, w.definition
+    ),
+    "workflow_executions.list_workflow_jobs": lambda c, w: workflow_executions.list_workflow_jobs(c, w.execution.id),
+    "workflow_executions.get_state": lambda c, w: workflow_executions.get_state(c, w.execution.id),
+    "workflow_executions.cancel_reason": lambda c, w: workflow_executions.cancel_reason(c, w.execution.id),
+    "workflow_executions.fail_pending_jobs": lambda c, w: workflow_executions.fail_pending_jobs(
+        c, w.execution.id, "why"
+    ),
+    "workflow_executions.execution_progress": lambda c, w: workflow_executions.execution_progress(c, w.execution.id),
+    "workflow_executions.prune_executions": lambda c, w: workflow_executions.prune_executions(c, keep=1),
+    "job_executions.create_job": lambda c, w: (
+        job_executions.create_job(c, w.request, service=w.service, digest="d", now=w.now),
+        job_executions.create_job(
+            c, replace(w.request, execution_uid=ExecutionUid("x")), service=w.service, digest="d", now=w.now
+        ),
+    ),
+    "job_executions.get_job": lambda c, w: job_executions.get_job(c, w.job.id),
+    "job_executions.find_job": lambda c, w: job_executions.find_job(c, execution_id=w.execution.id, node_id=w.node.id),
+    "job_executions.list_jobs": lambda c, w: [
+        job_executions.list_jobs(c, execution_id=execution_id, status=status, limit=9, after_id=1)
+        for execution_id in (None, w.execution.id)
+        for status in (None, JobStatus.ERRORED)
+    ],
+    "job_executions.list_jobs_of_execution": lambda c, w: job_executions.list_jobs_of_execution(c, w.execution.id),
+    "job_executions.list_open_jobs_of_execution": lambda c, w: job_executions.list_open_jobs_of_execution(
+        c, w.execution.id
+    ),
+    "job_executions.list_running": lambda c, w: job_executions.list_running(c, executor=ME),
+    "job_executions.list_ready": lambda c, w: job_executions.list_ready(
+        c, executor=ME, programs=9, data_jobs=9, now=w.now
+    ),
+    "job_executions.next_attempt_at": lambda c, w: job_executions.next_attempt_at(c, executor=ME),
+    "job_executions.list_expired": lambda c, w: job_executions.list_expired(c, executor=ME, now=w.now),
+    "job_executions.list_waiting": lambda c, w: job_executions.list_waiting(c, executor=ME),
+    "job_executions.list_unsettled": lambda c, w: job_executions.list_unsettled(c, executor=ME),
+    "job_executions.count_by_status": lambda c, w: job_executions.count_by_status(c),
+    "job_executions.count_completed": lambda c, w: job_executions.count_completed(c, w.execution.id),
+    "job_executions.mark_started": lambda c, w: job_executions.mark_started(c, w.job.id),
+    "job_executions.mark_ready": lambda c, w: make_ready(c, w),
+    "job_executions.mark_running": lambda c, w: make_running(c, w),
+    "job_executions.mark_ready_again": lambda c, w: (
+        make_running(c, w),
+        job_executions.mark_ready_again(c, w.job.id, error="why", not_before=w.later, now=w.now),
+    ),
+    "job_executions.mark_completed": lambda c, w: (
+        make_running(c, w),
+        job_executions.mark_completed(c, w.job.id, exit_code=0, now=w.now),
+    ),
+    "job_executions.mark_errored": lambda c, w: job_executions.mark_errored(c, w.job.id, END, now=w.now),
+    "job_executions.mark_cancelled": lambda c, w: job_executions.mark_cancelled(c, w.job.id, END, now=w.now),
+    "job_executions.mark_reused": lambda c, w: job_executions.mark_reused(
+        c, w.job.id, execution_id=w.execution.id, now=w.now
+    ),
+    "job_executions.request_cancel": lambda c, w: job_executions.request_cancel(c, w.job.id, reason="why", now=w.now),
+    "job_executions.not_before": lambda c, w: job_executions.not_before(c, w.job.id),
+    "job_executions.cancel_reason": lambda c, w: job_executions.cancel_reason(c, w.job.id),
+    "job_executions.settle_by_hand": lambda c, w: job_executions.settle_by_hand(c, w.job, now=w.now),
+    "job_interfaces.create_interfaces": lambda c, w: job_interfaces.create_interfaces(
+        c, w.job.id, w.request.plan.interfaces
+    ),
+    "job_interfaces.list_interfaces": lambda c, w: job_interfaces.list_interfaces(c, w.job.id),
+    "job_interfaces.set_routes": lambda c, w: job_interfaces.set_routes(
+        c,
+        w.job.id,
+        [Route(connection_id=ConnectionId(1), peer_workflow_job_id=None, peer_job_execution_id=JobExecutionId(1))],
+    ),
+    "job_interfaces.acknowledge_duty": lambda c, w: job_interfaces.acknowledge_duty(c, InterfacePeerId(1)),
+    "job_interfaces.open_inputs": lambda c, w: job_interfaces.open_inputs(c, w.job.id),
+    "job_interfaces.find_end": lambda c, w: job_interfaces.find_end(
+        c, job_execution_id=w.job.id, connection_id=ConnectionId(1)
+    ),
+    "job_interfaces.list_unserved_receivers": lambda c, w: job_interfaces.list_unserved_receivers(c, w.job.id),
+    "executor_handles.record_intent": lambda c, w: executor_handles.record_intent(
+        c, w.job, executor="standalone", now=w.now
+    ),
+    "transfers.create_transfer": lambda c, w: transfers.create_transfer(
+        c, new_transfer(w, TransferId("another")), now=w.now
+    ),
+    "transfers.get_transfer": lambda c, w: transfers.get_transfer(c, DELIVERY),
+    "transfers.list_transfers": lambda c, w: [
+        transfers.list_transfers(c, execution_id=execution_id, status=status, limit=9, after_id=1)
+        for execution_id in (None, w.execution.id)
+        for status in (None, TransferStatus.FAILED)
+    ],
+    "transfers.list_pending": lambda c, w: transfers.list_pending(c, direction=TransferDirection.LOCAL, limit=9),
+    "transfers.list_by_source_job": lambda c, w: transfers.list_by_source_job(c, w.job.id),
+    "transfers.list_by_dest_job": lambda c, w: transfers.list_by_dest_job(c, w.job.id),
+    "transfers.count_active": lambda c, w: transfers.count_active(c),
+    "transfers.count_open": lambda c, w: transfers.count_open(c),
+    "transfers.mark_active": lambda c, w: transfers.mark_active(c, DELIVERY, now=w.now),
+    "transfers.set_progress": lambda c, w: transfers.set_progress(
+        c, transfers.mark_active(c, DELIVERY, now=w.now), file_count=1, size_bytes=1, bytes_done=1, now=w.now
+    ),
+    "transfers.mark_completed": lambda c, w: (
+        transfers.mark_active(c, DELIVERY, now=w.now),
+        transfers.mark_completed(c, DELIVERY, file_count=1, size_bytes=1, now=w.now),
+    ),
+    "transfers.mark_ended": lambda c, w: transfers.mark_ended(c, DELIVERY, TransferStatus.FAILED, "why", now=w.now),
+    "transfers.requeue_active": lambda c, w: transfers.requeue_active(c, direction=TransferDirection.LOCAL),
+    "transfers.list_open_of_job": lambda c, w: transfers.list_open_of_job(c, w.job.id),
+    "transfers.list_open_of_execution": lambda c, w: transfers.list_open_of_execution(c, w.execution.id),
+    "results.create_result": lambda c, w: results.create_result(c, new_result(w, 2)),
+    "results.find_result": lambda c, w: results.find_result(
+        c, execution_id=w.execution.id, connection_id=ConnectionId(1)
+    ),
+    "results.get_result_by_id": lambda c, w: results.get_result_by_id(c, ResultId(1)),
+    "results.get_result": lambda c, w: results.get_result(
+        c, execution_id=w.execution.id, node_id=w.node.id, connection_id=ConnectionId(1)
+    ),
+    "results.list_result_rows": lambda c, w: results.list_result_rows(c, w.execution.id),
+    "results.list_results": lambda c, w: results.list_results(c, w.execution.id),
+    "results.mark_arrived": lambda c, w: results.mark_arrived(c, ResultId(1), [ENTRY]),
+    "results.mark_failed": lambda c, w: results.mark_failed(c, ResultId(1), "why"),
+    "results.mark_failed_of_job": lambda c, w: results.mark_failed_of_job(c, w.execution.id, w.job.id, "why"),
+    "results.add_outputs": lambda c, w: results.add_outputs(c, w.job.id, {"stdout": [ENTRY]}),
+    "results.copy_outputs": lambda c, w: results.copy_outputs(c, from_job=w.job.id, to_job=w.job.id),
+    "results.list_outputs": lambda c, w: results.list_outputs(c, w.job.id),
+}
+
+
+def make_ready(conn: sqlite3.Connection, world: World) -> None:
+    job_executions.mark_started(conn, world.job.id)
+    job_executions.mark_ready(conn, world.job.id, now=world.now)
+
+
+def make_running(conn: sqlite3.Connection, world: World) -> None:
+    make_ready(conn, world)
+    job_executions.mark_running(conn, world.job.id, run_by=world.later, now=world.now)
+
+
+def order(workflow: Workflow, uid: str) -> ExecutionOrder:
+    return ExecutionOrder(
+        workflow_id=workflow.id,
+        workflow_name=workflow.name,
+        definition="{}",
+        execution_uid=ExecutionUid(uid),
+        retry_of=None,
+        start_by_s=1.0,
+        max_runtime_s=1.0,
+        transfer_idle_s=1.0,
+        workflow_deadline_s=1.0,
+    )
+
+
+@pytest.fixture(scope="module")
+def remembering() -> Iterator[RememberingConnection]:
+    conn = sqlite3.connect(":memory:", isolation_level=None, factory=RememberingConnection)
+    conn.row_factory = sqlite3.Row
+    migrations.migrate(conn, Path("memory"))
+    yield conn
+    conn.close()
+
+
+@pytest.fixture(scope="module")
+def world(remembering: RememberingConnection) -> World:
+    conn, now = remembering, datetime.fromisoformat("2026-01-31T12:00:00Z")
+    workflow = workflows.create_workflow(conn, name="w", now=now)
+    service = offered_services.create_service(conn, new_service("data"), now=now)
+    node = WorkflowNode(
+        id=NodeId(1),
+        workflow_id=workflow.id,
+        service_id=service.id,
+        peer_id=ME,
+        service_name=service.name,
+        service_type=service.service_type,
+        order=0,
+        gui_x=0,
+        gui_y=0,
+        interfaces=(),
+        entrypoint=None,
+        cmd=None,
+        pricing_amount=0.0,
+        pricing_type="FREE",
+    )
+    connection = WorkflowConnection(
+        id=ConnectionId(1),
+        workflow_id=workflow.id,
+        from_node_id=node.id,
+        from_interface_type=InterfaceType.STDOUT,
+        to_node_id=None,
+        to_interface_type=InterfaceType.MOUNT,
+        destination_file_name=None,
+        from_interface_path="",
+        to_interface_path="",
+        include=(),
+        source_path=None,
+    )
+    workflow_nodes.add_node(conn, node, now=now)
+    workflow_connections.add_connection(conn, connection, now=now)
+    uploads.add_upload(conn, name="a", size_bytes=1, sha256="", now=now)
+    execution = workflow_executions.create_execution(conn, order(workflow, "1"), now=now)
+    definition = WorkflowDefinition(jobs=(plan(node.id, service),))
+    [workflow_job] = workflow_executions.create_workflow_jobs(conn, execution, definition)
+    request = JobRequest(
+        orchestrator_peer_id=ME,
+        execution_uid=execution.execution_uid,
+        workflow_execution_id=execution.id,
+        workflow_job_id=workflow_job.id,
+        plan=definition.jobs[0],
+        start_by_s=1.0,
+        max_runtime_s=1.0,
+    )
+    job_id, _ = job_executions.create_job(conn, request, service=service, digest="d", now=now)
+    job_interfaces.create_interfaces(conn, job_id, request.plan.interfaces)
+    made = World(
+        now=now,
+        later=now + timedelta(hours=1),
+        workflow=workflow,
+        node=node,
+        connection=connection,
+        service=service,
+        execution=execution,
+        definition=definition,
+        request=request,
+        job=job_executions.get_job(conn, job_id),
+    )
+    results.create_result(conn, new_result(made, 1))
+    transfers.create_transfer(conn, new_transfer(made, DELIVERY), now=now)
+    return made
+
+
+def statements_of(conn: RememberingConnection, world: World, call: Call) -> list[tuple[str, Any]]:
+    """Run a call, take back what it did, and return its statements."""
+    conn.execute("SAVEPOINT test")
+    conn.statements.clear()
+    try:
+        with suppress(RndError):
+            call(conn, world)
+        return list(conn.statements)
+    finally:
+        conn.execute("ROLLBACK TO test")
+        conn.execute("RELEASE test")
+
+
+def scanned_tables(conn: sqlite3.Connection, sql: str, parameters: Any) -> list[str]:
+    """The tables that a statement reads from end to end; a partial index counts as the few rows that it holds."""
+    if sql.split(maxsplit=1)[0] not in {"SELECT", "INSERT", "UPDATE", "DELETE", "WITH"}:
+        return []
+    partial = {row["name"] for row in conn.execute("SELECT name FROM sqlite_master WHERE sql LIKE '%INDEX%WHERE%'")}
+    tables = {row["name"] for row in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    aliases = {alias: table for table, alias in re.findall(r"(?:FROM|JOIN)\s+(\w+)\s+AS\s+(\w+)", sql)}
+    scans = []
+    for row in conn.execute("EXPLAIN QUERY PLAN " + sql, parameters).fetchall():
+        match = re.match(r"SCAN (\w+)(?: .*INDEX (\w+))?", row["detail"])
+        if match is None or match[2] in partial:
+            continue
+        name = aliases.get(match[1], match[1])
+        if name in tables or name == "json_each":
+            scans.append(name)
+    return scans
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_no_statement_reads_a_growing_table_from_end_to_end(
+    remembering: RememberingConnection, world: World, name: str
+) -> None:
+    statements = statements_of(remembering, world, CALLS[name])
+    assert statements
+    for sql, parameters in statements:
+        for table in scanned_tables(remembering, sql, parameters):
+            assert table in SMALL_TABLES or (name, table) in ALLOWED_SCANS, f"{name} scans {table}:\n{sql}"
+
+
+def test_every_function_of_rows_has_an_entry() -> None:
+    expected = set()
+    for module_info in pkgutil.iter_modules(rnd.database.__path__):
+        if module_info.name in NO_CALLS:
+            continue
+        module = importlib.import_module(f"rnd.database.{module_info.name}")
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            own = function.__module__ == module.__name__ and not name.startswith("_")
+            if own and "conn" in inspect.signature(function).parameters:
+                expected.add(f"{module_info.name}.{name}")
+    assert set(CALLS) == expected
+
+
+def test_every_allowed_scan_is_still_there(remembering: RememberingConnection, world: World) -> None:
+    found = {
+        (name, table)
+        for name, call in CALLS.items()
+        for sql, parameters in statements_of(remembering, world, call)
+        for table in scanned_tables(remembering, sql, parameters)
+    }
+    assert set(ALLOWED_SCANS) == {pair for pair in found if pair[1] not in SMALL_TABLES}
+
+
+def test_a_scan_is_seen_for_what_it_is(remembering: RememberingConnection) -> None:
+    for sql, tables in {
+        "SELECT t.error FROM transfers AS t WHERE t.error IS NULL": ["transfers"],
+        "SELECT seq FROM events WHERE type = 'x'": ["events"],
+        "SELECT id FROM job_executions WHERE status = 'IDLE'": [],
+        "SELECT type FROM events WHERE seq > 5": [],
+        "PRAGMA user_version": [],
+    }.items():
+        assert scanned_tables(remembering, sql, ()) == tables
