@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -83,7 +82,7 @@ class Reading:
         if not isinstance(value, int | float) or isinstance(value, bool):
             self.note(where, f"must be a number, not {_kind(value)}")
             return 0.0
-        if not math.isfinite(value) or abs(value) >= INTEGER_LIMIT:
+        if not abs(value) < INTEGER_LIMIT:  # says no to NaN too
             self.note(where, "must be a finite number of reasonable size")
             return 0.0
         return float(value)
