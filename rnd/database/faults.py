@@ -13,7 +13,8 @@ _FSYNC_FAILURES: Final = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_I
 
 def is_fsync_failure(error: BaseException) -> bool:
     """Return whether the system could not make a commit durable, after which its cache cannot be trusted either."""
-    return getattr(error, "sqlite_errorcode", None) in _FSYNC_FAILURES
+    codes = (getattr(fault, "sqlite_errorcode", None) for fault in (error, error.__cause__))
+    return any(code in _FSYNC_FAILURES for code in codes)
 
 
 def named_error(error: BaseException, path: Path) -> BaseException:

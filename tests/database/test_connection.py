@@ -406,6 +406,60 @@ def test_work_that_ends_the_transaction_fails_its_group_but_not_the_writer(path:
     run_with(path, story)
 
 
+def test_a_write_that_the_system_refuses_is_named_and_later_ones_work(path: Path) -> None:
+    """A limit on the size of files stands for every other reason why the system does not take bytes."""
+    script = """
+import asyncio, resource, signal, sys
+from pathlib import Path
+from rnd.database.connection import Database
+from rnd.types.errors import DatabaseFailed, DatabaseFull
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+def put(key, value):
+    return lambda conn: conn.execute("INSERT INTO node_facts VALUES (:k, :v)", {"k": key, "v": value}).rowcount
+
+async def main():
+    database = Database.open(Path(sys.argv[1]))
+    await database.write(put("before", "x"))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, resource.RLIM_INFINITY))
+    refused = await asyncio.gather(database.write(put("large", "x" * 500_000)), return_exceptions=True)
+    assert isinstance(refused[0], DatabaseFailed | DatabaseFull), refused
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    await database.write(put("after", "x"))
+    await database.close()
+
+asyncio.run(main())
+"""
+    project = Path(connection_module.__file__).parents[2]
+    subprocess.run([sys.executable, "-c", script, path], env={"PYTHONPATH": str(project)}, check=True)
+
+    async def story(database: Database) -> None:
+        assert await database.read(keys) == ["after", "before"]
+
+    run_with(path, story)
+
+
+def test_after_a_commit_that_could_not_be_made_durable_nothing_is_written_any_more(path: Path) -> None:
+    """The kernel may have dropped what it could not write, so no later success could be believed."""
+
+    def fail_to_sync(conn: sqlite3.Connection) -> None:
+        conn.execute("ROLLBACK")
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+        raise error
+
+    async def story(database: Database) -> None:
+        for work in (fail_to_sync, put("a"), put("b")):
+            with pytest.raises(DatabaseFailed, match="disk I/O error"):
+                await database.write(work)
+        assert await database.read(keys) == []
+
+    run_with(path, story)
+    with closing(sqlite3.connect(path)) as conn:
+        assert conn.execute("SELECT key FROM node_facts").fetchall() == []  # so the next start checks the whole file
+
+
 def test_the_write_ahead_log_is_emptied_when_it_is_long(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "WAL_CHECKPOINT_BYTES", 50_000)
     wal = path.with_name("rnd.db-wal")
