@@ -119,8 +119,14 @@ class WorkflowManager(Protocol):
     async def cancel(self, execution_id: ExecutionId, *, reason: str) -> None:
         """Record the wish to cancel. Raises `NotFound`, `Conflict`."""
 
-    async def retry(self, execution_id: ExecutionId) -> ExecutionId:
-        """Start a new execution of what did not complete. Raises `NotFound`, `Conflict`."""
+    async def retry(
+        self,
+        execution_id: ExecutionId,
+        *,
+        passphrase: str | None = None,
+        passphrases: Mapping[ServiceId, str] = {},
+    ) -> ExecutionId:
+        """Start a new execution of what did not complete. Raises `NotFound`, `Conflict`, `PermissionDenied`."""
 
     async def wait(self, execution_id: ExecutionId, *, timeout_s: float) -> None:
         """Return when the execution has ended or the time is up. Raises `NotFound`."""

@@ -6,12 +6,16 @@ answer a member and a bound, error texts that never quote an exception, and answ
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from jsonrpcserver import Result, async_dispatch_to_serializable
-
 from rnd.api.strict_json import JsonObject, JsonValue, NotStrictJson, encode, parse
+
+with warnings.catch_warnings():
+    # It reads its own schema in a way that Python 3.11 and 3.12 warn of; nobody who runs rnd could act on that.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from jsonrpcserver import Error, Result, Success, async_dispatch_to_serializable
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
@@ -130,7 +134,9 @@ __all__ = [
     "PARSE_ERROR",
     "Entries",
     "Envelope",
+    "Error",
     "Result",
+    "Success",
     "error_answer",
     "internal_error_answer",
     "internal_error_data",

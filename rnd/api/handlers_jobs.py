@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +26,7 @@ from rnd.rules.lifecycle import job_is_terminal
 from rnd.types.enums import ExecutionStatus, JobStatus, LogStream, ServiceType, TransferStatus
 from rnd.types.errors import NotFound, PeerUnreachable
 from rnd.types.executions import JobExecution
-from rnd.types.ids import ConnectionId, ExecutionId, JobExecutionId, NodeId, TransferId, WorkflowId
+from rnd.types.ids import ConnectionId, ExecutionId, JobExecutionId, NodeId, ServiceId, TransferId, WorkflowId
 from rnd.workers.job_folders import JobFolders
 
 LOG_BYTES_MAX: Final = 256 << 10
@@ -81,9 +81,16 @@ async def execution_cancel(call: Call, *, execution_id: ExecutionId, reason: str
     return await execution_get(call, execution_id=execution_id)
 
 
-async def execution_retry(call: Call, *, execution_id: ExecutionId) -> JsonMembers:
-    """Answer `execution.retry`."""
-    return {"execution_id": await call.api.workflow_manager.retry(execution_id), "retry_of": execution_id}
+async def execution_retry(
+    call: Call,
+    *,
+    execution_id: ExecutionId,
+    passphrase: str | None = None,
+    passphrases: Mapping[ServiceId, str],
+) -> JsonMembers:
+    """Answer `execution.retry`; passphrases are asked for again, since none is ever kept."""
+    retried = await call.api.workflow_manager.retry(execution_id, passphrase=passphrase, passphrases=passphrases)
+    return {"execution_id": retried, "retry_of": execution_id}
 
 
 async def execution_results(call: Call, *, execution_id: ExecutionId) -> JsonMembers:

@@ -31,7 +31,7 @@ from rnd.api.result_schemas import members
 from rnd.api.service_methods import service_methods
 from rnd.api.strict_json import JsonObject
 from rnd.api.uploads import NAME_PATTERN
-from rnd.api.workflow_methods import workflow_methods
+from rnd.api.workflow_methods import PASSPHRASES, workflow_methods
 from rnd.types.enums import EventType, ExecutionStatus, JobStatus, LogStream, Scope, TransferStatus
 
 PAGE: Final[tuple[Parameter, ...]] = (
@@ -201,7 +201,7 @@ def _execution_methods() -> Iterable[Method]:
         summary="Start a new execution that runs only what did not complete.",
         scope=Scope.OPERATE,
         handler=jobs.execution_retry,
-        parameters=(by_id,),
+        parameters=(by_id, *PASSPHRASES),
         result=members({"execution_id": answers.INTEGER}),
     )
     yield Method(

@@ -7,9 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from jsonrpcserver import Error, Result, Success
-
-from rnd.api.envelope import INTERNAL_ERROR, INVALID_PARAMS, internal_error_data
+from rnd.api.envelope import INTERNAL_ERROR, INVALID_PARAMS, Error, Result, Success, internal_error_data
 from rnd.api.parameters import BadParameter, Parameter, bind
 from rnd.api.strict_json import JsonObject
 from rnd.types.enums import Scope

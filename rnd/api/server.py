@@ -82,6 +82,16 @@ class ApiServer:
         self._servers: list[asyncio.Server] = []
         self._sessions: set[WebSocketSession] = set()
 
+    @property
+    def url(self) -> str:
+        """Return the URL of the TCP listener; "": there is none."""
+        return self._api.endpoints.url
+
+    @property
+    def socket_path(self) -> str:
+        """Return the path of the unix socket; "": not listening yet."""
+        return self._api.endpoints.socket
+
     async def start(self) -> None:
         """Write the first token if there is none, and listen. Raises `AddressInUse`, `OSError`, `ValueError`."""
         api = self._api

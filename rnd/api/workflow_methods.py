@@ -114,6 +114,15 @@ _NODE: Final = required("node_id", ID)
 _CONNECTION: Final = required("connection_id", ID)
 _INTERFACE_TYPE: Final = Text(min_chars=1, max_chars=100)
 
+PASSPHRASES: Final = (
+    optional("passphrase", Nullable(PASSPHRASE), summary="Opens this peer's encrypted DATA; never stored."),
+    optional(
+        "passphrases",
+        MapOf(values=PASSPHRASE, key=id_key, key_pattern=ID_KEY_PATTERN, max_items=1_000),
+        {},
+        "By service id, where they differ.",
+    ),
+)
 _NODE_FIELDS: Final = (
     optional("service_name", Name()),
     optional("service_type", Choice(ServiceType)),
@@ -372,13 +381,7 @@ def _running_methods() -> Iterable[Method]:
         handler=workflows.workflow_execute,
         parameters=(
             _WORKFLOW,
-            optional("passphrase", Nullable(PASSPHRASE), summary="Opens this peer's encrypted DATA; never stored."),
-            optional(
-                "passphrases",
-                MapOf(values=PASSPHRASE, key=id_key, key_pattern=ID_KEY_PATTERN, max_items=1_000),
-                {},
-                "By service id, where they differ.",
-            ),
+            *PASSPHRASES,
             optional(
                 "inputs",
                 MapOf(values=HostPath(), key=id_key, key_pattern=ID_KEY_PATTERN, max_items=5_000),
