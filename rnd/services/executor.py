@@ -51,8 +51,8 @@ class JobRun:
 
     `directory` is the job's own folder with `input/`, `output/`, `mounts/` and `logs/` below it. `argv[0]` is the
     executable. `stdin_files` are fed in order as one stream; none means end of file at once. `stream_bytes` caps each
-    captured stream, `grace_s` is the time between SIGTERM and SIGKILL for what is left when the program ends.
-    `secrets` are given as files of these names and never appear in arguments, environment or logs.
+    captured stream. `grace_s` is the longest that processes left behind by the program get between SIGTERM and
+    SIGKILL. `secrets` are given as files of these names and never appear in arguments, environment or logs.
     """
 
     job_execution_id: JobExecutionId
@@ -63,7 +63,7 @@ class JobRun:
     env: Mapping[str, str]
     working_directory: Path
     stdin_files: tuple[Path, ...] = ()
-    limits: ResourceLimits = ResourceLimits()
+    limits: ResourceLimits = field(default_factory=ResourceLimits)
     stream_bytes: int = 1 << 30
     grace_s: float = 2.0
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
@@ -99,7 +99,7 @@ class Executor(Protocol):
         """Start `run`, or find the run that already has its `engine_name`, and return its handle.
 
         Returns as soon as the engine has taken it on; a program that cannot be started is REJECTED by `wait`.
-        Raises `ExecutorUnavailable` when the engine cannot take it, in which case nothing has started.
+        Raises `ExecutorUnavailable` when the engine refuses it or cannot be asked; submitting again is always safe.
         """
 
     async def find(self, engine_name: str, directory: Path) -> str | None:

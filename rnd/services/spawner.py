@@ -1,0 +1,397 @@
+"""The spawner: one small process a data directory that forks a keeper for every STANDALONE job (ADR: the spawner).
+
+The daemon starts it, speaks to it over `<data-dir>/run/spawner.sock` in lines of JSON, and may die and come back; the
+spawner stays, and so do the keepers if the spawner dies. It is single-threaded, imports little and holds no state that
+the run files do not hold too. Standard library only: it runs under `python -I -S`.
+
+Requests carry `id` and `op`; each is answered by a line with that `id` and either its result or `error`:
+  hello                   -> {version, pid}
+  submit {run}            -> {handle}          starts it, or finds what runs under its engine name already
+  find {engine_name}      -> {handle | null}   only what runs now
+  stop                    -> {}                exit as soon as no keeper is left
+  retire                  -> {}                the same, and make room for another spawner at once
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import gc
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+import traceback
+from typing import Any, NamedTuple
+
+from rnd.services import keeper, linux, processes, program, run_files
+
+SOCKET_NAME = "spawner.sock"
+LOCK_NAME = "spawner.lock"
+LOG_NAME = "spawner.log"
+LOG_MAX_BYTES = 1 << 20
+MESSAGE_MAX_BYTES = 16 << 20
+"""Well above the largest argument list and environment that Linux takes."""
+UNREAD_MAX_BYTES = 4 << 20
+"""A daemon that lets more answers than this lie is cut off; it can ask again."""
+IDLE_S = 60.0
+START_TIMEOUT_S = 5.0
+STRANGERS_AGAIN_S = 0.05
+
+
+class Kept(NamedTuple):
+    """A keeper that is alive: `start` in clock ticks since boot."""
+
+    pid: int
+    start: int
+    directory: str
+    secrets_directory: str
+
+
+class Client:
+    """One connected daemon and what has been read from it and not yet been written to it."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self.connection = connection
+        self.unread = bytearray()
+        self.unsent = bytearray()
+
+
+def open_run_folder(data_dir: str) -> int:
+    """Open `<data-dir>/run`, making it for the owner alone if it is missing, and return a descriptor."""
+    path = os.path.join(data_dir, "run")
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def socket_path(run_folder: int) -> str:
+    """Return a path to the socket that is short enough for any data directory (sockaddr_un holds 107 bytes)."""
+    return f"/proc/self/fd/{run_folder}/{SOCKET_NAME}"
+
+
+def main(data_dir: str, version: str) -> None:
+    """Become the spawner of `data_dir`, or find that there is one; return when it can be connected to."""
+    os.umask(0o077)
+    folder = open_run_folder(data_dir)
+    lock = _lock(folder)
+    if lock is None:
+        return
+    listener = _listen(folder)
+    if os.fork():
+        return
+    _settle(folder)
+    try:
+        Spawner(folder, lock, listener, version).serve()
+    except BaseException:  # noqa: BLE001 - the last thing this process can do is to say why it ends
+        traceback.print_exc()
+    finally:
+        os._exit(0)
+
+
+class Spawner:
+    """Takes orders, forks keepers, and ends whatever a dead keeper has left to it."""
+
+    def __init__(self, folder: int, lock: int, listener: socket.socket, version: str) -> None:
+        self._folder = folder
+        self._lock: int | None = lock
+        self._listener: socket.socket | None = listener
+        self._version = version
+        self._boot_id = processes.boot_id()
+        self._shared_memory = _has_shared_memory()
+        self._signals = linux.SignalQueue(keeper.SIGNALS)
+        self._sink = os.open(os.devnull, os.O_WRONLY)
+        self._poller = select.poll()
+        self._poller.register(self._signals.fd, select.POLLIN)
+        self._poller.register(listener.fileno(), select.POLLIN)
+        self._clients: dict[int, Client] = {}
+        self._kept: dict[str, Kept] = {}
+        self._names: dict[int, str] = {}
+        self._stopping = False
+        self._strangers = False
+        self._idle_since = time.monotonic()
+
+    def serve(self) -> None:
+        """Serve until told to stop, or until nobody has needed this process for a while."""
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        while not self._done():
+            for descriptor, event in self._poller.poll(self._patience_ms()):
+                self._attend(descriptor, event)
+            if self._strangers:
+                self._end_strangers()
+        self._withdraw()
+
+    def _done(self) -> bool:
+        if self._kept or self._strangers:
+            return False
+        if self._stopping:
+            return True
+        return not self._clients and time.monotonic() - self._idle_since >= IDLE_S
+
+    def _patience_ms(self) -> int | None:
+        if self._strangers:
+            return int(STRANGERS_AGAIN_S * 1000)
+        if self._clients or self._kept:
+            return None
+        return max(1, int((self._idle_since + IDLE_S - time.monotonic()) * 1000) + 1)
+
+    def _attend(self, descriptor: int, event: int) -> None:
+        if descriptor == self._signals.fd:
+            self._heed_signals()
+        elif self._listener is not None and descriptor == self._listener.fileno():
+            self._admit()
+        elif client := self._clients.get(descriptor):
+            if event & select.POLLOUT:
+                self._send(client)
+            if event & ~select.POLLOUT:
+                self._receive(client)
+
+    # ------------------------------------------------------------- daemons
+
+    def _admit(self) -> None:
+        assert self._listener is not None
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            return
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        _, uid, _ = struct.unpack("3i", credentials)
+        if uid not in (os.geteuid(), 0):
+            connection.close()
+            return
+        self._clients[connection.fileno()] = Client(connection)
+        self._poller.register(connection.fileno(), select.POLLIN)
+
+    def _dismiss(self, client: Client) -> None:
+        descriptor = client.connection.fileno()
+        if self._clients.pop(descriptor, None) is None:
+            return
+        self._poller.unregister(descriptor)
+        client.connection.close()
+        self._idle_since = time.monotonic()
+
+    def _receive(self, client: Client) -> None:
+        try:
+            data = client.connection.recv(1 << 18)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        client.unread += data
+        *lines, rest = client.unread.split(b"\n") if b"\n" in data else [client.unread]
+        if not data or len(rest) > MESSAGE_MAX_BYTES:
+            self._dismiss(client)
+            return
+        client.unread = rest
+        for line in lines:
+            client.unsent += self._answer(line)
+        self._send(client)
+
+    def _send(self, client: Client) -> None:
+        try:
+            if client.unsent:
+                del client.unsent[: client.connection.send(client.unsent)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._dismiss(client)
+            return
+        if len(client.unsent) > UNREAD_MAX_BYTES:
+            self._dismiss(client)
+            return
+        wanted = select.POLLIN | select.POLLOUT if client.unsent else select.POLLIN
+        self._poller.modify(client.connection.fileno(), wanted)
+
+    def _answer(self, line: bytearray) -> bytes:
+        answer: dict[str, Any] = {"id": None}
+        try:
+            request = json.loads(line)
+            answer["id"] = request["id"]
+            answer |= self._act(request["op"], request)
+        except (KeyError, TypeError, ValueError) as error:
+            answer["error"] = f"the spawner does not understand this: {error!r}"
+        except OSError as error:
+            answer["error"] = f"{error.strerror}" + (f": {error.filename}" if error.filename else "")
+        return json.dumps(answer).encode() + b"\n"
+
+    def _act(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        match operation:
+            case "hello":
+                self._stopping = self._listener is None  # a daemon that comes back wants this one after all
+                return {"version": self._version, "pid": os.getpid()}
+            case "submit":
+                return {"handle": self._submit(request["run"])}
+            case "find":
+                kept = self._kept.get(request["engine_name"])
+                return {"handle": self._handle(request["engine_name"], kept) if kept else None}
+            case "stop":
+                self._stopping = True
+                return {}
+            case "retire":
+                self._retire()
+                return {}
+        raise ValueError(operation)
+
+    # ------------------------------------------------------------- jobs
+
+    def _submit(self, fields: dict[str, Any]) -> dict[str, object]:
+        """Fork a keeper, unless the run has one or has had one. Raises `OSError` if that cannot be done here."""
+        name, directory = str(fields["engine_name"]), str(fields["directory"])
+        if not run_files.ENGINE_NAME.fullmatch(name):
+            raise ValueError("engine_name")
+        if kept := self._kept.get(name):
+            if kept.directory != directory:
+                raise ValueError("engine_name of another directory")
+            return self._handle(name, kept)
+        if started := run_files.read_started(directory, name):
+            return run_files.handle(started, directory)
+        secrets_directory = run_files.secrets_directory(directory, name, shared_memory=self._shared_memory)
+        order = program.program_from_message(fields, secrets_directory)
+        kept = self._fork_keeper(order)
+        self._kept[name] = kept
+        self._names[kept.pid] = name
+        return self._handle(name, kept)
+
+    def _fork_keeper(self, order: program.Program) -> Kept:
+        folder = run_files.open_run_folder(order.directory)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._forget_daemons()
+                keeper.keep(order, folder, self._signals, self._boot_id, self._sink)
+        finally:
+            os.close(folder)
+        start = processes.start_time(pid)
+        return Kept(pid, start or 0, order.directory, order.secrets_directory)
+
+    def _forget_daemons(self) -> None:
+        """Close what only the spawner may hold; a keeper with the lock or a connection would keep them alive."""
+        for client in self._clients.values():
+            client.connection.close()
+        if self._listener is not None:
+            self._listener.close()
+        if self._lock is not None:
+            os.close(self._lock)
+        os.close(self._folder)
+
+    def _handle(self, name: str, kept: Kept) -> dict[str, object]:
+        started = run_files.Started(name, kept.pid, kept.start, self._boot_id, "", kept.secrets_directory)
+        return run_files.handle(started, kept.directory)
+
+    def _heed_signals(self) -> None:
+        arrived = self._signals.take()
+        if arrived & {signal.SIGTERM, signal.SIGINT}:
+            self._retire()
+        if signal.SIGCHLD not in arrived:
+            return
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                self._strangers = False
+                break
+            if pid == 0:
+                break
+            self._bury(pid, status)
+        self._idle_since = time.monotonic()
+
+    def _bury(self, pid: int, status: int) -> None:
+        name = self._names.pop(pid, None)
+        if name is None:
+            return
+        kept = self._kept.pop(name)
+        if status != 0:
+            self._strangers = True
+            if kept.secrets_directory:
+                with contextlib.suppress(OSError, RecursionError):  # cleanup tries again
+                    run_files.remove_tree(kept.secrets_directory)
+
+    def _end_strangers(self) -> None:
+        """Kill what has fallen to this process because its keeper died before it."""
+        mine = frozenset(self._names)
+        processes.kill_descendants(os.getpid(), mine)
+        self._strangers = any(pid not in mine for pid in processes.children(os.getpid()))
+
+    # ------------------------------------------------------------- the end
+
+    def _retire(self) -> None:
+        self._withdraw()
+        self._stopping = True
+
+    def _withdraw(self) -> None:
+        """Give up the socket before the lock, so that the next spawner finds neither."""
+        if self._listener is not None:
+            self._poller.unregister(self._listener.fileno())
+            os.unlink(SOCKET_NAME, dir_fd=self._folder)
+            self._listener.close()
+            self._listener = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _lock(folder: int) -> int | None:
+    """Return the lock of this data directory, or `None` if another spawner has it and can be connected to."""
+    lock = os.open(LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600, dir_fd=folder)
+    until = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                if probe.connect_ex(socket_path(folder)) == 0:
+                    os.close(lock)
+                    return None
+        if time.monotonic() > until:
+            sys.exit("another spawner holds the lock of this data directory and does not answer")
+        time.sleep(0.01)
+
+
+def _listen(folder: int) -> socket.socket:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(SOCKET_NAME, dir_fd=folder)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    listener.bind(socket_path(folder))
+    listener.listen(128)
+    return listener
+
+
+def _settle(folder: int) -> None:
+    """Become a daemon whose descendants inherit what every job is to have."""
+    os.setsid()
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    log = os.open(LOG_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600, dir_fd=folder)
+    if os.fstat(log).st_size > LOG_MAX_BYTES:
+        os.ftruncate(log, 0)
+    for descriptor, target in ((null, 0), (null, 1), (log, 2)):
+        os.dup2(descriptor, target)
+    os.close(null)
+    os.close(log)
+    linux.name_process(b"rnd-spawner")
+    linux.adopt_orphans()
+    linux.forgo_privileges()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _has_shared_memory() -> bool:
+    """Return whether /dev/shm is memory (a file there never reaches a disk) and we may write to it."""
+    try:
+        with open("/proc/mounts") as file:
+            mounts = [line.split() for line in file]
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EACCES):
+            return False
+        raise
+    in_memory = any(mount[1:3] == [run_files.SHARED_MEMORY, "tmpfs"] for mount in mounts)
+    return in_memory and os.access(run_files.SHARED_MEMORY, os.W_OK | os.X_OK)

@@ -1,0 +1,180 @@
+"""The daemon's side of the spawner: starts it when it is needed, and asks it over one lasting connection."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from rnd.services import spawner
+from rnd.types.errors import ExecutorUnavailable
+
+REQUEST_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 10.0
+TRIES = 3
+"""A spawner may be on its way out just when it is asked; each try finds another one or starts it."""
+ANSWER_MAX_BYTES = 1 << 16
+
+
+class SpawnerGone(Exception):
+    """The connection ended before the answer came."""
+
+
+class SpawnerClient:
+    """Asks the spawner of one data directory; many requests may be under way at once."""
+
+    def __init__(self, data_dir: Path, *, version: str) -> None:
+        self._data_dir = data_dir
+        self._version = version
+        self._connecting = asyncio.Lock()
+        self._link: _Link | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a spawner to talk to at this moment."""
+        return self._link is not None and not self._link.lost
+
+    async def request(self, operation: str, **fields: object) -> dict[str, Any]:
+        """Ask, starting the spawner if there is none, and return the answer's fields.
+
+        Raises `ExecutorUnavailable` with the spawner's words if it refuses, or if there is no getting through.
+        """
+        for _ in range(TRIES):
+            link = await self._connect()
+            try:
+                async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                    answer = await link.ask(operation, fields)
+            except SpawnerGone:
+                continue
+            except TimeoutError:
+                raise ExecutorUnavailable(f"the spawner has not answered for {REQUEST_TIMEOUT_S:.0f} s") from None
+            if "error" in answer:
+                raise ExecutorUnavailable(str(answer["error"]))
+            return answer
+        raise ExecutorUnavailable("the spawner ends as soon as it is asked; see run/spawner.log in the data directory")
+
+    async def ask_running(self, operation: str, **fields: object) -> dict[str, Any] | None:
+        """Ask without starting anything; return `None` if there is no spawner."""
+        try:
+            async with self._connecting:
+                link = self._link if self.connected else await self._reach()
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                return await link.ask(operation, fields) if link else None
+        except (SpawnerGone, TimeoutError):
+            return None
+
+    async def close(self, *, stop: bool) -> None:
+        """Hang up; with `stop` tell the spawner that it may go as soon as it keeps nothing."""
+        if stop and self.connected:
+            await self.ask_running("stop")
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    async def _connect(self) -> _Link:
+        if self._link is not None and not self._link.lost:
+            return self._link
+        async with self._connecting:
+            for _ in range(TRIES):
+                if self._link is not None and not self._link.lost:
+                    return self._link
+                link = await self._reach()
+                if link is None:
+                    await asyncio.to_thread(self._start)
+                    continue
+                try:
+                    hello = await link.ask("hello", {})
+                    if hello.get("version") == self._version:
+                        self._link = link
+                        return link
+                    await link.ask("retire", {})  # an older release's: it keeps what it has and takes no more
+                except SpawnerGone:
+                    pass
+                link.close()
+        raise ExecutorUnavailable("the spawner cannot be reached; see run/spawner.log in the data directory")
+
+    async def _reach(self) -> _Link | None:
+        """Connect to the spawner that is there; `None` if none is."""
+        folder = spawner.open_run_folder(os.fspath(self._data_dir))
+        try:
+            path = spawner.socket_path(folder)
+            _, link = await asyncio.get_running_loop().create_unix_connection(_Link, path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        finally:
+            os.close(folder)
+        return link
+
+    def _start(self) -> None:
+        """Start a spawner and return when it listens. It gets nothing of ours but the data directory's name."""
+        entry = Path(spawner.__file__).with_name("spawner_main.py")
+        command = [sys.executable, "-I", "-S", os.fspath(entry), os.fspath(self._data_dir.absolute()), self._version]
+        try:
+            # The process that is waited for here forks the spawner and ends.
+            done = subprocess.run(
+                command,
+                check=False,
+                cwd="/",
+                env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                timeout=START_TIMEOUT_S,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise ExecutorUnavailable(f"the spawner does not start: {error}") from error
+        if done.returncode != 0:
+            last_words = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+            raise ExecutorUnavailable(f"the spawner does not start: {last_words}")
+
+
+class _Link(asyncio.Protocol):
+    """One connection: requests out, answers matched to them by id."""
+
+    def __init__(self) -> None:
+        self.lost = False
+        self._transport: asyncio.Transport | None = None
+        self._unread = b""
+        self._last_id = 0
+        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+
+    async def ask(self, operation: str, fields: dict[str, object]) -> dict[str, Any]:
+        """Send one request and wait for its answer. Raises `SpawnerGone`."""
+        if self.lost or self._transport is None:
+            raise SpawnerGone
+        self._last_id += 1
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._waiting[self._last_id] = answer
+        message = {"id": self._last_id, "op": operation, **fields}
+        self._transport.write(json.dumps(message).encode() + b"\n")
+        return await answer
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        for line in lines:
+            answer = json.loads(line)
+            future = self._waiting.pop(answer["id"], None)
+            if future is not None and not future.done():
+                future.set_result(answer)
+        if len(self._unread) > ANSWER_MAX_BYTES and self._transport is not None:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self.lost = True
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(SpawnerGone())
+        self._waiting.clear()

@@ -1,0 +1,432 @@
+"""The STANDALONE executor: native programs of this machine, through the spawner (document: STANDALONE Service Execution).
+
+`build_run` turns a job and its service into what is run; `StandaloneExecutor` has it run. Waiting is a pidfd in the
+event loop, so neither many jobs nor long ones cost anything, and a restarted daemon waits in the same way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rnd import __version__
+from rnd.rules.paths import UnsafePath, mount_folder, normalise_mount_path
+from rnd.services import processes, run_files
+from rnd.services.executor import Health, JobRun, Observation, Phase
+from rnd.services.spawner_client import SpawnerClient
+from rnd.types.enums import Confine, InterfaceType, LogStream
+from rnd.types.errors import ExecutorUnavailable, JobFailed, PermissionDenied
+from rnd.types.executions import JobExecution, JobInterface
+from rnd.types.services import Service, StandaloneSettings
+from rnd.types.times import from_text
+
+SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
+NO_SANDBOX = "none"
+"""The tier in force: programs run as ordinary processes of the daemon's user."""
+MOUNT_TOKEN = re.compile(r"\{mount:(/[^{}]*)\}")
+SECRET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+BOUND_NAMES = ("cpus", "memory_bytes", "pids", "disk_bytes", "open_files")
+"""Limits that a native program can be held to; `gpus` is not one of them."""
+
+
+def build_run(
+    job: JobExecution,
+    service: Service,
+    directory: Path,
+    interfaces: Sequence[JobInterface],
+    stdin_files: Sequence[Path] = (),
+    *,
+    engine_name: str,
+    stream_bytes: int,
+    secrets: Mapping[str, bytes] | None = None,
+    grace_s: float = 2.0,
+) -> JobRun:
+    """Return what to run for a job of a STANDALONE service (ruling 13), reading nothing but the executable's mode.
+
+    Raises `ExecutorUnavailable` where the program or the confinement that the service asks for is not there,
+    `PermissionDenied` where another peer's order goes beyond what the owner allows (ruling 15), `JobFailed` where the
+    definition makes no sense here.
+    """
+    settings = service.settings
+    if not isinstance(settings, StandaloneSettings):
+        raise JobFailed(f"service {service.name} is {service.service_type}, not STANDALONE")
+    _require_no_sandbox(job, service, settings)
+    mounts = _mount_directories(service, directory, interfaces)
+    argv = tuple(_with_mounts(argument, mounts) for argument in _merge_arguments(job, service, settings))
+    output = directory / "output"
+    working_directory = output
+    if settings.working_directory:
+        working_directory = Path(_with_mounts(settings.working_directory, mounts))
+        if not working_directory.is_absolute():
+            raise JobFailed(f"the working directory {settings.working_directory} of {service.name} is not absolute")
+    return JobRun(
+        job_execution_id=job.id,
+        attempt=job.attempt,
+        engine_name=engine_name,
+        directory=directory,
+        argv=(_find_executable(argv[0]), *argv[1:]),
+        env=_environment(job, settings, directory, output, mounts),
+        working_directory=working_directory,
+        stdin_files=tuple(stdin_files),
+        limits=settings.limits,
+        stream_bytes=stream_bytes,
+        grace_s=grace_s,
+        secrets=_checked_secrets(secrets or {}),
+    )
+
+
+class StandaloneExecutor:
+    """Runs native programs of one data directory. The first submit starts the spawner if none is there."""
+
+    name = "standalone"
+
+    def __init__(self, data_dir: Path, *, version: str = __version__) -> None:
+        self._spawner = SpawnerClient(data_dir, version=version)
+        self._boot_id = processes.boot_id() if sys.platform == "linux" else ""
+        self._failure = ""
+
+    async def run(self) -> None:
+        """Hold the connection until cancelled; then tell the spawner that it may go once it keeps nothing."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Hang up. Jobs go on; the spawner ends when the last one has, unless a daemon comes back to it."""
+        await self._spawner.close(stop=True)
+
+    async def check(self) -> Health:
+        """Say whether programs can be run here. Starts nothing, except to try again what failed before."""
+        if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
+            return Health(available=False, reason="native programs need Linux 5.4 or newer")
+        if self._failure:
+            try:
+                await self._spawner.request("hello")
+                self._failure = ""
+            except (ExecutorUnavailable, OSError) as error:
+                return Health(available=False, version=__version__, reason=str(error))
+        return Health(available=True, version=__version__, sandbox=NO_SANDBOX)
+
+    async def submit(self, run: JobRun) -> str:
+        """Start a run, or find the one of this name, and return its handle. See `Executor.submit`."""
+        if not run_files.ENGINE_NAME.fullmatch(run.engine_name):
+            raise ExecutorUnavailable(f"{run.engine_name!r} cannot name a run")
+        try:
+            answer = await self._spawner.request("submit", run=_message(run))
+        except (ExecutorUnavailable, OSError) as error:
+            self._failure = str(error)
+            raise ExecutorUnavailable(f"cannot start {run.argv[0]}: {error}") from error
+        self._failure = ""
+        return json.dumps(answer["handle"])
+
+    async def find(self, engine_name: str, directory: Path) -> str | None:
+        """Return the handle of a run that was started under this name in `directory`, or `None`."""
+        folder = os.fspath(directory.absolute())  # noqa: ASYNC240 - asks the kernel at most for the current folder
+        started = run_files.read_started(folder, engine_name)
+        if started is not None:
+            return json.dumps(run_files.handle(started, folder))
+        # A keeper that was forked a moment ago may not have written its file yet; its spawner knows of it.
+        answer = await self._spawner.ask_running("find", engine_name=engine_name) or {}
+        handle = answer.get("handle")
+        return json.dumps(handle) if handle and handle["directory"] == folder else None
+
+    async def wait(self, handle: str) -> Observation:
+        """Return how a run ended, once it has. See `Executor.wait`."""
+        kept = _parse(handle)
+        while True:
+            pidfd = self._open_keeper(kept)
+            if pidfd is not None:
+                try:
+                    await _readable(pidfd)
+                finally:
+                    os.close(pidfd)
+            ended = _read_exit(kept)
+            if ended is not None:
+                return ended
+            successor = self._successor(kept)
+            if successor is None:
+                break
+            kept = successor
+        return await self._give_up(kept)
+
+    async def poll(self, handles: Sequence[str]) -> dict[str, Observation]:
+        """Return what is known of each run now."""
+        return {handle: self._look(_parse(handle)) for handle in handles}
+
+    async def cancel(self, handle: str, grace_s: float) -> None:
+        """Have the keeper end every process of a run: SIGTERM, and SIGKILL after `grace_s`. See `Executor.cancel`."""
+        kept = self._current(_parse(handle))
+        if _read_exit(kept) is not None:
+            return
+        try:
+            folder = run_files.open_run_folder(kept.directory)
+        except OSError:
+            return  # the job's folder is gone, and its keeper with it
+        try:
+            run_files.replace(folder, kept.engine_name, run_files.CANCEL, {"grace_s": grace_s})
+        finally:
+            os.close(folder)
+        pidfd = self._open_keeper(kept)
+        if pidfd is None:
+            return
+        try:
+            processes.ask_to_end(pidfd)
+        finally:
+            os.close(pidfd)
+
+    async def cleanup(self, handle: str) -> None:
+        """Remove the records of a run, its secrets and its temporary folder. Idempotent."""
+        kept = _parse(handle)
+        started = run_files.read_started(kept.directory, kept.engine_name)
+        secrets = started.secrets_directory if started else ""
+        temporary = os.path.join(kept.directory, run_files.TEMPORARY_FOLDER)
+        with contextlib.suppress(OSError):
+            os.rmdir(temporary)  # nearly always empty; what is not, or holds secrets, is work for a thread
+            temporary = ""
+        if not secrets or not run_files.is_secrets_directory(secrets, kept.directory, kept.engine_name):
+            secrets = ""
+        for folder in filter(None, (temporary, secrets)):
+            with contextlib.suppress(OSError, RecursionError):  # a job's doing; its folder goes as a whole some day
+                await asyncio.to_thread(run_files.remove_tree, folder)
+        run_files.remove_run_files(kept.directory, kept.engine_name)
+
+    def _open_keeper(self, kept: _Kept) -> int | None:
+        if kept.boot_id != self._boot_id:
+            return None
+        return processes.open_process(kept.keeper_pid, kept.keeper_start)
+
+    def _successor(self, kept: _Kept) -> _Kept | None:
+        """Return the keeper that has the run if `kept` is not it: of two that were forked for it, one gives way."""
+        started = run_files.read_started(kept.directory, kept.engine_name)
+        if started is None or started.keeper_pid == kept.keeper_pid:
+            return None
+        return _Kept(
+            kept.engine_name, kept.directory, started.keeper_pid, started.keeper_start, started.boot_id
+        )
+
+    def _current(self, kept: _Kept) -> _Kept:
+        return self._successor(kept) or kept
+
+    def _look(self, kept: _Kept) -> Observation:
+        current = self._current(kept)
+        pidfd = self._open_keeper(current)
+        if pidfd is not None:
+            os.close(pidfd)
+        ended = _read_exit(current)
+        if ended is not None:
+            return ended
+        if pidfd is None:
+            return Observation(phase=Phase.LOST, reason=self._why_lost(current))
+        started = run_files.read_started(current.directory, current.engine_name)
+        return Observation(phase=Phase.RUNNING, started_at=_moment(started.started_at) if started else None)
+
+    async def _give_up(self, kept: _Kept) -> Observation:
+        """Call a run lost, after ending what it may have left: its result will not count, so it must not go on."""
+        if kept.boot_id == self._boot_id:
+            marker = run_files.marker(kept.directory, kept.engine_name)
+            await asyncio.to_thread(processes.kill_marked, marker.encode("utf-8", "surrogateescape"))
+        return Observation(phase=Phase.LOST, reason=self._why_lost(kept))
+
+    def _why_lost(self, kept: _Kept) -> str:
+        if kept.boot_id != self._boot_id:
+            return "the machine was restarted while it ran"
+        return "the process that kept it was killed, so nobody knows how it ended"
+
+
+class _Kept(NamedTuple):
+    """A handle, parsed: who keeps which run. `keeper_start` in clock ticks since the boot named by `boot_id`."""
+
+    engine_name: str
+    directory: str
+    keeper_pid: int
+    keeper_start: int
+    boot_id: str
+
+
+def _parse(handle: str) -> _Kept:
+    fields = json.loads(handle)
+    return _Kept(*(fields[name] for name in _Kept._fields))
+
+
+async def _readable(descriptor: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(descriptor, _settle, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(descriptor)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _read_exit(kept: _Kept) -> Observation | None:
+    """Return how a run ended by its exit file: one small file that was just written, so it is read in place."""
+    record = run_files.read(kept.directory, kept.engine_name, run_files.EXIT)
+    if record is None or record.get("engine_name") != kept.engine_name:
+        return None
+    try:
+        return _observation(record)
+    except (KeyError, TypeError, ValueError):
+        return Observation(phase=Phase.LOST, reason="the record of its end makes no sense; the job may have changed it")
+
+
+def _observation(record: Mapping[str, Any]) -> Observation:
+    started_at, ended_at = record.get("started_at"), record.get("ended_at")
+    exit_code, signal_number = record.get("exit_code"), record.get("signal")
+    phase = Phase(record["phase"])
+    if phase is Phase.EXITED and not isinstance(signal_number if exit_code is None else exit_code, int):
+        raise ValueError("neither exit code nor signal")
+    return Observation(
+        phase=phase,
+        exit_code=exit_code,
+        signal=signal_number,
+        reason=str(record.get("reason", "")),
+        started_at=_moment(started_at),
+        ended_at=_moment(ended_at),
+        streams_cut=tuple(LogStream(name) for name in record.get("streams_cut", ())),
+        leftovers_killed=int(record.get("leftovers_killed", 0)),
+    )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return from_text(text) if text else None
+
+
+def _message(run: JobRun) -> dict[str, object]:
+    """Return a run as the spawner reads it. Names that are not UTF-8 pass through JSON as lone surrogates."""
+    limits = asdict(run.limits)
+    return {
+        "engine_name": run.engine_name,
+        "directory": os.fspath(run.directory.absolute()),
+        "argv": list(run.argv),
+        "env": dict(run.env),
+        "working_directory": os.fspath(run.working_directory.absolute()),
+        "stdin_files": [os.fspath(path.absolute()) for path in run.stdin_files],
+        "limits": {name: limits[name] for name in BOUND_NAMES},
+        "stream_bytes": run.stream_bytes,
+        "grace_s": run.grace_s,
+        "secrets": {name: value.hex() for name, value in run.secrets.items()},
+    }
+
+
+# ---------------------------------------------------------------- building a run
+
+
+def _require_no_sandbox(job: JobExecution, service: Service, settings: StandaloneSettings) -> None:
+    """Refuse what needs confinement: none is available in this version, and it is never left out silently."""
+    foreign = job.ordering_peer_id != job.executor_peer_id
+    if settings.confine is Confine.ALWAYS:
+        why = "always runs confined"
+    elif settings.confine is Confine.AUTO and foreign:
+        why = "runs confined when another peer orders it"
+    elif settings.min_sandbox not in ("", NO_SANDBOX):
+        why = f"demands the sandbox {settings.min_sandbox}"
+    elif settings.network == "none":
+        why = "runs without network, which takes confinement"
+    else:
+        return
+    raise ExecutorUnavailable(
+        f"service {service.name} {why}, and this version of rnd has no confinement for native programs",
+        hint="The owner can set confine to never, and takes the risk.",
+    )
+
+
+def _merge_arguments(job: JobExecution, service: Service, settings: StandaloneSettings) -> tuple[str, ...]:
+    """Return entrypoint and commands as one list: the order's where it has them and may, else the service's."""
+    own_entrypoint = (settings.executable,)
+    entrypoint = own_entrypoint if job.entrypoint is None else job.entrypoint
+    commands = settings.cmd if job.commands is None else job.commands
+    if job.ordering_peer_id != job.executor_peer_id:
+        if entrypoint != own_entrypoint:
+            raise PermissionDenied(f"the owner of {service.name} lets nobody else choose what is executed")
+        if commands != settings.cmd and not settings.allow_override:
+            raise PermissionDenied(f"the owner of {service.name} lets nobody else choose its arguments")
+    merged = (*entrypoint, *commands)
+    if not merged or not merged[0]:
+        raise JobFailed(f"entrypoint and cmd of {service.name} are empty: there is nothing to run")
+    return merged
+
+
+def _mount_directories(service: Service, directory: Path, interfaces: Sequence[JobInterface]) -> dict[str, Path]:
+    """Return where each MOUNT of the service lies in the job's folder, connected or not, by its path."""
+    declared: Sequence[JobInterface | Any] = (*service.interfaces, *interfaces)
+    paths = {normalise_mount_path(each.path) for each in declared if each.interface_type is InterfaceType.MOUNT}
+    try:
+        return {path: directory / mount_folder(path) for path in sorted(paths)}
+    except UnsafePath as error:
+        raise JobFailed(str(error)) from error
+
+
+def _with_mounts(text: str, mounts: Mapping[str, Path]) -> str:
+    def place(token: re.Match[str]) -> str:
+        path = normalise_mount_path(token[1])
+        if path not in mounts:
+            raise JobFailed(f"{token[0]} names a MOUNT that the service does not have")
+        return os.fspath(mounts[path].absolute())
+
+    return MOUNT_TOKEN.sub(place, text)
+
+
+def _find_executable(name: str) -> str:
+    """Return the absolute path of a program; a bare name is looked for where a clean PATH would find it."""
+    if "/" not in name:
+        found = shutil.which(name, path=SEARCH_PATH)
+        if found is None:
+            raise ExecutorUnavailable(f"there is no executable {name} in {SEARCH_PATH}")
+        return found
+    path = Path(name)
+    if not path.is_absolute():
+        raise ExecutorUnavailable(f"{name} is neither an absolute path nor a bare name")
+    if not path.exists():
+        raise ExecutorUnavailable(f"{name} is not there")
+    if not path.is_file() or not os.access(path, os.X_OK):
+        raise ExecutorUnavailable(f"{name} is not executable")
+    return name
+
+
+def _environment(
+    job: JobExecution, settings: StandaloneSettings, directory: Path, output: Path, mounts: Mapping[str, Path]
+) -> dict[str, str]:
+    """Return a clean environment, the service's own, and what tells the program where its things are.
+
+    A MOUNT is in RND_MOUNT_ and its path with everything but letters and digits as `_`: `/data/in` is
+    RND_MOUNT_DATA_IN. Where two MOUNTs would share a name, neither gets one; the `{mount:...}` tokens remain.
+    """
+    folder = os.fspath(directory.absolute())
+    environment = {
+        "PATH": SEARCH_PATH,
+        "HOME": folder,
+        "LANG": "C.UTF-8",
+        "TMPDIR": os.path.join(folder, run_files.TEMPORARY_FOLDER),
+        **settings.env,
+        "RND_JOB_ID": str(job.id),
+        "RND_ATTEMPT": str(job.attempt),
+        "RND_OUTPUT": os.fspath(output.absolute()),
+    }
+    names = {path: "RND_MOUNT_" + re.sub(r"[^A-Za-z0-9]", "_", path.strip("/")).upper() for path in mounts}
+    for path, name in names.items():
+        if list(names.values()).count(name) == 1:
+            environment[name] = os.fspath(mounts[path].absolute())
+    return environment
+
+
+def _checked_secrets(secrets: Mapping[str, bytes]) -> dict[str, bytes]:
+    for name in secrets:
+        if not SECRET_NAME.fullmatch(name):
+            raise JobFailed(f"{name!r} cannot be the file name of a secret")
+    return dict(secrets)
