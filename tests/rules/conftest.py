@@ -131,17 +131,18 @@ class Make:
         return WorkflowJob(**(fields | values))
 
     def result(self, node_id: int, *, acknowledged: bool = False, error: str | None = None) -> Result:
-        return Result(
-            id=node_id,  # type: ignore[arg-type]  # plain numbers read better in tests
-            workflow_execution_id=1,  # type: ignore[arg-type]  # the same
-            node_id=node_id,  # type: ignore[arg-type]  # the same
-            connection_id=node_id + 10,  # type: ignore[arg-type]  # the same
-            source_peer_id="self",  # type: ignore[arg-type]  # the same
-            source_job_execution_id=None,
-            directory="",
-            duty_acknowledged=acknowledged,
-            error=error,
-        )
+        fields: dict[str, Any] = {
+            "id": node_id,
+            "workflow_execution_id": 1,
+            "node_id": node_id,
+            "connection_id": node_id + 10,
+            "source_peer_id": "self",
+            "source_job_execution_id": None,
+            "directory": "",
+            "duty_acknowledged": acknowledged,
+            "error": error,
+        }
+        return Result(**fields)
 
     def peer(
         self, connection_id: int, does: str = "OUTPUT", *, acknowledged: bool = False, **values: Any
@@ -165,14 +166,15 @@ class Make:
         return InterfacePeer(**(fields | values))
 
     def interface(self, kind: str, *peers: InterfacePeer) -> JobInterface:
-        return JobInterface(
-            id=1,  # type: ignore[arg-type]  # plain numbers read better in tests
-            job_execution_id=1,  # type: ignore[arg-type]  # the same
-            interface_type=InterfaceType(kind),
-            path="",
-            mount_function=None,
-            peers=peers,
-        )
+        fields: dict[str, Any] = {
+            "id": 1,
+            "job_execution_id": 1,
+            "interface_type": InterfaceType(kind),
+            "path": "",
+            "mount_function": None,
+            "peers": peers,
+        }
+        return JobInterface(**fields)
 
     def job(self, status: str, **values: Any) -> JobExecution:
         fields: dict[str, Any] = {
