@@ -132,7 +132,8 @@ def execution_outcome(
     """Return how an execution ends, or `None` while it goes on.
 
     COMPLETED needs every job COMPLETED and every delivery to the self-peer acknowledged; FAILED comes as soon as
-    nothing can run any more and something did not complete, or a delivery has failed for good. A requested cancel ends
+    nothing can run any more and something did not complete, or a delivery has failed for good; what others have left
+    for the self-peer comes home first, so that the end is the end. A requested cancel ends
     CANCELLED once all jobs have ended, or once its time is up (`cancel_expired`), naming the peers that did not confirm.
     """
     running = [job for job in jobs if not job_is_terminal(job.status)]
@@ -140,14 +141,14 @@ def execution_outcome(
         return Outcome(status=ExecutionStatus.CANCELLED, error=_cancel_words(cancel_reason, running))
     if running or not jobs:
         return None
+    if any(not result.duty_acknowledged and result.error is None for result in results):
+        return None
     if any(job.status is not WorkflowJobStatus.COMPLETED for job in jobs):
         return Outcome(status=ExecutionStatus.FAILED, error=first_error_words(jobs))
     failed = next((result for result in results if not result.duty_acknowledged and result.error is not None), None)
     if failed is not None:
         return Outcome(status=ExecutionStatus.FAILED, error=_undelivered_words(jobs, failed))
-    if all(result.duty_acknowledged for result in results):
-        return Outcome(status=ExecutionStatus.COMPLETED, error=None)
-    return None
+    return Outcome(status=ExecutionStatus.COMPLETED, error=None)
 
 
 def first_error_words(jobs: Sequence[WorkflowJob]) -> str:

@@ -116,8 +116,9 @@ def parse_workflow_file(document: object) -> WorkflowFile:
     """
     reading = Reading()
     top = reading.json_object(document, "", known=_TOP_KEYS)
-    if not top.malformed and top.text("format") not in (FORMAT, ""):
-        reading.note("format", f"must be {FORMAT}, not {top.fields['format']}")
+    said = top.text("format")
+    if "format" in top.fields and said != FORMAT and isinstance(top.fields["format"], str):
+        reading.note("format", f"must be {FORMAT}, not {said!r}")
     services = _read_services(top)
     nodes = tuple(_read_node(item, services) for item in _objects(top, "nodes", _NODE_KEYS))
     _note_shared_names(reading, nodes)
