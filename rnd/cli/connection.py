@@ -15,8 +15,6 @@ from rnd.cli.failures import AUTH, UNREACHABLE, CommandFailed, refused_by_daemon
 SOCKET_NAME: Final = "api.sock"
 CONNECT_TIMEOUT_S: Final = 5.0
 CALL_TIMEOUT_S: Final = 60.0
-# A bounded wait on the daemon's side ends a little later here, so that its answer still comes through.
-ANSWER_MARGIN_S: Final = 10.0
 MAX_ERROR_BODY_BYTES: Final = 64 << 10
 
 
@@ -67,14 +65,14 @@ class Daemon:
         assert self._data_dir is not None
         return self._data_dir / SOCKET_NAME
 
-    def call(self, method: str, params: dict[str, Any] | list[Any] | None = None, *, wait_s: float = 0.0) -> Any:
-        """Return the result of one call. Raises `CommandFailed`; `wait_s` is how long the method itself may take."""
+    def call(self, method: str, params: dict[str, Any] | list[Any] | None = None, *, patience_s: float = 0.0) -> Any:
+        """Return the result of one call. Raises `CommandFailed`; `patience_s` is how long the method itself may take."""
         request = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": params or {}}
         try:
             body = json.dumps(request, allow_nan=False).encode()
         except ValueError as error:
             raise usage(f"the parameters are no JSON: {error}") from None
-        response = self._send_kept("POST", "/rpc", body, CALL_TIMEOUT_S + wait_s + ANSWER_MARGIN_S)
+        response = self._send_kept("POST", "/rpc", body, CALL_TIMEOUT_S + patience_s)
         try:
             text = response.read()
         except (OSError, http.client.HTTPException) as error:

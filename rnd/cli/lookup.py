@@ -10,7 +10,6 @@ from rnd.cli.session import Session
 
 PAGE: Final = 1000
 LAST: Final = "last"
-_TRIED_AGAIN: Final = 64
 
 
 def list_all(session: Session, method: str, **params: Any) -> Iterator[dict[str, Any]]:
@@ -37,12 +36,10 @@ def list_newest(session: Session, method: str, count: int, **params: Any) -> tup
         return page["items"][-count:] if count > 0 else [], total
     newest = _newest_id(lambda after_id: _first_after(session, method, after_id, params), after)
     reach = count
-    for _ in range(_TRIED_AGAIN):
+    found: list[dict[str, Any]] = []
+    while len(found) < count and reach < 4 * (newest + count):
         # Ids may have gaps, where others are filtered out or were pruned.
-        start = max(newest - reach, 0)
-        found = list(_after(session, method, start, params))
-        if len(found) >= count or start == 0:
-            break
+        found = list(_after(session, method, max(newest - reach, 0), params))
         reach *= 4
     return found[-count:], total
 
@@ -136,7 +133,12 @@ def _did_you_mean(noun: str, given: str, names: list[str]) -> str:
 def job_of_node(session: Session, execution: int, given: str) -> dict[str, Any]:
     """Return the job of an execution that a node's name or id means. Raises `CommandFailed`."""
     jobs: list[dict[str, Any]] = session.call("execution.get", execution_id=execution)["jobs"]
-    found = [job for job in jobs if job["job_name"] == given] or [job for job in jobs if str(job["node_id"]) == given]
+    found = (
+        [job for job in jobs if job["job_name"] == given]
+        or [job for job in jobs if str(job["node_id"]) == given]
+        # Nodes of one service are called `count (node 3)`.
+        or [job for job in jobs if str(job["job_name"]).startswith(f"{given} (node ")]
+    )
     if len(found) == 1:
         return found[0]
     if found:

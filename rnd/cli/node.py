@@ -204,8 +204,8 @@ def rpc(session: Session) -> int:
     # A bounded wait that the caller asks for is not cut short here.
     params = dict(_parameter(text) for text in arguments.params)
     waits = [params.get(name) for name in ("timeout_s", "wait_s")]
-    wait_s = max([float(wait) for wait in waits if isinstance(wait, (int, float))], default=0.0)
-    terminal.data(session.daemon.call(arguments.method, params, wait_s=wait_s))
+    patience_s = max([float(wait) for wait in waits if isinstance(wait, (int, float))], default=0.0)
+    terminal.data(session.daemon.call(arguments.method, params, patience_s=patience_s))
     return OK
 
 

@@ -27,7 +27,7 @@ def add_data(session: Session) -> int:
         paths = [_host_path(session, path) for path in arguments.paths]
     service = session.call(
         "service.create",
-        wait_s=INGEST_WAIT_S,
+        patience_s=INGEST_WAIT_S,
         service_type="DATA",
         name=arguments.name,
         description=arguments.description,

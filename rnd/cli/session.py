@@ -39,10 +39,13 @@ class Session:
         """Tell whether the daemon was named by an address: its files may then be on another machine."""
         return bool(self._url())
 
-    def call(self, method: str, *, wait_s: float = 0.0, **params: Any) -> Any:
-        """Call a method with the parameters that are not `None` and return its result. Raises `CommandFailed`."""
+    def call(self, method: str, /, *, patience_s: float = 0.0, **params: Any) -> Any:
+        """Call a method with the parameters that are not `None` and return its result. Raises `CommandFailed`.
+
+        `patience_s` is how long the method itself may take before its answer is waited for as usual.
+        """
         given = {name: value for name, value in params.items() if value is not None}
-        return self.daemon.call(method, given, wait_s=wait_s)
+        return self.daemon.call(method, given, patience_s=patience_s)
 
     def data_dir(self) -> Path:
         """Return the data directory: `--data-dir`, `RND_DATA_DIR`, the configuration files, the default."""

@@ -1,0 +1,215 @@
+"""Commands about what runs and ran: ps, show, cancel, explain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Final
+
+from rnd.cli import lookup, words
+from rnd.cli.failures import OK, CommandFailed, usage
+from rnd.cli.session import Session
+from rnd.cli.terminal import now
+
+FINISHED: Final = frozenset({"COMPLETED", "FAILED", "CANCELLED", "ERRORED"})
+EXPLAINED_AT_MOST: Final = 20
+
+
+def ps(session: Session) -> int:
+    """List executions."""
+    arguments, terminal = session.arguments, session.terminal
+    filters = {
+        "workflow_id": lookup.workflow_id(session, arguments.workflow) if arguments.workflow else None,
+        "status": arguments.status,
+    }
+    if arguments.all:
+        executions = list(lookup.list_all(session, "execution.list", **filters))
+        total = len(executions)
+    else:
+        executions, total = lookup.list_newest(session, "execution.list", max(arguments.last, 0), **filters)
+    if terminal.as_json:
+        terminal.data({"items": executions, "total": total})
+    elif terminal.quiet:
+        for execution in executions:
+            terminal.line(str(execution["id"]))
+    elif not executions:
+        terminal.note("nothing has been run here yet; rnd run WORKFLOW starts one" if not total else "none of these")
+    else:
+        _print_executions(session, executions)
+        if total > len(executions):
+            terminal.note(f"{total - len(executions):,} older ones: rnd ps --all")
+    return OK
+
+
+def _print_executions(session: Session, executions: list[dict[str, Any]]) -> None:
+    time = now()
+    rows = []
+    for execution in executions:
+        progress = session.call("execution.get", execution_id=execution["id"])["progress"]
+        rows.append(
+            (
+                execution["id"],
+                execution.get("workflow_name") or execution.get("workflow_id"),
+                execution["status"],
+                f"{progress['jobs_terminal']}/{progress['jobs_total']}",
+                words.ago(execution["started_at"] or execution.get("created_at"), now=time),
+                words.took(execution["started_at"], execution["completed_at"], now=time),
+            )
+        )
+    session.terminal.table(("EXEC", "WORKFLOW", "STATUS", "JOBS", "STARTED", "TOOK"), rows)
+
+
+# ---------------------------------------------------------------- show
+
+
+def show(session: Session) -> int:
+    """Show one execution with its jobs."""
+    terminal = session.terminal
+    execution_id = lookup.execution_id(session, session.arguments.execution)
+    execution = session.call("execution.get", execution_id=execution_id)
+    if terminal.as_json:
+        terminal.data(execution)
+        return OK
+    if terminal.quiet:
+        for job in execution["jobs"]:
+            if job.get("job_execution_id") is not None:
+                terminal.line(str(job["job_execution_id"]))
+        return OK
+    time = now()
+    terminal.facts(_facts(execution, time))
+    runs = {job["id"]: job for job in lookup.list_all(session, "job.list", execution_id=execution_id)}
+    terminal.line()
+    rows = [_job_row(job, runs.get(job.get("job_execution_id")) or {}, time) for job in execution["jobs"]]
+    terminal.table(("NODE", "NAME", "JOB", "TYPE", "STATUS", "EXIT", "TOOK", "ERROR"), rows)
+    return OK
+
+
+def _facts(execution: dict[str, Any], time: datetime) -> list[tuple[str, object]]:
+    progress = execution["progress"]
+    return [
+        ("execution", f"{execution['id']} {execution.get('workflow_name') or ''}".rstrip()),
+        ("status", execution["status"]),
+        ("error", execution["error"]),
+        ("jobs", f"{progress['jobs_terminal']} of {progress['jobs_total']} ended"),
+        ("data", f"{words.size(progress['bytes_done'])} of {words.size(progress['bytes_total'])} delivered"),
+        ("started", words.ago(execution["started_at"], now=time)),
+        ("took", words.took(execution["started_at"], execution["completed_at"], now=time)),
+        ("retry of", execution.get("retry_of")),
+        ("cancelled because", execution.get("cancel_reason")),
+    ]
+
+
+def _job_row(job: dict[str, Any], run: dict[str, Any], time: datetime) -> tuple[object, ...]:
+    return (
+        job["node_id"],
+        job["job_name"],
+        job.get("job_execution_id"),
+        job["service_type"],
+        job["status"],
+        ended_with(run),
+        words.took(run.get("started_at"), run.get("ended_at"), now=time),
+        job["error"] or run.get("error_message") or "",
+    )
+
+
+def ended_with(run: dict[str, Any]) -> str:
+    """Return the exit code of a job, or its signal."""
+    if run.get("exit_signal") is not None:
+        return f"signal {run['exit_signal']}"
+    return "-" if run.get("exit_code") is None else str(run["exit_code"])
+
+
+# ---------------------------------------------------------------- cancel
+
+
+def cancel(session: Session) -> int:
+    """Stop executions."""
+    terminal = session.terminal
+    answers = []
+    for given in session.arguments.executions:
+        execution_id = lookup.execution_id(session, given)
+        answer = session.call("execution.cancel", execution_id=execution_id, reason=session.arguments.reason)
+        answers.append(answer)
+        if terminal.quiet:
+            terminal.line(str(execution_id))
+        elif not terminal.as_json:
+            ended = answer["status"] in FINISHED
+            terminal.line(f"execution {execution_id} " + (answer["status"] if ended else "is being stopped"))
+    if terminal.as_json:
+        terminal.data({"items": answers})
+    return OK
+
+
+# ---------------------------------------------------------------- explain
+
+
+def explain(session: Session) -> int:
+    """Say why jobs are not finished, and what to do."""
+    terminal = session.terminal
+    jobs = chosen_jobs(session)
+    explanations = []
+    for job in jobs[:EXPLAINED_AT_MOST]:
+        explanation = session.call("job.explain", job_execution_id=job["job_execution_id"])
+        explanations.append({"job_execution_id": job["job_execution_id"], **explanation})
+        if not terminal.as_json and not terminal.quiet:
+            _print_explanation(session, job, explanation)
+    if terminal.as_json:
+        single = len(session.arguments.job) == 2 or (session.arguments.job and session.arguments.job[0].isdigit())
+        terminal.data(explanations[0] if single else {"items": explanations})
+    elif terminal.quiet:
+        for explanation in explanations:
+            terminal.line(str(explanation["job_execution_id"]))
+    elif len(jobs) > EXPLAINED_AT_MOST:
+        terminal.note(f"{len(jobs) - EXPLAINED_AT_MOST} more: rnd explain EXECUTION NODE explains one")
+    return OK
+
+
+def _print_explanation(session: Session, job: dict[str, Any], explanation: dict[str, Any]) -> None:
+    terminal = session.terminal
+    name = f" {words.safe(job['job_name'])}" if job.get("job_name") else ""
+    status = terminal.paint(words.safe(explanation["status"]))
+    terminal.line(f"job {job['job_execution_id']}{name} is {status}: {words.safe(explanation['because'])}")
+    checks = explanation["checks"]
+    longest = max((words.width(words.safe(check["check"])) for check in checks), default=0)
+    for check in checks:
+        verdict = terminal.paint("ok   " if check["ok"] else "wrong")
+        terminal.line(f"  {verdict}  {words.pad(words.safe(check['check']), longest)}  {words.safe(check['evidence'])}")
+    if explanation.get("do"):
+        terminal.line(f"do: {words.safe(explanation['do'])}")
+
+
+def chosen_jobs(session: Session) -> list[dict[str, Any]]:
+    """Return the jobs that the arguments `JOB`, `EXECUTION NODE` or `-e EXECUTION` mean, with `job_execution_id`."""
+    arguments = session.arguments
+    given: list[str] = arguments.job
+    if arguments.execution and not given:
+        return _worth_a_look(session, lookup.execution_id(session, arguments.execution))
+    if arguments.execution:
+        given = [arguments.execution, *given]
+    match given:
+        case [] | [lookup.LAST]:
+            return _worth_a_look(session, lookup.execution_id(session, lookup.LAST))
+        case [job]:
+            hint = "Give a job's id as in rnd show, or EXECUTION NODE."
+            number = lookup.whole_number(job, "job", hint)
+            found = session.call("job.get", job_execution_id=number)
+            return [{"job_execution_id": number, **found}]
+        case [execution, node]:
+            found = lookup.job_of_node(session, lookup.execution_id(session, execution), node)
+            return list(_with_ids([found]))
+        case _:
+            raise usage("give JOB, or EXECUTION NODE", hint="For example: rnd logs last count")
+
+
+def _worth_a_look(session: Session, execution_id: int) -> list[dict[str, Any]]:
+    """Return the jobs of an execution that are not well; all of them where all are."""
+    jobs = session.call("execution.get", execution_id=execution_id)["jobs"]
+    unwell = [job for job in jobs if job["status"] != "COMPLETED"]
+    return list(_with_ids(unwell or jobs))
+
+
+def _with_ids(jobs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    found = [job for job in jobs if job.get("job_execution_id") is not None]
+    if not found:
+        raise CommandFailed("that job has not been created yet", hint="rnd show says how far its execution is.")
+    return found
