@@ -79,7 +79,8 @@ def _lost_input(evidence: Evidence) -> Finding | None:
         for peer in interface.peers:
             end = evidence.other_end(peer)
             if peer.peer_mount_function is MountFunction.OUTPUT and end.path_exists is False:
-                because = f"The input from {end.name} had arrived, but its folder is gone: {end.path}"
+                what = f"The input from {end.name} (connection {peer.connection_id})"
+                because = f"{what} had arrived, but its folder is gone: {end.path}"
                 return Finding(because=because, do=_about_execution(evidence.job, "execution.retry"))
     return None
 
@@ -125,7 +126,9 @@ def _why_missing(evidence: Evidence, peer: InterfacePeer) -> tuple[int, Finding]
     ask = _rpc("transfer.get", transfer_id=transfer.transfer_id)
     match transfer.status:
         case TransferStatus.FAILED:
-            return 2, Finding(because=_sentence(f"{what} could not be delivered: {transfer.error}."), do=ask)
+            return 2, Finding(
+                because=_sentence(f"{what} could not be delivered: {transfer.error or NO_REASON}."), do=ask
+            )
         case TransferStatus.CANCELLED:
             because = f"the delivery of {what} was cancelled: {transfer.error or NO_REASON}."
             return 2, Finding(because=_sentence(because), do=ask)
@@ -146,7 +149,7 @@ def _waiting_for_sender(job: JobExecution, end: OtherEnd, what: str) -> Finding:
     if end.status is None:
         because = f"{what} has not been announced by its sender yet."
     elif end.status is WorkflowJobStatus.COMPLETED:
-        because = f"{end.name} is COMPLETED, but the delivery of {what} has not begun."
+        because = f"its sender {end.name} is COMPLETED, but {what} is not on its way yet."
     else:
         because = f"{what} comes when that job has ended; it is {end.status}."
     return Finding(because=_sentence(because), do=_about_execution(job, "execution.get"))
