@@ -280,6 +280,21 @@ def test_every_call_of_the_log_passes_what_its_template_names_at_its_level() -> 
     assert wrong == {}
 
 
+def test_the_fields_behind_the_text_are_those_that_calls_pass() -> None:
+    passed: dict[str, set[str]] = {}
+    for path in Path(rnd.__file__).parent.rglob("*.py"):
+        for _, _, name, keywords, _ in calls_of_the_log(path.read_text(encoding="utf-8")):
+            passed.setdefault(name, set()).update(keywords)
+    from_exceptions = {"exc_info", "traceback"}
+    wrong = {
+        name: sorted(found)
+        for name, keywords in passed.items()
+        if (found := keywords - set(LogEvent[name].fields) - from_exceptions)
+        != set(LogEvent[name].also) - from_exceptions
+    }
+    assert wrong == {}, "say in the catalogue which fields follow the text, then run tools/log_events.py"
+
+
 def test_the_check_of_calls_can_bite() -> None:
     source = (
         "log.info(LogEvent.JOB_START_RECEIVED)\n"

@@ -193,7 +193,7 @@ class LogEvent(StrEnum):
         "Initiating transfer: transfer_id={transfer_id}, source={source}, dest={dest}",
         "A delivery along one connection begins.",
         "info",
-        ("job_id", "peer", "path"),
+        ("job_id", "peer"),
     )
     TRANSFER_REQUEST_SENT = (
         "Transfer request sent: transfer_id={transfer_id}, dest={dest}",
@@ -279,7 +279,7 @@ class LogEvent(StrEnum):
         "Result delivered: execution_id={execution_id}, connection_id={connection_id}, files={files}",
         "What one connection carries to the self-peer is home.",
         "info",
-        ("bytes", "directory"),
+        ("bytes",),
     )
 
     # -- DATA services (document: DATA Service Execution)
@@ -366,9 +366,7 @@ class LogEvent(StrEnum):
     )
     STANDALONE_SERVICE_COMPLETED = (
         "STANDALONE service completed: job_id={job_id}",
-        "The STANDALONE job has ended; `status` says how.",
-        "info",
-        ("status",),
+        "The STANDALONE job has ended COMPLETED.",
     )
     STREAM_CUT = (
         "Stream cut: job_id={job_id}, stream={stream}, limit_bytes={limit_bytes}",
@@ -400,7 +398,6 @@ class LogEvent(StrEnum):
         "Job retrying: job_id={job_id}, attempt={attempt}, reason={reason}",
         "The job failed and has another attempt.",
         "warning",
-        ("not_before",),
     )
     JOB_TIMED_OUT = (
         "Job timed out: job_id={job_id}, deadline={deadline}",
@@ -418,8 +415,6 @@ class LogEvent(StrEnum):
     EXECUTION_CANCELLED = (
         "Workflow cancelled: execution_id={execution_id}, reason={reason}",
         "The execution has ended CANCELLED.",
-        "info",
-        ("unconfirmed",),
     )
     EXECUTION_RETRIED = (
         "Retrying execution: execution_id={execution_id}, retry_of={retry_of}, reused={reused}",
@@ -434,7 +429,6 @@ class LogEvent(StrEnum):
         "Repair by hand noticed: table={table}, id={id}, status={status}",
         "Someone has typed a status into the database; it is honoured.",
         "warning",
-        ("settled_status",),
     )
 
     # -- Services and workflows, rnd's own
@@ -455,6 +449,8 @@ class LogEvent(StrEnum):
     WORKFLOW_IMPORTED = (
         "Workflow imported: workflow_id={workflow_id}, nodes={nodes}, connections={connections}",
         "A workflow came from a file.",
+        "info",
+        ("name",),
     )
     WORKFLOW_DELETED = ("Workflow deleted: workflow_id={workflow_id}", "A workflow is gone; its executions stay.")
 
@@ -546,9 +542,9 @@ class LogEvent(StrEnum):
     # -- Faults
     INTERNAL_ERROR = (
         "Internal error: where={where}",
-        "A fault of rnd that was caught at a boundary.",
+        "A fault of rnd that was caught at a boundary: one job, one transfer, one execution.",
         "error",
-        ("traceback",),
+        ("job_id", "transfer_id", "execution_id", "traceback"),
     )
 
 
