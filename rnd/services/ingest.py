@@ -81,7 +81,7 @@ def _find_sources(paths: Sequence[str | Path], known_uploads: Mapping[Path, Uplo
 
 
 def _upload_source(upload: Upload, rules: HostRules) -> Source:
-    folder = rules.data_dir / UPLOADS_FOLDER
+    folder = (rules.data_dir / UPLOADS_FOLDER).resolve()
     found = found_file(folder / upload.name, max_file_bytes=rules.max_file_bytes)
     if found.size_bytes != upload.size_bytes:
         raise UnfitFiles(f"upload {upload.name} is not what arrived: upload it again")

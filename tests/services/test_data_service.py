@@ -8,6 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 
 from rnd.database import offered_services, uploads
 from rnd.database.data_files import list_data_files
-from rnd.services.snapshot import manifest_sha256
+from rnd.services.snapshot import HostRules, find_host_source, manifest_sha256, take_snapshot
 from rnd.types.enums import Egress
 from rnd.types.errors import (
     ApplicationError,
@@ -24,6 +25,7 @@ from rnd.types.errors import (
     LimitExceeded,
     NotFound,
     TransferFailed,
+    UnfitFiles,
     ValidationFailed,
 )
 from rnd.types.executions import FileEntry
@@ -170,6 +172,25 @@ def test_an_upload_becomes_a_service_without_being_copied(peer: Peer) -> None:
     peer.run(scenario)
 
 
+def test_an_upload_on_another_disk_is_copied(peer: Peer, tmp_path: Path) -> None:
+    async def scenario(node: Node) -> None:
+        (node.data_dir / "uploads").symlink_to(other_disk)
+        Path(other_disk, "table.csv").write_bytes(b"uploaded")
+        sha256 = hashlib.sha256(b"uploaded").hexdigest()
+        now = node.clock.now()
+        await node.database.write(
+            lambda conn: uploads.add_upload(conn, name="table.csv", size_bytes=8, sha256=sha256, now=now)
+        )
+        service = await node.create(node.data_dir / "uploads" / "table.csv")
+        [entry] = await node.manifest(service)
+        assert entry == FileEntry(relative_path="table.csv", size_bytes=8, sha256=sha256)
+        assert node.content(service, entry) == b"uploaded"
+
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other_disk:
+        assert os.stat(other_disk).st_dev != tmp_path.stat().st_dev
+        peer.run(scenario)
+
+
 def test_an_upload_that_is_not_listed_is_not_found(peer: Peer) -> None:
     async def scenario(node: Node) -> None:
         with pytest.raises(NotFound, match='Upload "part" not found'):
@@ -288,13 +309,14 @@ def test_a_file_that_grows_while_it_is_taken_in_is_refused(peer: Peer, files: Pa
         writer.join()
 
 
-def test_a_cancelled_ingest_stops_and_leaves_nothing(peer: Peer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("passphrase", [None, "open sesame"])
+def test_a_cancelled_ingest_stops_and_leaves_nothing(peer: Peer, tmp_path: Path, passphrase: str | None) -> None:
     big = tmp_path / "big"
     with big.open("wb") as file:
         file.truncate(1 << 40)
 
     async def scenario(node: Node) -> None:
-        task = asyncio.ensure_future(node.create(big))
+        task = asyncio.ensure_future(node.create(big, passphrase=passphrase))
         while not any(name.endswith(".part") for name in node.snapshots()):
             await asyncio.to_thread(os.sched_yield)
         task.cancel()
@@ -403,6 +425,28 @@ def test_a_stored_file_that_is_gone_is_named(peer: Peer, files: Path) -> None:
             node.content(service, entry)
 
     peer.run(scenario)
+
+
+def test_a_folder_swapped_for_a_link_between_look_and_copy_is_refused(peer: Peer, files: Path, tmp_path: Path) -> None:
+    (tmp_path / "above").mkdir()
+    files.rename(tmp_path / "above" / "files")
+    rules = HostRules(allowed_roots=(Path("/"),), data_dir=peer.data_dir, max_files=100, max_file_bytes=1 << 40)
+    source = find_host_source(str(tmp_path / "above" / "files"), rules)
+    (tmp_path / "above").rename(tmp_path / "elsewhere")
+    (tmp_path / "above").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UnfitFiles, match="above/files changed while it was taken in"):
+        take_snapshot([source], peer.data_dir / "services" / "uid", data_key=None, cancelled=lambda: False)
+    assert list((peer.data_dir / "services").iterdir()) == []
+
+
+@pytest.mark.parametrize("data_key", [None, bytes(32)])
+def test_a_file_that_shrinks_between_look_and_copy_is_refused(peer: Peer, files: Path, data_key: bytes | None) -> None:
+    rules = HostRules(allowed_roots=(Path("/"),), data_dir=peer.data_dir, max_files=100, max_file_bytes=1 << 40)
+    source = find_host_source(str(files), rules)
+    os.truncate(files / "sub" / "big", 3)
+    with pytest.raises(UnfitFiles, match="files/sub/big changed while it was read"):
+        take_snapshot([source], peer.data_dir / "services" / "uid", data_key=data_key, cancelled=lambda: False)
+    assert list((peer.data_dir / "services").iterdir()) == []
 
 
 FULL_DISK = """
