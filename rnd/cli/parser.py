@@ -368,7 +368,9 @@ def _tool_commands(commands: Any) -> None:
     rpc.add_argument("--list", action="store_true", help="list the methods")
 
     completion = _command(commands, "completion", "completion:completion", "Print a completion script.")
-    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"), nargs="?")
+    kinds = ("services", "workflows", "executions", "methods")
+    completion.add_argument("--candidates", choices=kinds, help=argparse.SUPPRESS)
 
 
 # What is in which part; a test compares it with the tree.
