@@ -15,11 +15,11 @@ python_that_fits() {
 }
 
 # make_environment NAME WHAT: set $environment to a virtual environment with WHAT (a pip requirement of this project)
-# installed. It is kept until setup.cfg, pyproject.toml or the interpreter changes. RND_ENVIRONMENT names one to use as it is.
+# installed. It is kept until setup.cfg, pyproject.toml or the interpreter changes. TOOLS_ENVIRONMENT names one to use as it is.
 make_environment() {
     local name=$1 what=$2 interpreter key
-    if [[ -n ${RND_ENVIRONMENT:-} ]]; then
-        environment=$RND_ENVIRONMENT
+    if [[ -n ${TOOLS_ENVIRONMENT:-} ]]; then
+        environment=$TOOLS_ENVIRONMENT
         return
     fi
     interpreter=$(python_that_fits)

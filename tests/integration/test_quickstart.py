@@ -32,10 +32,10 @@ def counts_of(text: bytes) -> list[str]:
 
 
 def run_quickstart(place: Path, *arguments: str) -> str:
-    environment = {**os.environ, "RND_QUICKSTART_DIR": str(place), "RND_ENVIRONMENT": sys.prefix}
+    own = {"QUICKSTART_DIR": str(place), "TOOLS_ENVIRONMENT": sys.prefix, "PYTHONPATH": str(PROJECT)}
     done = subprocess.run(
         [str(QUICKSTART), *arguments],
-        env=environment,
+        env={**os.environ, **own},
         cwd=place.parent,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
