@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import assert_never
 
 from rnd.rules.evidence import Evidence, HandleState, OtherEnd
 from rnd.rules.reasons import find_reason
@@ -57,6 +58,8 @@ def _checks(evidence: Evidence) -> Iterator[Check]:
             yield from _delivery_checks(evidence)
         case JobStatus.ERRORED | JobStatus.CANCELLED:
             yield from _end_checks(evidence)
+        case _:
+            assert_never(evidence.job.status)
 
 
 def _start_check(evidence: Evidence) -> Check:

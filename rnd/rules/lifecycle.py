@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, TypeVar, assert_never
 
 from rnd.types.enums import (
-    ExecutionConstraint,
     ExecutionStatus,
     InterfaceType,
     JobStatus,
@@ -81,6 +80,8 @@ def allowed(old: State, new: State) -> bool:
             return new in EXECUTION_TRANSITIONS[old]
         case TransferStatus():
             return new in TRANSFER_TRANSITIONS[old]
+        case _:
+            assert_never(old)
 
 
 def job_is_terminal(status: JobStatus | WorkflowJobStatus) -> bool:
@@ -112,13 +113,6 @@ def readiness(interfaces: Sequence[JobInterface]) -> Readiness:
         if peer.peer_mount_function is MountFunction.OUTPUT and not peer.duty_acknowledged
     )
     return Readiness(ready=not missing, missing=missing)
-
-
-def may_become_ready(
-    constraint: ExecutionConstraint, interfaces: Sequence[JobInterface], *, start_received: bool
-) -> bool:
-    """Say whether an IDLE job may move to READY: it was told to start, and waits for no input."""
-    return start_received and (constraint is ExecutionConstraint.NONE or readiness(interfaces).ready)
 
 
 def execution_outcome(

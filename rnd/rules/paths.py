@@ -146,15 +146,6 @@ def validate_relative_path(path: str) -> str:
     return path
 
 
-def validate_entry_path(path: str) -> str:
-    """Return the path of a manifest entry unchanged if it is safe; an empty folder's ends in one `/`.
-
-    Raises `UnsafePath` otherwise.
-    """
-    validate_relative_path(path.removesuffix("/"))
-    return path
-
-
 def relative_path_problem(path: str) -> str | None:
     """Return which rule of `validate_relative_path` the path breaks (`has an empty part`), or `None`."""
     if not path:
@@ -179,11 +170,6 @@ def relative_path_problem(path: str) -> str | None:
         if len(part.encode()) > PART_BYTES_MAX:
             return f"has a part longer than {PART_BYTES_MAX} bytes"
     return None
-
-
-def safe_join(root: Path, relative_path: str) -> Path:
-    """Return the path of a safe relative name below `root`. Raises `UnsafePath`. Symbolic links are the opener's care."""
-    return root / validate_relative_path(relative_path)
 
 
 def is_within(path: PurePath, root: PurePath) -> bool:

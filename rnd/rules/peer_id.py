@@ -52,14 +52,5 @@ def key_from_peer_id(text: str) -> bytes:
     return payload[len(_VERSION) :]
 
 
-def is_peer_id(text: str) -> bool:
-    """Say whether a text is a well-formed peer id."""
-    try:
-        key_from_peer_id(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _check(payload: bytes) -> bytes:
     return hashlib.sha256(_CHECK_LABEL + payload).digest()[:_CHECK_BYTES]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, assert_never
 
 from rnd.rules.globs import compile_globs
 from rnd.rules.paths import OUTPUT_MOUNT, normalise_mount_path
@@ -64,6 +64,8 @@ def carried_origins(
             if claimed or is_stream_alone(peer_interface_type, destination_file_name, include):
                 return (LogStream.STDOUT.value,)
             return LogStream.STDOUT.value, OUTPUT_ORIGIN
+        case _:
+            assert_never(interface_type)
 
 
 def is_stream_alone(

@@ -14,13 +14,11 @@ from rnd.rules.lifecycle import (
     execution_outcome,
     first_error_words,
     job_is_terminal,
-    may_become_ready,
     readiness,
     transfer_is_terminal,
     upstream_failure_reason,
 )
 from rnd.types.enums import (
-    ExecutionConstraint,
     ExecutionStatus,
     JobStatus,
     TransferStatus,
@@ -86,16 +84,6 @@ def test_every_open_duty_is_named(make: Any) -> None:
     one, two, three = make.peer(1), make.peer(2, acknowledged=True), make.peer(3)
     answer = readiness([make.interface("STDIN", one), make.interface("MOUNT", two, three)])
     assert answer.missing == (one, three)
-
-
-def test_a_job_becomes_ready_when_started_and_fed(make: Any) -> None:
-    waiting = [make.interface("STDIN", make.peer(1))]
-    none, inputs = ExecutionConstraint.NONE, ExecutionConstraint.INPUTS_READY
-    assert may_become_ready(none, [], start_received=True)
-    assert may_become_ready(none, waiting, start_received=True)
-    assert not may_become_ready(none, [], start_received=False)
-    assert may_become_ready(inputs, [], start_received=True)
-    assert not may_become_ready(inputs, waiting, start_received=True)
 
 
 def outcome(jobs: Any, results: Any = (), **values: Any) -> tuple[str, str | None] | None:
