@@ -9,6 +9,7 @@ import asyncio
 import socket
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -48,6 +49,17 @@ _WELCOME: Final = (
 log = get_logger()
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Admission:
+    """What a request may do, and by whose token; the unix socket needs none."""
+
+    scope: Scope | None
+    caller: Caller | None = None
+
+
+_ADMISSION: Final = web.RequestKey("admission", _Admission)
 
 
 class TransportFault(Exception):
@@ -151,7 +163,7 @@ class ApiServer:
         return application
 
     async def _rpc(self, request: web.Request) -> web.StreamResponse:
-        scope = request["scope"]
+        scope = request[_ADMISSION].scope
         if _is_tcp(request) and request.content_type != "application/json":
             raise TransportFault(415, "Content-Type must be application/json")
         body = await self._read_body(request)
@@ -162,7 +174,7 @@ class ApiServer:
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         session = WebSocketSession(
-            self._api, self._envelope, request, scope=request["scope"], caller=request.get("caller")
+            self._api, self._envelope, request, scope=request[_ADMISSION].scope, caller=request[_ADMISSION].caller
         )
         self._sessions.add(session)
         try:
@@ -172,14 +184,14 @@ class ApiServer:
 
     async def _result(self, request: web.Request) -> web.StreamResponse:
         ticket = request.query.get("ticket")
-        if not may(request["scope"], Scope.READ) and not (
+        if not may(request[_ADMISSION].scope, Scope.READ) and not (
             ticket and self._api.tickets.redeem(ticket, requested_key(request))
         ):
             raise _unauthorised()
         return await send_result(self._api, request)
 
     async def _upload(self, request: web.Request) -> web.StreamResponse:
-        if not may(request["scope"], Scope.OPERATE):
+        if not may(request[_ADMISSION].scope, Scope.OPERATE):
             raise TransportFault(403, "an upload needs a token of scope operate")
         name = request.match_info["name"]
         if not is_upload_name(name):
@@ -239,21 +251,21 @@ class ApiServer:
         return response
 
     async def _admit(self, request: web.Request) -> None:
-        """Set what the caller may do (`request["scope"]`), or raise `TransportFault`."""
+        """Set what the caller may do (`_ADMISSION`), or raise `TransportFault`."""
         if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
             raise TransportFault(415, "a compressed body is not taken")
         if not _is_tcp(request):
-            request["scope"] = Scope.ADMIN
+            request[_ADMISSION] = _Admission(scope=Scope.ADMIN)
             return
         if not self._allowed.admits_host(request.headers.getall(hdrs.HOST, [])):
             raise TransportFault(403, "this Host is not allowed (allowed_hosts)")
         if not self._allowed.admits_origin(request.headers.getall(hdrs.ORIGIN, [])):
             raise TransportFault(403, "this Origin is not allowed (allowed_origins)")
         caller = await self._caller(request)
-        request["caller"] = caller
-        request["scope"] = None if caller is None else caller.scope
+        request[_ADMISSION] = _Admission(scope=None if caller is None else caller.scope, caller=caller)
         # Two ways in have a proof of their own: auth.login as a websocket's first message, a ticket for a download.
-        open_path = request.path in PUBLIC_PATHS or request.path == "/ws" or "ticket" in request.query
+        ticketed = request.path.startswith("/results/") and "ticket" in request.query
+        open_path = request.path in PUBLIC_PATHS or request.path == "/ws" or ticketed
         if caller is None and not open_path:
             raise _unauthorised()
 
