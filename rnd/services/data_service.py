@@ -338,7 +338,10 @@ class DataService:
         )
         if sealed is None:
             return None
-        return self._vault.open(sealed, purpose=_purpose(purpose, service_id, execution_id))
+        try:
+            return self._vault.open(sealed, purpose=_purpose(purpose, service_id, execution_id))
+        except SealBroken:
+            return None  # the vault's key was replaced, or the row was moved: the passphrase has to be given again
 
     async def _in_kdf_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._kdf_threads, work)

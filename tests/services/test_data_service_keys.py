@@ -19,7 +19,6 @@ from rnd.types.errors import (
     JobFailed,
     NotFound,
     PermissionDenied,
-    SealBroken,
     TransferFailed,
     ValidationFailed,
 )
@@ -175,7 +174,7 @@ def test_a_key_that_was_moved_to_another_execution_does_not_open(peer: Peer, fil
             conn.execute("UPDATE sealed_secrets SET workflow_execution_id = 8")
 
         await node.database.write(move)
-        with pytest.raises(SealBroken):
+        with pytest.raises(JobFailed, match="encrypted and locked"):
             await node.key(service, ExecutionId(8))
 
     peer.run(scenario)
@@ -197,6 +196,23 @@ def test_unlocked_data_is_open_until_its_time_is_up(peer: Peer, files: Path) -> 
         assert left == 0
 
     peer.run(scenario)
+
+
+def test_data_is_locked_again_when_the_vaults_key_was_lost(peer: Peer, files: Path) -> None:
+    async def before(node: Node) -> Service:
+        service = await node.create(files, passphrase=PASSPHRASE)
+        await node.data.unlock(service.id, PASSPHRASE)
+        return service
+
+    service = peer.run(before)
+    (peer.data_dir / "vault.key").unlink()
+
+    async def after(node: Node) -> None:
+        assert not await node.data.is_unlocked(service.id)
+        await node.data.unlock(service.id, PASSPHRASE)
+        assert await node.data.is_unlocked(service.id)
+
+    peer.run(after, seed="second")
 
 
 def test_a_changed_passphrase_opens_the_same_files(peer: Peer, files: Path) -> None:
