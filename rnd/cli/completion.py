@@ -334,7 +334,9 @@ def fish_script(nodes: list[Node]) -> str:
     ]
     for node in nodes:
         for name, summary in node.commands:
-            lines.append(f"complete -c rnd -n {_quote(f'__rnd_exactly {node.words}'.strip())} -a {name} -d {_quote(summary)}")
+            lines.append(
+                f"complete -c rnd -n {_quote(f'__rnd_exactly {node.words}'.strip())} -a {name} -d {_quote(summary)}"
+            )
         here = _quote(f"__rnd_at {node.words}".strip())
         kind = _fish_kind(node.arguments, node.choices)
         if kind and not node.commands:

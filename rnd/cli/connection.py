@@ -177,9 +177,7 @@ class Daemon:
             hint = f"Start it: rnd serve --data-dir {quote(str(self._data_dir))}   (another one: --data-dir or --url)"
         else:
             hint = "Start it there with rnd serve, and check the address."
-        return CommandFailed(
-            f"no daemon answers at {self.place} ({why.lower()})", exit_code=UNREACHABLE, hint=hint
-        )
+        return CommandFailed(f"no daemon answers at {self.place} ({why.lower()})", exit_code=UNREACHABLE, hint=hint)
 
     def _refused_by_transport(self, status: int, body: bytes) -> CommandFailed:
         if status == http.client.UNAUTHORIZED:

@@ -100,7 +100,9 @@ def _versions() -> Finding:
 
     evidence = f"rnd {__version__}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
     if sqlite3.sqlite_version_info < SQLITE_MINIMUM:
-        return Finding(check="versions", verdict="wrong", evidence=evidence, do="Use a Python with SQLite 3.37 or later.")
+        return Finding(
+            check="versions", verdict="wrong", evidence=evidence, do="Use a Python with SQLite 3.37 or later."
+        )
     return Finding(check="versions", verdict="ok", evidence=evidence)
 
 
@@ -112,7 +114,9 @@ def _config(session: Session, data_dir: Path) -> tuple[Config | None, Finding]:
     except ConfigInvalid as error:
         do = "Mend it; rnd config show --origin lists every key."
         return None, Finding(check="config", verdict="wrong", evidence="; ".join(error.problems), do=do)
-    chosen = sorted({origin for key, origin in loaded.origins.items() if origin != DEFAULT_ORIGIN and key != "data_dir"})
+    chosen = sorted(
+        {origin for key, origin in loaded.origins.items() if origin != DEFAULT_ORIGIN and key != "data_dir"}
+    )
     return loaded.config, Finding(check="config", verdict="ok", evidence=", ".join(chosen) or "the defaults")
 
 
@@ -124,9 +128,13 @@ def _directory(data_dir: Path) -> Finding:
         do = f"rnd serve --data-dir {data_dir} makes it."
         return Finding(check=name, verdict="wrong", evidence=f"{data_dir} does not exist", do=do)
     except OSError as error:
-        return Finding(check=name, verdict="wrong", evidence=f"{data_dir}: {error.strerror}", do="Run this as its owner.")
+        return Finding(
+            check=name, verdict="wrong", evidence=f"{data_dir}: {error.strerror}", do="Run this as its owner."
+        )
     if not stat.S_ISDIR(found.st_mode):
-        return Finding(check=name, verdict="wrong", evidence=f"{data_dir} is not a folder", do="Choose another --data-dir.")
+        return Finding(
+            check=name, verdict="wrong", evidence=f"{data_dir} is not a folder", do="Choose another --data-dir."
+        )
     if not os.access(data_dir, os.R_OK | os.W_OK | os.X_OK):
         evidence = f"{data_dir} cannot be written by this user"
         return Finding(check=name, verdict="wrong", evidence=evidence, do="Run this as the daemon's user.")
@@ -157,7 +165,9 @@ def _disk(data_dir: Path, limits: Limits) -> Finding:
         do = "Free some space: below the floor no new work is accepted (limits.disk_floor_bytes)."
         return Finding(check="disk", verdict="wrong", evidence=evidence, do=do)
     near = free_bytes < 2 * limits.disk_floor_bytes
-    return Finding(check="disk", verdict="warn" if near else "ok", evidence=evidence, do="Free some space." if near else "")
+    return Finding(
+        check="disk", verdict="warn" if near else "ok", evidence=evidence, do="Free some space." if near else ""
+    )
 
 
 def _spawner(data_dir: Path) -> Finding:
@@ -230,11 +240,15 @@ def _clock(newest: datetime | None) -> Finding:
     time = now()
     if newest is not None and (newest - time).total_seconds() > CLOCK_SLACK_S:
         evidence = f"it is {time:%Y-%m-%d %H:%M} here, but the newest event is of {newest:%Y-%m-%d %H:%M} (UTC)"
-        return Finding(check="clock", verdict="wrong", evidence=evidence, do="Set the clock; timedatectl shows how it is.")
+        return Finding(
+            check="clock", verdict="wrong", evidence=evidence, do="Set the clock; timedatectl shows how it is."
+        )
     built = datetime.fromtimestamp(Path(__file__).stat().st_mtime, UTC)
     if (built - time).total_seconds() > 86400:
         evidence = f"it is {time:%Y-%m-%d %H:%M} UTC here, before this program was installed"
-        return Finding(check="clock", verdict="wrong", evidence=evidence, do="Set the clock; timedatectl shows how it is.")
+        return Finding(
+            check="clock", verdict="wrong", evidence=evidence, do="Set the clock; timedatectl shows how it is."
+        )
     return Finding(check="clock", verdict="ok", evidence=f"{time:%Y-%m-%d %H:%M:%S} UTC")
 
 

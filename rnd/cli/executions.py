@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
@@ -126,9 +127,10 @@ def cancel(session: Session) -> int:
     """Stop executions."""
     terminal = session.terminal
     answers = []
+    reason = session.arguments.reason or f"by {_who()}"
     for given in session.arguments.executions:
         execution_id = lookup.execution_id(session, given)
-        answer = session.call("execution.cancel", execution_id=execution_id, reason=session.arguments.reason)
+        answer = session.call("execution.cancel", execution_id=execution_id, reason=reason)
         answers.append(answer)
         if terminal.quiet:
             terminal.line(str(execution_id))
@@ -138,6 +140,15 @@ def cancel(session: Session) -> int:
     if terminal.as_json:
         terminal.data({"items": answers})
     return OK
+
+
+def _who() -> str:
+    from getpass import getuser
+
+    try:
+        return getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 # ---------------------------------------------------------------- explain

@@ -55,6 +55,8 @@ def refused_by_daemon(error: dict[str, Any]) -> CommandFailed:
     if facts.get("reason") and str(facts["reason"]) not in message:
         message += f": {facts['reason']}"
     hint = str(facts.get("hint") or "")
+    if problems and "data.problems" in hint:
+        hint = ""  # it points a program to what stands here in plain words
     if facts.get("error_id"):
         hint = f"This is a fault of the daemon; its log says more under error_id={facts['error_id']}."
     code = error.get("code")

@@ -75,7 +75,8 @@ class Fetcher:
                     return True
         if not self._force:
             raise CommandFailed(
-                f"{path} is there already and says something else", hint="Choose another -o DIR, or use rnd results --force."
+                f"{path} is there already and says something else",
+                hint="Choose another -o DIR, or use rnd results --force.",
             )
         return False
 

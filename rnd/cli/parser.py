@@ -137,7 +137,9 @@ def _peer_commands(commands: Any) -> None:
     serve = _command(commands, "serve", "node:serve", "Run the daemon in the foreground until it is told to stop.")
     _add_config_options(serve)
     _command(commands, "status", "node:status", "Show what this peer is and does.")
-    _command(commands, "doctor", "doctor:doctor", "Look for what could be wrong with this peer, whether it runs or not.")
+    _command(
+        commands, "doctor", "doctor:doctor", "Look for what could be wrong with this peer, whether it runs or not."
+    )
 
     config = _group(commands, "config", "Show the configuration.")
     show = _command(config, "show", "node:config_show", "Show every key with the value that `rnd serve` would use.")
@@ -148,7 +150,9 @@ def _peer_commands(commands: Any) -> None:
     create = _command(token, "create", "node:token_create", "Make a token; it is shown this once.")
     create.add_argument("name", metavar="NAME")
     create.add_argument("--scope", choices=("read", "operate", "admin"), default="operate", help="default: operate")
-    create.add_argument("--valid", type=seconds, metavar="TIME", help="how long it holds, such as 12h (default: for good)")
+    create.add_argument(
+        "--valid", type=seconds, metavar="TIME", help="how long it holds, such as 12h (default: for good)"
+    )
     _command(token, "list", "node:token_list", "List the tokens; none is shown.")
     revoke = _command(token, "revoke", "node:token_revoke", "Revoke a token at once.")
     revoke.add_argument("token", metavar="TOKEN", help="name or id")
@@ -160,7 +164,9 @@ def _add_config_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--api", metavar="HOST:PORT", help="where the API listens; port 0 takes a free one; '' is none")
     parser.add_argument("--peer", metavar="HOST:PORT", help="where other peers connect; port 0 takes a free one")
     parser.add_argument("--log-level", metavar="LEVEL", help="DEBUG, INFO, WARNING or ERROR")
-    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="any other key; may be repeated")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="any other key; may be repeated"
+    )
 
 
 # ---------------------------------------------------------------- services
@@ -185,7 +191,9 @@ def _service_commands(commands: Any) -> None:
     unlock.add_argument("service", metavar="SERVICE", help="name or id")
     _add_passphrase(unlock, "its passphrase")
 
-    upload = _command(commands, "upload", "services:upload", "Bring files to the peer; a service takes one as upload:NAME.")
+    upload = _command(
+        commands, "upload", "services:upload", "Bring files to the peer; a service takes one as upload:NAME."
+    )
     upload.add_argument("files", metavar="FILE", nargs="*", help="a file of this machine")
     upload.add_argument("--name", metavar="NAME", help="another name for it there (one FILE only)")
     upload.add_argument("--list", action="store_true", help="list what waits there")
@@ -200,7 +208,9 @@ def _add_data(add: Any) -> None:
     data.set_defaults(passphrase_twice=True)
     data.add_argument("--upload", action="store_true", help="PATHs are files here: bring them to the peer first")
     data.add_argument("--egress", choices=("any_job", "listed", "here_only"), help="where it may go (default: any_job)")
-    data.add_argument("--egress-peer", metavar="PEER", action="append", default=[], help="for --egress listed; repeatable")
+    data.add_argument(
+        "--egress-peer", metavar="PEER", action="append", default=[], help="for --egress listed; repeatable"
+    )
     data.add_argument("--no-download", action="store_true", help="only jobs may have it, never a person")
     data.add_argument("--seal", action="store_true", help="seal it end to end on its way")
     _add_offer_options(data)
@@ -227,7 +237,9 @@ def _add_standalone(add: Any) -> None:
         help="a folder of files in or out, /input:INPUT, /output:OUTPUT or /work:BOTH; :required is possible at the end",
     )
     program.add_argument("--env", metavar="KEY=VALUE", action="append", default=[], help="may be repeated")
-    program.add_argument("--secret", metavar="NAME=FILE", action="append", default=[], help="given to the job as a file")
+    program.add_argument(
+        "--secret", metavar="NAME=FILE", action="append", default=[], help="given to the job as a file"
+    )
     program.add_argument("--working-directory", metavar="DIR", help="default: the job's output folder")
     program.add_argument("--timeout", type=seconds, metavar="TIME", help="such as 90, 30s, 10m or 2h")
     program.add_argument("--cpus", type=float, metavar="N")
@@ -338,7 +350,9 @@ def _add_execution(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_job(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", metavar="JOB | EXECUTION NODE", nargs="*", help="job id; or execution id or last, and node")
+    parser.add_argument(
+        "job", metavar="JOB | EXECUTION NODE", nargs="*", help="job id; or execution id or last, and node"
+    )
     parser.add_argument("-e", "--execution", metavar="EXECUTION", help="every job of it that needs a look")
 
 

@@ -41,7 +41,13 @@ def results(session: Session) -> int:
 def _print_results(session: Session, execution_id: int, items: list[dict[str, Any]]) -> None:
     names = _node_names(session, execution_id)
     rows = [
-        (names.get(i["node_id"], i["node_id"]), i["connection_id"], words.size(i["size_bytes"]), i["sha256"][:12], i["path"])
+        (
+            names.get(i["node_id"], i["node_id"]),
+            i["connection_id"],
+            words.size(i["size_bytes"]),
+            i["sha256"][:12],
+            i["path"],
+        )
         for i in items
     ]
     session.terminal.table(("NODE", "CONNECTION", "SIZE", "SHA256", "PATH"), rows)
@@ -55,9 +61,7 @@ def fetch_results(session: Session, execution_id: int, directory: Path, *, force
     the node that it comes from, with `-c<connection>` where a node has several.
     """
     answer: dict[str, Any] = session.call("execution.results", execution_id=execution_id)
-    sources = {
-        (row["node_id"], row["connection_id"]) for row in [*answer["items"], *(answer.get("outstanding") or [])]
-    }
+    sources = {(row["node_id"], row["connection_id"]) for row in [*answer["items"], *(answer.get("outstanding") or [])]}
     folders = _folders(sources, _node_names(session, execution_id)) if len(sources) > 1 else {}
     fetcher = Fetcher(session.daemon, directory, force=force)
     for item in answer["items"]:

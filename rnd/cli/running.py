@@ -124,7 +124,9 @@ def _watch(session: Session, execution_id: int) -> int:
     try:
         execution = Watcher(session, execution_id, timeout_s=session.arguments.timeout).watch()
     except KeyboardInterrupt:
-        goes_on = f"execution {execution_id} goes on; rnd watch {execution_id} shows it, rnd cancel {execution_id} ends it"
+        goes_on = (
+            f"execution {execution_id} goes on; rnd watch {execution_id} shows it, rnd cancel {execution_id} ends it"
+        )
         session.terminal.write_error(f"\n{goes_on}\n")
         return INTERRUPTED
     code = EXIT_CODES.get(execution["status"], STILL_RUNNING)
@@ -142,7 +144,7 @@ def _say_end(session: Session, execution: dict[str, Any], code: int, fetched: di
     terminal, number = session.terminal, execution["id"]
     took = words.took(execution["started_at"], execution["completed_at"], now=now())
     if not terminal.quiet:
-        verb = {OK: "in", STILL_RUNNING: "for"}.get(code, "after")
+        verb = "in" if code == OK else "after"
         status = terminal.paint(execution["status"])
         still = "is still " if code == STILL_RUNNING else ""
         terminal.line(f"execution {number} {still}{status} {verb} {took}")

@@ -200,7 +200,7 @@ def show(session: Session) -> int:
         (i["interface_type"], i.get("path") or "-", i.get("mount_function") or "-", _yes(i.get("required", False)))
         for i in service["interfaces"]
     ]
-    terminal.table(("INTERFACE", "PATH", "THE JOB'S", "REQUIRED"), interfaces)
+    terminal.table(("INTERFACE", "PATH", "FUNCTION", "REQUIRED"), interfaces)
     return OK
 
 

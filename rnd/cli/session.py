@@ -95,7 +95,9 @@ class Session:
         try:
             return read_secret(Path(file)).strip()
         except CommandFailed as failed:
-            raise CommandFailed(failed.message, exit_code=AUTH, hint="It is <data-dir>/api_token at the start.") from None
+            raise CommandFailed(
+                failed.message, exit_code=AUTH, hint="It is <data-dir>/api_token at the start."
+            ) from None
 
 
 _PLACES: Final = ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME")

@@ -50,7 +50,9 @@ class Terminal:
         # https://no-color.org: set and not empty
         plain = bool(environment.get("NO_COLOR")) or environment.get("TERM") in {None, "dumb"}
         self.is_terminal = self._out.isatty()
-        self.is_live = self._err.isatty() and not as_json and not quiet and environment.get("TERM") not in {None, "dumb"}
+        self.is_live = (
+            self._err.isatty() and not as_json and not quiet and environment.get("TERM") not in {None, "dumb"}
+        )
         self._colour_out = self.is_terminal and not plain
         self._colour_err = self._err.isatty() and not plain
         for stream in (self._out, self._err):

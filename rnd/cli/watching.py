@@ -21,6 +21,7 @@ JOBS_SHOWN_AT_MOST: Final = 30
 # Above this many jobs the times of each are not asked for at every redraw.
 TIMED_AT_MOST: Final = 200
 
+_NOT_BEGUN: Final = frozenset({"PENDING", "IDLE"})
 _UNDER_WAY: Final = frozenset({"RUNNING", "READY", "ERRORED"})
 
 
@@ -85,11 +86,16 @@ class Watcher:
 
     def _tell(self, execution: dict[str, Any]) -> None:
         """Print one line for everything whose state is another than when it was told last."""
+        if execution["status"] not in FINISHED:  # the end has a line of its own
+            self._tell_once("execution", f"execution {self._execution_id} {execution['status']}")
         for job in execution["jobs"]:
+            if job["status"] in _NOT_BEGUN:
+                continue
             reason = job["error"] or ""
-            line = f"execution {self._execution_id}: {job['job_name']} {job['status']}" + (f": {reason}" if reason else "")
+            line = f"execution {self._execution_id}: {job['job_name']} {job['status']}" + (
+                f": {reason}" if reason else ""
+            )
             self._tell_once(("job", job["id"]), line)
-        self._tell_once("execution", f"execution {self._execution_id} {execution['status']}")
 
     def _tell_once(self, key: object, line: str) -> None:
         if self._told.get(key) != line:
@@ -127,7 +133,11 @@ class Watcher:
 def job_failures(session: Session, execution: dict[str, Any]) -> list[str]:
     """Return a line for each job that went wrong by itself: those that were only taken along come from these."""
     errored = [job for job in execution["jobs"] if job["status"] == "ERRORED"]
-    runs = {run["id"]: run for run in lookup.list_all(session, "job.list", execution_id=execution["id"])} if errored else {}
+    runs = (
+        {run["id"]: run for run in lookup.list_all(session, "job.list", execution_id=execution["id"])}
+        if errored
+        else {}
+    )
     lines = []
     for job in errored:
         run = runs.get(job.get("job_execution_id")) or {}

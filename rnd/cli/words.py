@@ -142,7 +142,7 @@ def table(
     was measured; it gets cells with their blanks.
     """
     cells = [[safe(cell) if cell is not None else "-" for cell in row] for row in rows]
-    right = [bool(cells) and all(_NUMERIC.fullmatch(row[i]) for row in cells) for i in range(len(headings))]
+    right = [_is_numeric([row[i] for row in cells if row[i] != "-"]) for i in range(len(headings))]
     widths = [max([width(headings[i]), *(width(row[i]) for row in cells)]) for i in range(len(headings))]
     lines = []
     for number, row in enumerate([list(headings), *cells]):
@@ -158,7 +158,11 @@ def table(
     return lines
 
 
-_NUMERIC: Final = re.compile(r"-|\d[\d.]*( [KMGTP]?i?B)?")
+def _is_numeric(cells: Sequence[str]) -> bool:
+    return bool(cells) and all(_NUMERIC.fullmatch(cell) for cell in cells)
+
+
+_NUMERIC: Final = re.compile(r"\d[\d.]*( [KMGTP]?i?B)?")
 
 
 def count(number: int, noun: str) -> str:

@@ -50,7 +50,9 @@ def show(session: Session) -> int:
     terminal.facts([("workflow", f"{workflow} {facts['name']}"), ("description", facts["description"] or None)])
     terminal.line()
     here = session.call("node.status")["peer_id"]
-    rows = [(n["id"], n["service_name"], n["service_type"], "here" if n["peer_id"] == here else n["peer_id"]) for n in nodes]
+    rows = [
+        (n["id"], n["service_name"], n["service_type"], "here" if n["peer_id"] == here else n["peer_id"]) for n in nodes
+    ]
     terminal.table(("NODE", "SERVICE", "TYPE", "PEER"), rows)
     terminal.line()
     names = node_labels(nodes)
