@@ -32,10 +32,11 @@ from rnd.types.config import Config
 from rnd.types.enums import JobStatus, MountFunction, ServiceType
 from rnd.types.errors import NotFound
 from rnd.types.executions import JobExecution, JobInterface
-from rnd.types.ids import JobExecutionId, PeerId
+from rnd.types.ids import JobExecutionId, PeerId, ServiceId
 from rnd.types.log_events import LogEvent
 from rnd.types.orders import JobRequest, JobResponse, JobStart, StartReport
 from rnd.types.seams import Clock, Entropy
+from rnd.types.services import Service
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
 
@@ -200,8 +201,9 @@ class JobManager:
             ready = job_executions.list_ready(
                 conn, executor=self._peer_id, programs=free, data_jobs=DATA_JOBS_A_TURN, now=now
             )
+            services: dict[ServiceId, Service] = {}
             for job in ready:
-                self._claim(conn, job, turn, now=now)
+                self._claim(conn, job, services, turn, now=now)
             if free > 0:
                 turn.next_attempt_at = job_executions.next_attempt_at(conn, executor=self._peer_id)
             for job_id in running:
@@ -222,9 +224,19 @@ class JobManager:
         check_inputs(conn, job_id, now=now, news=turn.news)
         turn.checked.append((job, job_interfaces.list_interfaces(conn, job_id)))
 
-    def _claim(self, conn: sqlite3.Connection, job: JobExecution, turn: _Turn, *, now: datetime) -> None:
+    def _claim(
+        self,
+        conn: sqlite3.Connection,
+        job: JobExecution,
+        services: dict[ServiceId, Service],
+        turn: _Turn,
+        *,
+        now: datetime,
+    ) -> None:
         try:
-            service = offered_services.get_service(conn, job.service_id)
+            if job.service_id not in services:
+                services[job.service_id] = offered_services.get_service(conn, job.service_id)
+            service = services[job.service_id]
         except NotFound as error:
             fail_job(conn, job.id, JobEnd(error=str(error)), now=now, news=turn.news)
             return

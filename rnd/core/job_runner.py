@@ -31,7 +31,7 @@ from rnd.types.seams import Clock, Entropy
 from rnd.workers.data_worker import DataWorker
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
-from rnd.workers.staging import collect_outputs, stage_job
+from rnd.workers.staging import collect_outputs, stage_job, stages_at_once
 
 log = get_logger()
 
@@ -179,7 +179,10 @@ class JobRunner:
 
     async def _prepare(self, claimed: ClaimedJob) -> JobRun:
         job = claimed.job
-        staged = await asyncio.to_thread(stage_job, self._folders, job, claimed.interfaces, self._config.limits)
+        if stages_at_once(job, claimed.interfaces):
+            staged = stage_job(self._folders, job, claimed.interfaces, self._config.limits)
+        else:
+            staged = await asyncio.to_thread(stage_job, self._folders, job, claimed.interfaces, self._config.limits)
         return build_run(
             job,
             claimed.service,

@@ -334,11 +334,15 @@ class WorkflowManager:
                 )
                 await self._cancel_jobs(execution.id, "the workflow deadline has passed")
         if prune:
-            await self._database.write(lambda conn: events.prune_events(conn, self._config.limits.events_kept))
+            while await self._database.write(self._prune_events):
+                pass  # each call drops a bounded number, so that nobody waits long for the writer
         opened = await self._repeat_cancels()
         if opened:
             log.info(LogEvent.UPDATING_WORKFLOW_STATUSES, active_count=len(opened))
         return opened
+
+    def _prune_events(self, conn: sqlite3.Connection) -> int:
+        return events.prune_events(conn, self._config.limits.events_kept)
 
     async def _repeat_cancels(self) -> set[ExecutionId]:
         """Act again on every wish to cancel that is on record; return all open executions.

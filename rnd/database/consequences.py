@@ -45,9 +45,9 @@ class News:
     transfers_ended: list[Transfer] = field(default_factory=list)
     executions: set[ExecutionId] = field(default_factory=set)
 
-    def touch(self, execution_id: ExecutionId | None) -> None:
-        """Note that an own execution may have come to its end."""
-        if execution_id is not None:
+    def touch(self, conn: sqlite3.Connection, execution_id: ExecutionId | None) -> None:
+        """Note that an own execution may have come to its end: nothing of it is open any more."""
+        if execution_id is not None and not job_executions.has_open_jobs(conn, execution_id):
             self.executions.add(execution_id)
 
 
@@ -100,7 +100,7 @@ def complete_job(
     results.add_outputs(conn, job.id, outputs)
     owe_deliveries(conn, job, interfaces, new_transfer_id=new_transfer_id, now=now, news=news)
     news.ended.append((head, None))
-    news.touch(head.workflow_execution_id)
+    news.touch(conn, head.workflow_execution_id)
 
 
 def reuse_job(
@@ -115,7 +115,7 @@ def reuse_job(
     """IDLE -> COMPLETED in phase 1: an earlier execution's outputs stand in for a run; deliveries follow in phase 2."""
     head = job_executions.mark_reused(conn, job.id, execution_id=execution_id, now=now)
     results.copy_outputs(conn, from_job=earlier.id, to_job=job.id)
-    news.touch(head.workflow_execution_id)
+    news.touch(conn, head.workflow_execution_id)
 
 
 def owe_deliveries(
@@ -164,7 +164,7 @@ def spread_failure(
     stack = [failed]
     while stack:
         head = stack.pop()
-        news.touch(head.workflow_execution_id)
+        news.touch(conn, head.workflow_execution_id)
         _cancel_deliveries(conn, head, reason, now=now, news=news)
         for receiver in job_interfaces.list_unserved_receivers(conn, head.id):
             try:
@@ -195,7 +195,7 @@ def complete_transfer(
     if transfer.dest_job_execution_id != SELF_PEER_JOB:
         news.inputs_changed.append(transfer.dest_job_execution_id)
     news.transfers_ended.append(transfer)
-    news.touch(transfer.workflow_execution_id)
+    news.touch(conn, transfer.workflow_execution_id)
     settle_data_job(conn, transfer.source_job_execution_id, now=now, news=news)
     return transfer
 
@@ -206,7 +206,7 @@ def fail_transfer(
     """PENDING or ACTIVE -> FAILED for good: its receiver can never run. Raises `StaleState`."""
     transfer = transfers.mark_ended(conn, transfer_id, TransferStatus.FAILED, error, now=now)
     news.transfers_ended.append(transfer)
-    news.touch(transfer.workflow_execution_id)
+    news.touch(conn, transfer.workflow_execution_id)
     if transfer.result_id is not None:
         results.mark_failed(conn, transfer.result_id, error)
     if transfer.dest_job_execution_id != SELF_PEER_JOB:
@@ -240,7 +240,7 @@ def settle_data_job(
         return
     head = job_executions.mark_completed(conn, job_execution_id, exit_code=None, now=now)
     news.ended.append((head, None))
-    news.touch(head.workflow_execution_id)
+    news.touch(conn, head.workflow_execution_id)
 
 
 def _cancel_deliveries(

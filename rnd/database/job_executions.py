@@ -216,6 +216,22 @@ def list_open_jobs_of_execution(conn: sqlite3.Connection, execution_id: Executio
     return [_job(row) for row in rows]
 
 
+def has_open_jobs(conn: sqlite3.Connection, execution_id: ExecutionId) -> bool:
+    """Say whether any job of an own execution has not ended."""
+    row = conn.execute(
+        """
+        SELECT EXISTS (
+            SELECT 1
+            FROM job_executions
+            WHERE workflow_execution_id = :id
+              AND status IN ('IDLE', 'READY', 'RUNNING')
+        )
+        """,
+        {"id": execution_id},
+    ).fetchone()
+    return bool(row[0])
+
+
 def list_running(conn: sqlite3.Connection, *, executor: PeerId) -> list[JobExecution]:
     """Return the jobs that this peer was running when it was last asked to remember."""
     rows = conn.execute(

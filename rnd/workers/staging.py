@@ -6,6 +6,7 @@ they are read through `workers/files.py`, which follows no link.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,13 @@ class StagedJob:
     stdin_files: tuple[Path, ...]
 
 
+def stages_at_once(job: JobExecution, interfaces: Sequence[JobInterface]) -> bool:
+    """Say whether staging is a handful of new empty folders, which costs less than handing it to a thread."""
+    return job.attempt == 1 and not any(
+        peer.peer_mount_function is MountFunction.OUTPUT for interface in interfaces for peer in interface.peers
+    )
+
+
 def stage_job(folders: JobFolders, job: JobExecution, interfaces: Sequence[JobInterface], limits: Limits) -> StagedJob:
     """Lay out a job's folder for a new attempt: empty output/ and logs/, mounts filled from the verified inputs.
 
@@ -35,14 +43,17 @@ def stage_job(folders: JobFolders, job: JobExecution, interfaces: Sequence[JobIn
     two providers of a mount share a name.
     """
     directory = folders.job(job)
-    directory.mkdir(parents=True, exist_ok=True)
-    for name in ("output", "logs", "mounts"):
-        folder = directory / name
+    path = os.fspath(directory)
+    os.makedirs(path, exist_ok=True)
+    for name in ("output", "logs"):
+        folder = f"{path}/{name}"
         try:
-            folder.mkdir()
+            os.mkdir(folder)
         except FileExistsError:
-            clear_tree(folder)
-            folder.mkdir()
+            clear_tree(Path(folder))
+            os.mkdir(folder)
+    if job.attempt > 1:
+        clear_tree(directory / "mounts")
     stdin_files: list[Path] = []
     for interface in interfaces:
         sources = [peer for peer in interface.peers if peer.peer_mount_function is MountFunction.OUTPUT]

@@ -129,7 +129,7 @@ def test_an_orphaned_job_set_to_errored_by_hand(peer: RunningPeer, tmp_path: Pat
     while _slow_runs(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not _slow_runs(tmp_path)
-    told = peer.sql("SELECT data FROM events WHERE type = 'job.updated' AND data LIKE '%ERRORED%'")
+    told = peer.sql("SELECT data FROM events WHERE type = 'job.updated' AND data LIKE '%"status":"ERRORED"%'")
     assert len(told) == 1
     assert _grep(peer, "Repair by hand noticed: table=job_executions, id=2, status=ERRORED")
 
