@@ -241,4 +241,7 @@ def test_whatever_is_said_the_answer_is_a_configuration_or_a_list_of_problems(fl
     try:
         load(Path("/nowhere"), flags=flags)
     except ConfigInvalid as error:
-        assert error.problems
+        told = error.problems
+    else:
+        told = ("none, it is a configuration",)
+    assert told

@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, Final, NoReturn
 
 from rnd import __version__
@@ -57,12 +58,26 @@ DEFAULTS: Final[dict[str, Any]] = {
 }
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Knows its width at once: argparse makes a formatter for every argument, and each would load shutil and ask again."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=_columns())
+
+
+@cache
+def _columns() -> int:
+    from rnd.cli.terminal import terminal_columns
+
+    return min(terminal_columns(), 100) - 2
+
+
 class Parser(argparse.ArgumentParser):
     """argparse, speaking as the rest of `rnd` does when something is wrong."""
 
     def __init__(self, *positional: Any, **named: Any) -> None:
         named.setdefault("allow_abbrev", False)
-        named.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        named.setdefault("formatter_class", _Formatter)
         super().__init__(*positional, **named)
 
     def error(self, message: str) -> NoReturn:
@@ -295,7 +310,7 @@ def _running_commands(commands: Any) -> None:
         "run",
         "running:run",
         "Run a workflow and watch it to its end.",
-        epilog="A FILE replaces the workflow of its name unless it says the same. Ctrl-C ends the watching, not the run.",
+        epilog="A FILE replaces the workflow of its name unless it says the same.\nCtrl-C ends the watching, not the run.",
     )
     run.add_argument("workflow", metavar="WORKFLOW", help="file (JSON or TOML), name or id")
     _add_passphrase(run, "opens encrypted DATA of this peer")
