@@ -71,7 +71,8 @@ ROOMS_FREE_OF_SEAMS = {"cli": "a client in a process of its own, outside the sim
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Import:
-    """One imported module by its full name, what is taken from it, and whether the import waits inside a function."""
+    """One imported module by its full name, what is taken from it, and whether the import waits for a call
+    (or for a type checker)."""
 
     name: str
     member: str
@@ -88,21 +89,26 @@ def room_of(path: Path) -> str:
 def imports_of(source: str) -> Iterator[Import]:
     """Yield every import of a module, those inside functions and under TYPE_CHECKING too."""
     tree = ast.parse(source)
-    inside_functions = {
-        id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
-        for node in ast.walk(function)
-    }
+    waiting = {id(node) for part in ast.walk(tree) if runs_later(part) for node in ast.walk(part)}
     for node in ast.walk(tree):
         match node:
             case ast.Import():
                 for alias in node.names:
-                    yield Import(name=alias.name, member="", line=node.lineno, lazy=id(node) in inside_functions)
+                    yield Import(name=alias.name, member="", line=node.lineno, lazy=id(node) in waiting)
             case ast.ImportFrom():
                 for alias in node.names:
                     name = f"rnd.{alias.name}" if node.module == "rnd" else node.module or ""
-                    yield Import(name=name, member=alias.name, line=node.lineno, lazy=id(node) in inside_functions)
+                    yield Import(name=name, member=alias.name, line=node.lineno, lazy=id(node) in waiting)
+
+
+def runs_later(part: ast.AST) -> bool:
+    """Say whether what stands in a part of a module does not run when the module is imported."""
+    match part:
+        case ast.FunctionDef() | ast.AsyncFunctionDef():
+            return True
+        case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+            return True
+    return False
 
 
 def upward_edges(room: str, source: str) -> list[str]:
@@ -250,6 +256,8 @@ def test_the_check_of_rings_can_bite() -> None:
         ("types", "def f():\n    import time", ["line 2: types imports time"]),
         ("cli", "from rnd.daemon import serve", ["line 1: cli imports rnd.daemon"]),
         ("cli", "def serve():\n    from rnd.daemon import serve", []),
+        ("cli", "if TYPE_CHECKING:\n    from rnd.config import Config", []),
+        ("rules", "if TYPE_CHECKING:\n    from rnd.database import rows", ["line 2: rules imports rnd.database"]),
         ("cli", "def f():\n    from rnd.api import server", ["line 2: cli imports rnd.api"]),
         ("core", "from rnd import __version__\nfrom rnd.database import jobs\nimport time", []),
     ],
