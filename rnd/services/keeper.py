@@ -1,17 +1,20 @@
-"""Keeps one job's program: starts it, catches its output, sees to it that nothing outlives it, writes down its end.
+"""Keeps a job's program: starts it, catches its output, sees to it that nothing outlives it, writes down its end.
 
-A keeper is a fork of the spawner in a session of its own. It is the adoptive parent of whatever the program leaves
-behind, and it ends only when no process of the job is left; so the end of the keeper is the end of the run, and
-whoever holds a pidfd of it waits for both. It outlives spawner and daemon. Standard library only.
+A keeper is a fork of the spawner in a session of its own, and the adoptive parent of whatever its program leaves
+behind. A run has ended when its exit file is there and not before no process of it is left. After a run without
+incident a keeper takes the next one, since a fork of Python costs more than a short job; after any other it ends. It
+outlives daemon and spawner, but without a spawner it takes no further run: then its end is the end of its run.
+Standard library only.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
-import resource
 import select
 import signal
+import socket
 import time
 import traceback
 from typing import NoReturn
@@ -25,19 +28,19 @@ KILL_AGAIN_S = 0.02
 KILL_AGAIN_MAX_S = 1.0
 COUNT_EVERY_S = 0.25
 """How often the processes of a job with a limit on them are counted."""
+RUNS_MAX = 500
+"""After so many runs a keeper makes room for a fresh one; its garbage is never collected."""
 
 SIGNALS = frozenset({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1})
+ENDED = b"+"
+ENDED_FOR_GOOD = b"-"
 
 
-class Kept(Exception):
-    """Another keeper has this run."""
+def serve(link: socket.socket, signals: linux.SignalQueue, sink: int) -> NoReturn:
+    """Be a keeper and exit: a freshly forked child of the spawner calls this and nothing else.
 
-
-def keep(order: program.Program, folder: int, signals: linux.SignalQueue, boot_id: str, sink: int) -> NoReturn:
-    """Be the keeper of `order` and exit: a freshly forked child of the spawner calls this and nothing else.
-
-    `folder` is a descriptor of the run folder, `signals` the spawner's queue of SIGNALS, blocked already, `sink` an
-    open /dev/null.
+    Orders come over `link` as lines of JSON; each is answered, when its run has ended, by ENDED or ENDED_FOR_GOOD.
+    `signals` is the spawner's queue of SIGNALS, blocked already; `sink` an open /dev/null.
     """
     code = 1
     try:
@@ -45,34 +48,54 @@ def keep(order: program.Program, folder: int, signals: linux.SignalQueue, boot_i
         linux.name_process(b"rnd-keeper")
         linux.adopt_orphans()
         signals.reopen()
-        Keeper(order, folder, signals, boot_id, sink).run()
+        for _ in range(RUNS_MAX):
+            order = _next_order(link)
+            if order is None:
+                break
+            reusable = Keeper(order, signals, sink).run()
+            del order
+            link.sendall(ENDED if reusable else ENDED_FOR_GOOD)
+            if not reusable:
+                break
         code = 0
-    except Kept:
-        code = 0
-    except BaseException:  # noqa: BLE001 - the boundary of one job: its end must be written whatever happens
+    except BrokenPipeError:
+        code = 0  # the spawner is gone, and the run was the last
+    except BaseException:  # noqa: BLE001 - the boundary of one job: what went wrong must be found in the log
         traceback.print_exc()
     finally:
         os._exit(code)
 
 
-class Keeper:
-    """The life of one run, from the claim to the record of its end."""
+def _next_order(link: socket.socket) -> program.Program | None:
+    """Return what to run next, or `None` if there will be nothing."""
+    message = bytearray()
+    while not message.endswith(b"\n"):
+        data = link.recv(1 << 18)
+        if not data:
+            return None
+        message += data
+    return program.program_from_message(json.loads(message))
 
-    def __init__(
-        self, order: program.Program, folder: int, signals: linux.SignalQueue, boot_id: str, sink: int
-    ) -> None:
-        """Claim the run. Raises `Kept` if it is another's, `OSError` if the job's folder cannot be written."""
+
+class Keeper:
+    """The life of one run, from its order to the record of its end."""
+
+    def __init__(self, order: program.Program, signals: linux.SignalQueue, sink: int) -> None:
+        """Prepare; raises `OSError` if the job's folder is not there any more."""
         self._order = order
-        self._folder = folder
         self._signals = signals
         self._sink = sink
+        self._folder = run_files.open_run_folder(order.directory)
         self._poller = select.poll()
         self._captures: dict[int, streams.Capture] = {}
-        self._every_capture: tuple[streams.Capture, ...] = ()
+        self._every_capture: list[streams.Capture] = []
+        self._journal: streams.Journal | None = None
         self._main: int | None = None
         self._feeder: int | None = None
         self._status: int | None = None  # of the program, negative for a signal
+        self._started_at = streams.time_text(time.time())
         self._ended_at = ""
+        self._usage = [0.0, 0.0, 0]
         self._childless = False
         self._fault = ""
         self._cancelled = False
@@ -82,20 +105,10 @@ class Keeper:
         self._kill_again_s = KILL_AGAIN_S
         self._left_over: set[int] = set()
         self._pid = os.getpid()
-        self._started_at = streams.time_text(time.time())
-        started = run_files.Started(
-            order.engine_name,
-            self._pid,
-            processes.start_time(self._pid) or 0,
-            boot_id,
-            self._started_at,
-            order.secrets_directory,
-        )
-        if not run_files.claim(self._folder, started):
-            raise Kept
 
-    def run(self) -> None:
-        """Run the program to its end and write down how it ended."""
+    def run(self) -> bool:
+        """Run the program to its end and write down how it ended; return whether all went as usual."""
+        self._signals.take()  # what came before is about earlier runs; a cancel of this one has left its file
         try:
             self._start()
             self._supervise()
@@ -104,6 +117,7 @@ class Keeper:
             record = {"phase": "REJECTED", "reason": str(error), "ended_at": streams.time_text(time.time())}
         except Exception as error:  # noqa: BLE001 - the boundary of one job: its processes must not be left behind
             traceback.print_exc()
+            self._fault = "the keeper"
             self._abandon()
             record = {"phase": "LOST", "reason": f"its keeper failed: {error!r}"}
         if self._order.secrets_directory:
@@ -111,6 +125,25 @@ class Keeper:
                 run_files.remove_tree(self._order.secrets_directory)
         record["engine_name"] = self._order.engine_name
         run_files.replace(self._folder, self._order.engine_name, run_files.EXIT, record)
+        return self._leave_as_found()
+
+    def _leave_as_found(self) -> bool:
+        """Give back what the run took, if that is all it did to this process; return whether it is."""
+        if (
+            self._status is None
+            or self._journal is None
+            or self._fault
+            or self._ending
+            or self._captures
+            or self._order.secrets_directory
+            or len(self._order.stdin_files) > 1
+            or any(bound is not None for bound in self._order.bounds)
+        ):
+            return False
+        for descriptor in (self._folder, self._journal.file, *(capture.file for capture in self._every_capture)):
+            os.close(descriptor)
+        os.chdir("/")
+        return True
 
     # ------------------------------------------------------------- the start
 
@@ -159,11 +192,11 @@ class Keeper:
                 reader, writer = os.pipe()
                 writers.append(writer)
                 self._captures[reader] = streams.Capture(name, reader, file, self._sink, cap_bytes, self._journal)
+                self._every_capture.append(self._captures[reader])
                 self._poller.register(reader, select.POLLIN)
             os.close(folder)
         except OSError as error:
             raise program.NotStarted(f"its logs cannot be written in {path}: {error.strerror}") from error
-        self._every_capture = tuple(self._captures.values())
         return writers[0], writers[1]
 
     def _fork_feeder(self, pipe: int) -> int:
@@ -209,25 +242,26 @@ class Keeper:
             self._reap()
         if arrived - {signal.SIGCHLD} and not self._childless:
             grace_s = run_files.cancel_grace_s(self._folder, self._order.engine_name)
-            self._cancelled = True
-            self._end_all(self._order.grace_s if grace_s is None else grace_s)
+            if grace_s is not None:  # else the cancel was of an earlier run
+                self._cancelled = True
+                self._end_all(grace_s)
 
     def _reap(self) -> None:
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
                 self._childless = True
                 break
             if pid == 0:
                 break
+            user_s, system_s, max_rss = self._usage
+            self._usage = [user_s + usage.ru_utime, system_s + usage.ru_stime, max(max_rss, usage.ru_maxrss)]
             if pid == self._main:
                 self._status = os.waitstatus_to_exitcode(status)
                 self._ended_at = streams.time_text(time.time())
             elif pid == self._feeder:
-                self._feeder = None
-                if status != 0 and not self._ending:
-                    self._fail(self._feeder_fault())
+                self._judge_feeder(status)
         if self._status is not None and not self._childless:
             self._after_main()
 
@@ -235,8 +269,7 @@ class Keeper:
         """The program has ended but something is left: nobody reads the feeder; the rest may end by itself."""
         if self._feeder is not None:
             os.kill(self._feeder, signal.SIGKILL)
-            os.waitpid(self._feeder, 0)
-            self._feeder = None
+            self._judge_feeder(os.waitpid(self._feeder, 0)[1])
             self._reap()
         elif self._term_at is None and not self._ending:
             self._term_at = time.monotonic() + LINGER_S
@@ -306,9 +339,17 @@ class Keeper:
         if limit is not None and len(processes.descendants(self._pid, self._spared())) > limit:
             self._fail(f"it had more than its limit of {limit} processes at once")
 
-    def _feeder_fault(self) -> str:
-        record = run_files.read(self._order.directory, self._order.engine_name, run_files.FAULT) or {}
-        return str(record.get("fault", "its standard input could not be fed to the end"))
+    def _judge_feeder(self, status: int) -> None:
+        """A feeder that gave up closed the pipe by ending, so what the program took for the end of its input was not.
+
+        One that was killed, by us or by another, has left the program without an end of file that it could trust only
+        if the program is still reading.
+        """
+        self._feeder = None
+        gave_up = os.waitstatus_to_exitcode(status) > 0
+        if gave_up or (status != 0 and self._status is None and not self._ending):
+            record = run_files.read(self._order.directory, self._order.engine_name, run_files.FAULT) or {}
+            self._fail(str(record.get("fault", "its standard input could not be fed to the end")))
 
     def _abandon(self) -> None:
         """After a fault of the keeper itself: kill, and reap without looking."""
@@ -324,7 +365,7 @@ class Keeper:
     # ------------------------------------------------------------- the record
 
     def _account(self) -> dict[str, object]:
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        user_s, system_s, max_rss = self._usage
         cut = [capture.name for capture in self._every_capture if capture.cut]
         status = self._status if self._status is not None else -signal.SIGKILL
         if self._fault:
@@ -336,12 +377,12 @@ class Keeper:
             "reason": self._reason(status),
             "started_at": self._started_at,
             "ended_at": self._ended_at or streams.time_text(time.time()),
-            "streams_cut": [*cut, "logs"] if self._journal.cut else cut,
+            "streams_cut": [*cut, "logs"] if self._journal and self._journal.cut else cut,
             "leftovers_killed": len(self._left_over),
             "rusage": {
-                "user_s": round(usage.ru_utime, 6),
-                "system_s": round(usage.ru_stime, 6),
-                "max_rss_bytes": usage.ru_maxrss * 1024,
+                "user_s": round(user_s, 6),
+                "system_s": round(system_s, 6),
+                "max_rss_bytes": int(max_rss) * 1024,
             },
         }
 

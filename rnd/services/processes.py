@@ -28,12 +28,13 @@ def start_time(pid: int) -> int | None:
 
 
 def open_process(pid: int, started: int) -> int | None:
-    """Return a pidfd for exactly this process, or `None` if it is gone or its pid belongs to another by now."""
+    """Return a pidfd for exactly this process, or `None` if it has ended or its pid belongs to another by now."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:
         return None
-    if start_time(pid) == started:
+    fields = _stat(pid)
+    if fields and fields[0] not in "ZX" and int(fields[19]) == started:
         return pidfd
     os.close(pidfd)
     return None
@@ -118,10 +119,15 @@ def kill_marked(marker: bytes, *, give_up_s: float = 5.0) -> int:
 def _stat(pid: int) -> list[str]:
     """Return the fields of /proc/PID/stat from the state on (which is field 3 in the manual), or nothing."""
     try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            text = file.read().decode("ascii", "replace")
+        file = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
     except OSError:
         return []
+    try:
+        text = os.read(file, 4096).decode("ascii", "replace")
+    except OSError:
+        return []
+    finally:
+        os.close(file)
     # The name stands in brackets and may hold anything, so what follows is counted from the last bracket.
     return text[text.rindex(")") + 2 :].split()
 

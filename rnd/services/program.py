@@ -53,8 +53,11 @@ class NotStarted(Exception):
     """The program was not started; the message says why to a person."""
 
 
-def program_from_message(fields: dict[str, Any], secrets_directory: str) -> Program:
-    """Return the program of a submit message. Raises `KeyError`, `TypeError` or `ValueError` for any other."""
+def program_from_message(fields: dict[str, Any]) -> Program:
+    """Return the program of a submit message, to which the spawner has added `secrets_directory`.
+
+    Raises `KeyError`, `TypeError`, `AttributeError` or `ValueError` for any other.
+    """
     marker, _, place = run_files.marker(str(fields["directory"]), str(fields["engine_name"])).partition("=")
     return Program(
         engine_name=str(fields["engine_name"]),
@@ -67,7 +70,7 @@ def program_from_message(fields: dict[str, Any], secrets_directory: str) -> Prog
         stream_bytes=int(fields["stream_bytes"]),
         grace_s=float(fields["grace_s"]),
         secrets={str(name): bytes.fromhex(value) for name, value in fields["secrets"].items()},
-        secrets_directory=secrets_directory if fields["secrets"] else "",
+        secrets_directory=str(fields["secrets_directory"]),
     )
 
 

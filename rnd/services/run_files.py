@@ -1,6 +1,6 @@
 """The small files by which a run is known after a restart of anything: `run/<engine_name>.<kind>` in the job's folder.
 
-`started.json` is written before the program starts, and by exactly one keeper; `exit.json` when nothing of the run is
+`started.json` is written by the spawner before a keeper hears of the run; `exit.json` by the keeper when nothing of it is
 left; `cancel.json` by the daemon that wants it to end; `fault.json` by a feeder that could not go on. None is synced to disk: after a power cut the machine has
 another boot id, the run is LOST, and the database, which is synced, is what counts.
 
@@ -70,22 +70,8 @@ def open_run_folder(directory: str) -> int:
     try:
         return os.open(path, flags)
     except FileNotFoundError:
-        with contextlib.suppress(FileExistsError):  # another keeper of this job was quicker
-            os.mkdir(path, 0o700)
+        os.mkdir(path, 0o700)
         return os.open(path, flags)
-
-
-def claim(folder: int, started: Started) -> bool:
-    """Write `started.json`, unless somebody has already; return whether it is ours."""
-    draft = f"{started.engine_name}.{started.keeper_pid}.draft"
-    _write(folder, draft, json.dumps(started._asdict()))
-    try:
-        os.link(draft, f"{started.engine_name}.{STARTED}", src_dir_fd=folder, dst_dir_fd=folder)
-    except FileExistsError:
-        return False
-    finally:
-        os.unlink(draft, dir_fd=folder)
-    return True
 
 
 def replace(folder: int, engine_name: str, kind: str, record: dict[str, object]) -> None:

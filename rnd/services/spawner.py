@@ -1,4 +1,4 @@
-"""The spawner: one small process a data directory that forks a keeper for every STANDALONE job (ADR: the spawner).
+"""The spawner: one small process a data directory that has a keeper run every STANDALONE job (ADR: spawner and keepers).
 
 The daemon starts it, speaks to it over `<data-dir>/run/spawner.sock` in lines of JSON, and may die and come back; the
 spawner stays, and so do the keepers if the spawner dies. It is single-threaded, imports little and holds no state that
@@ -6,9 +6,9 @@ the run files do not hold too. Standard library only: it runs under `python -I -
 
 Requests carry `id` and `op`; each is answered by a line with that `id` and either its result or `error`:
   hello                   -> {version, pid}
-  submit {run}            -> {handle}          starts it, or finds what runs under its engine name already
-  find {engine_name}      -> {handle | null}   only what runs now
-  stop                    -> {}                exit as soon as no keeper is left
+  submit {run}            -> {handle}          starts it, or finds what was started under its engine name
+  wait {engine_name, keeper_pid} -> {}         when that run has ended; or {stranger: true} if its keeper is another's
+  stop                    -> {}                exit as soon as no run is left
   retire                  -> {}                the same, and make room for another spawner at once
 """
 
@@ -30,7 +30,7 @@ import time
 import traceback
 from typing import Any, NamedTuple
 
-from rnd.services import keeper, linux, processes, program, run_files
+from rnd.services import keeper, linux, processes, program, run_files, streams
 
 SOCKET_NAME = "spawner.sock"
 LOCK_NAME = "spawner.lock"
@@ -41,17 +41,31 @@ MESSAGE_MAX_BYTES = 16 << 20
 UNREAD_MAX_BYTES = 4 << 20
 """A daemon that lets more answers than this lie is cut off; it can ask again."""
 IDLE_S = 60.0
+IDLE_KEEPERS_MAX = 32
+IDLE_KEEPER_S = 5.0
+KEEPER_TIMEOUT_S = 5.0
+"""How long a keeper may take to read its order before it is given up."""
 START_TIMEOUT_S = 5.0
 STRANGERS_AGAIN_S = 0.05
 
 
 class Kept(NamedTuple):
-    """A keeper that is alive: `start` in clock ticks since boot."""
+    """A run that has not ended, as far as the spawner must know it."""
 
-    pid: int
-    start: int
-    directory: str
+    engine_name: str
     secrets_directory: str
+    waiters: list[tuple[Client, int]]
+
+
+class KeeperLink:
+    """A keeper that is alive, and the run that it has. `start` is in clock ticks since boot."""
+
+    def __init__(self, pid: int, connection: socket.socket) -> None:
+        self.pid = pid
+        self.start = processes.start_time(pid) or 0
+        self.connection = connection
+        self.kept: Kept | None = None
+        self.idle_since = 0.0
 
 
 class Client:
@@ -112,8 +126,10 @@ class Spawner:
         self._poller.register(self._signals.fd, select.POLLIN)
         self._poller.register(listener.fileno(), select.POLLIN)
         self._clients: dict[int, Client] = {}
-        self._kept: dict[str, Kept] = {}
-        self._names: dict[int, str] = {}
+        self._keepers: dict[int, KeeperLink] = {}  # by pid
+        self._links: dict[int, KeeperLink] = {}  # by the descriptor of their connection
+        self._runs: dict[str, KeeperLink] = {}  # by the engine name of the run that they have
+        self._idle: list[KeeperLink] = []
         self._stopping = False
         self._strangers = False
         self._idle_since = time.monotonic()
@@ -128,10 +144,12 @@ class Spawner:
                 self._attend(descriptor, event)
             if self._strangers:
                 self._end_strangers()
+            if self._idle:
+                self._dismiss_idle()
         self._withdraw()
 
     def _done(self) -> bool:
-        if self._kept or self._strangers:
+        if self._runs or self._strangers:
             return False
         if self._stopping:
             return True
@@ -140,7 +158,9 @@ class Spawner:
     def _patience_ms(self) -> int | None:
         if self._strangers:
             return int(STRANGERS_AGAIN_S * 1000)
-        if self._clients or self._kept:
+        if self._idle:
+            return int(IDLE_KEEPER_S * 1000)
+        if self._clients or self._runs:
             return None
         return max(1, int((self._idle_since + IDLE_S - time.monotonic()) * 1000) + 1)
 
@@ -149,6 +169,8 @@ class Spawner:
             self._heed_signals()
         elif self._listener is not None and descriptor == self._listener.fileno():
             self._admit()
+        elif link := self._links.get(descriptor):
+            self._hear(link)
         elif client := self._clients.get(descriptor):
             if event & select.POLLOUT:
                 self._send(client)
@@ -193,7 +215,7 @@ class Spawner:
             return
         client.unread = rest
         for line in lines:
-            client.unsent += self._answer(line)
+            self._answer(client, line)
         self._send(client)
 
     def _send(self, client: Client) -> None:
@@ -211,28 +233,29 @@ class Spawner:
         wanted = select.POLLIN | select.POLLOUT if client.unsent else select.POLLIN
         self._poller.modify(client.connection.fileno(), wanted)
 
-    def _answer(self, line: bytearray) -> bytes:
-        answer: dict[str, Any] = {"id": None}
+    def _answer(self, client: Client, line: bytearray) -> None:
+        number: object = None
         try:
             request = json.loads(line)
-            answer["id"] = request["id"]
-            answer |= self._act(request["op"], request)
-        except (KeyError, TypeError, ValueError) as error:
-            answer["error"] = f"the spawner does not understand this: {error!r}"
+            number = request["id"]
+            facts = self._act(request["op"], request, client)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            facts = {"error": f"the spawner does not understand this: {error!r}"}
         except OSError as error:
-            answer["error"] = f"{error.strerror}" + (f": {error.filename}" if error.filename else "")
-        return json.dumps(answer).encode() + b"\n"
+            facts = {"error": f"{error.strerror}" + (f": {error.filename}" if error.filename else "")}
+        if facts is not None:
+            client.unsent += json.dumps({"id": number, **facts}).encode() + b"\n"
 
-    def _act(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+    def _act(self, operation: str, request: dict[str, Any], client: Client) -> dict[str, Any] | None:
+        """Return what to answer, or `None` if the answer comes later."""
         match operation:
             case "hello":
                 self._stopping = self._listener is None  # a daemon that comes back wants this one after all
                 return {"version": self._version, "pid": os.getpid()}
             case "submit":
                 return {"handle": self._submit(request["run"])}
-            case "find":
-                kept = self._kept.get(request["engine_name"])
-                return {"handle": self._handle(request["engine_name"], kept) if kept else None}
+            case "wait":
+                return self._wait(request["engine_name"], request["keeper_pid"], client, request["id"])
             case "stop":
                 self._stopping = True
                 return {}
@@ -244,48 +267,131 @@ class Spawner:
     # ------------------------------------------------------------- jobs
 
     def _submit(self, fields: dict[str, Any]) -> dict[str, object]:
-        """Fork a keeper, unless the run has one or has had one. Raises `OSError` if that cannot be done here."""
+        """Give a run to a keeper, unless it was ever given to one. Raises `OSError` if that cannot be done here."""
         name, directory = str(fields["engine_name"]), str(fields["directory"])
         if not run_files.ENGINE_NAME.fullmatch(name):
             raise ValueError("engine_name")
-        if kept := self._kept.get(name):
-            if kept.directory != directory:
-                raise ValueError("engine_name of another directory")
-            return self._handle(name, kept)
         if started := run_files.read_started(directory, name):
             return run_files.handle(started, directory)
-        secrets_directory = run_files.secrets_directory(directory, name, shared_memory=self._shared_memory)
-        order = program.program_from_message(fields, secrets_directory)
-        kept = self._fork_keeper(order)
-        self._kept[name] = kept
-        self._names[kept.pid] = name
-        return self._handle(name, kept)
-
-    def _fork_keeper(self, order: program.Program) -> Kept:
-        folder = run_files.open_run_folder(order.directory)
+        if self._listener is None:
+            raise OSError(errno.ESHUTDOWN, "the spawner takes no more runs")
+        fields["secrets_directory"] = ""
+        if fields["secrets"]:
+            fields["secrets_directory"] = run_files.secrets_directory(
+                directory, name, shared_memory=self._shared_memory
+            )
+        program.program_from_message(fields)  # refuse here what a keeper could not understand
+        folder = run_files.open_run_folder(directory)
         try:
-            pid = os.fork()
-            if pid == 0:
-                self._forget_daemons()
-                keeper.keep(order, folder, self._signals, self._boot_id, self._sink)
+            link = self._idle.pop() if self._idle else self._fork_keeper()
+            moment = streams.time_text(time.time())
+            started = run_files.Started(name, link.pid, link.start, self._boot_id, moment, fields["secrets_directory"])
+            try:
+                run_files.replace(folder, name, run_files.STARTED, started._asdict())
+            except OSError:
+                self._rest(link)
+                raise
         finally:
             os.close(folder)
-        start = processes.start_time(pid)
-        return Kept(pid, start or 0, order.directory, order.secrets_directory)
+        self._hand_over(link, Kept(name, fields["secrets_directory"], []), fields)
+        return run_files.handle(started, directory)
 
-    def _forget_daemons(self) -> None:
-        """Close what only the spawner may hold; a keeper with the lock or a connection would keep them alive."""
+    def _hand_over(self, link: KeeperLink, kept: Kept, fields: dict[str, Any]) -> None:
+        """Send the order. A keeper that does not take it is killed, and the run is lost: nobody knows that it did not."""
+        link.kept = kept
+        self._runs[kept.engine_name] = link
+        try:
+            link.connection.settimeout(KEEPER_TIMEOUT_S)
+            link.connection.sendall(json.dumps(fields).encode() + b"\n")
+            link.connection.setblocking(False)
+        except OSError:
+            os.kill(link.pid, signal.SIGKILL)
+
+    def _wait(self, name: str, keeper_pid: int, client: Client, number: int) -> dict[str, Any] | None:
+        link = self._runs.get(name)
+        if link is not None and link.kept is not None:
+            link.kept.waiters.append((client, number))
+            return None
+        return {} if keeper_pid in self._keepers else {"stranger": True}
+
+    def _fork_keeper(self) -> KeeperLink:
+        ours, theirs = socket.socketpair()
+        try:
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
+        if pid == 0:
+            ours.close()
+            self._forget_all()
+            keeper.serve(theirs, self._signals, self._sink)
+        theirs.close()
+        ours.setblocking(False)
+        link = KeeperLink(pid, ours)
+        self._keepers[pid] = self._links[ours.fileno()] = link
+        self._poller.register(ours.fileno(), select.POLLIN)
+        return link
+
+    def _forget_all(self) -> None:
+        """Close what only the spawner may hold: a keeper with the lock or a connection would keep them alive."""
         for client in self._clients.values():
             client.connection.close()
+        for link in self._links.values():
+            link.connection.close()
         if self._listener is not None:
             self._listener.close()
         if self._lock is not None:
             os.close(self._lock)
         os.close(self._folder)
 
-    def _handle(self, name: str, kept: Kept) -> dict[str, object]:
-        started = run_files.Started(name, kept.pid, kept.start, self._boot_id, "", kept.secrets_directory)
-        return run_files.handle(started, kept.directory)
+    def _hear(self, link: KeeperLink) -> None:
+        """A keeper has ended its run, or itself."""
+        try:
+            word = link.connection.recv(1)
+        except BlockingIOError:
+            return
+        except OSError:
+            word = b""
+        if not word:
+            self._hang_up(link)
+            return
+        self._end_run(link)
+        if word == keeper.ENDED:
+            self._rest(link)
+
+    def _end_run(self, link: KeeperLink) -> None:
+        if link.kept is None:
+            return
+        kept, link.kept = link.kept, None
+        del self._runs[kept.engine_name]
+        for client, number in kept.waiters:
+            client.unsent += json.dumps({"id": number}).encode() + b"\n"
+            self._send(client)
+        self._idle_since = time.monotonic()
+
+    def _rest(self, link: KeeperLink) -> None:
+        """Keep a keeper for the next run, unless there are enough."""
+        if self._stopping or len(self._idle) >= IDLE_KEEPERS_MAX:
+            self._hang_up(link)
+        else:
+            link.idle_since = time.monotonic()
+            self._idle.append(link)
+
+    def _dismiss_idle(self) -> None:
+        """Let go of the keepers that have rested for long; the one that rested least is always taken first."""
+        now = time.monotonic()
+        while self._idle and now - self._idle[0].idle_since >= IDLE_KEEPER_S:
+            self._hang_up(self._idle.pop(0))
+
+    def _hang_up(self, link: KeeperLink) -> None:
+        """Close the connection to a keeper, which ends when it has nothing to do."""
+        if self._links.pop(link.connection.fileno(), None) is None:
+            return
+        self._poller.unregister(link.connection.fileno())
+        link.connection.close()
+        if link in self._idle:
+            self._idle.remove(link)
 
     def _heed_signals(self) -> None:
         arrived = self._signals.take()
@@ -295,29 +401,40 @@ class Spawner:
             return
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, _ = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 self._strangers = False
                 break
             if pid == 0:
                 break
-            self._bury(pid, status)
-        self._idle_since = time.monotonic()
+            self._bury(pid)
 
-    def _bury(self, pid: int, status: int) -> None:
-        name = self._names.pop(pid, None)
-        if name is None:
+    def _bury(self, pid: int) -> None:
+        """A child has ended: a keeper whose run has not has left us its processes, and its waiters to tell."""
+        link = self._keepers.pop(pid, None)
+        if link is None:
             return
-        kept = self._kept.pop(name)
-        if status != 0:
-            self._strangers = True
-            if kept.secrets_directory:
-                with contextlib.suppress(OSError, RecursionError):  # cleanup tries again
-                    run_files.remove_tree(kept.secrets_directory)
+        if link.kept is not None and link.connection.fileno() >= 0:
+            self._hear_last(link)
+        self._hang_up(link)
+        if link.kept is None:
+            return
+        self._strangers = True
+        self._end_strangers()
+        if link.kept.secrets_directory:
+            with contextlib.suppress(OSError, RecursionError):  # cleanup tries again
+                run_files.remove_tree(link.kept.secrets_directory)
+        self._end_run(link)
+
+    def _hear_last(self, link: KeeperLink) -> None:
+        """Read what a keeper that is dead by now may have said before."""
+        with contextlib.suppress(OSError):
+            if link.connection.recv(1):
+                self._end_run(link)
 
     def _end_strangers(self) -> None:
         """Kill what has fallen to this process because its keeper died before it."""
-        mine = frozenset(self._names)
+        mine = frozenset(self._keepers)
         processes.kill_descendants(os.getpid(), mine)
         self._strangers = any(pid not in mine for pid in processes.children(os.getpid()))
 
@@ -326,6 +443,10 @@ class Spawner:
     def _retire(self) -> None:
         self._withdraw()
         self._stopping = True
+        for link in tuple(self._idle):
+            self._hang_up(link)
+        for client in tuple(self._clients.values()):
+            self._dismiss(client)  # to come back to the next spawner
 
     def _withdraw(self) -> None:
         """Give up the socket before the lock, so that the next spawner finds neither."""

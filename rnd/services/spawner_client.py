@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -33,11 +34,6 @@ class SpawnerClient:
         self._connecting = asyncio.Lock()
         self._link: _Link | None = None
 
-    @property
-    def connected(self) -> bool:
-        """Whether there is a spawner to talk to at this moment."""
-        return self._link is not None and not self._link.lost
-
     async def request(self, operation: str, **fields: object) -> dict[str, Any]:
         """Ask, starting the spawner if there is none, and return the answer's fields.
 
@@ -45,6 +41,7 @@ class SpawnerClient:
         """
         for _ in range(TRIES):
             link = await self._connect()
+            assert link is not None
             try:
                 async with asyncio.timeout(REQUEST_TIMEOUT_S):
                     answer = await link.ask(operation, fields)
@@ -57,25 +54,33 @@ class SpawnerClient:
             return answer
         raise ExecutorUnavailable("the spawner ends as soon as it is asked; see run/spawner.log in the data directory")
 
-    async def ask_running(self, operation: str, **fields: object) -> dict[str, Any] | None:
-        """Ask without starting anything; return `None` if there is no spawner."""
+    async def ended(self, engine_name: str, keeper_pid: int) -> bool:
+        """Wait until a run has ended; return False at once where that cannot be learned from a spawner.
+
+        That is so if none is there, if it goes, or if the run has a keeper that is not its own.
+        """
         try:
-            async with self._connecting:
-                link = self._link if self.connected else await self._reach()
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                return await link.ask(operation, fields) if link else None
-        except (SpawnerGone, TimeoutError):
-            return None
+            link = await self._connect(start=False)
+            if link is None:
+                return False
+            answer = await link.ask("wait", {"engine_name": engine_name, "keeper_pid": keeper_pid})
+        except (SpawnerGone, ExecutorUnavailable):
+            return False
+        return "stranger" not in answer and "error" not in answer
 
     async def close(self, *, stop: bool) -> None:
         """Hang up; with `stop` tell the spawner that it may go as soon as it keeps nothing."""
-        if stop and self.connected:
-            await self.ask_running("stop")
-        if self._link is not None:
-            self._link.close()
-            self._link = None
+        link, self._link = self._link, None
+        if link is None:
+            return
+        if stop:
+            with contextlib.suppress(SpawnerGone, TimeoutError):
+                async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                    await link.ask("stop", {})
+        link.close()
 
-    async def _connect(self) -> _Link:
+    async def _connect(self, *, start: bool = True) -> _Link | None:
+        """Return the connection, making one; `None` only if nothing is there and nothing is to be started."""
         if self._link is not None and not self._link.lost:
             return self._link
         async with self._connecting:
@@ -83,17 +88,22 @@ class SpawnerClient:
                 if self._link is not None and not self._link.lost:
                     return self._link
                 link = await self._reach()
+                if link is None and not start:
+                    return None
                 if link is None:
                     await asyncio.to_thread(self._start)
                     continue
                 try:
-                    hello = await link.ask("hello", {})
-                    if hello.get("version") == self._version:
-                        self._link = link
-                        return link
-                    await link.ask("retire", {})  # an older release's: it keeps what it has and takes no more
+                    async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                        if (await link.ask("hello", {})).get("version") == self._version:
+                            self._link = link
+                            return link
+                        await link.ask("retire", {})  # an older release's: it keeps what it has and takes no more
                 except SpawnerGone:
                     pass
+                except TimeoutError:
+                    link.close()
+                    raise ExecutorUnavailable(f"the spawner has not answered for {REQUEST_TIMEOUT_S:.0f} s") from None
                 link.close()
         raise ExecutorUnavailable("the spawner cannot be reached; see run/spawner.log in the data directory")
 

@@ -134,31 +134,18 @@ class StandaloneExecutor:
         """Return the handle of a run that was started under this name in `directory`, or `None`."""
         folder = os.fspath(directory.absolute())  # noqa: ASYNC240 - asks the kernel at most for the current folder
         started = run_files.read_started(folder, engine_name)
-        if started is not None:
-            return json.dumps(run_files.handle(started, folder))
-        # A keeper that was forked a moment ago may not have written its file yet; its spawner knows of it.
-        answer = await self._spawner.ask_running("find", engine_name=engine_name) or {}
-        handle = answer.get("handle")
-        return json.dumps(handle) if handle and handle["directory"] == folder else None
+        return json.dumps(run_files.handle(started, folder)) if started else None
 
     async def wait(self, handle: str) -> Observation:
         """Return how a run ended, once it has. See `Executor.wait`."""
         kept = _parse(handle)
-        while True:
-            pidfd = self._open_keeper(kept)
-            if pidfd is not None:
-                try:
-                    await _readable(pidfd)
-                finally:
-                    os.close(pidfd)
+        ended = _read_exit(kept)
+        if ended is None and kept.boot_id == self._boot_id:
+            # A spawner says when the run is over. Where it is gone, the keeper takes no other run and ends after this.
+            if not await self._spawner.ended(kept.engine_name, kept.keeper_pid):
+                await _end_of_process(kept.keeper_pid, kept.keeper_start)
             ended = _read_exit(kept)
-            if ended is not None:
-                return ended
-            successor = self._successor(kept)
-            if successor is None:
-                break
-            kept = successor
-        return await self._give_up(kept)
+        return ended or await self._give_up(kept)
 
     async def poll(self, handles: Sequence[str]) -> dict[str, Observation]:
         """Return what is known of each run now."""
@@ -166,22 +153,17 @@ class StandaloneExecutor:
 
     async def cancel(self, handle: str, grace_s: float) -> None:
         """Have the keeper end every process of a run: SIGTERM, and SIGKILL after `grace_s`. See `Executor.cancel`."""
-        kept = self._current(_parse(handle))
-        if _read_exit(kept) is not None:
-            return
-        try:
-            folder = run_files.open_run_folder(kept.directory)
-        except OSError:
-            return  # the job's folder is gone, and its keeper with it
-        try:
-            run_files.replace(folder, kept.engine_name, run_files.CANCEL, {"grace_s": grace_s})
-        finally:
-            os.close(folder)
+        kept = _parse(handle)
         pidfd = self._open_keeper(kept)
         if pidfd is None:
             return
         try:
-            processes.ask_to_end(pidfd)
+            if not self._runs(kept):
+                return
+            folder = run_files.open_run_folder(kept.directory)
+            run_files.replace(folder, kept.engine_name, run_files.CANCEL, {"grace_s": grace_s})
+            os.close(folder)
+            processes.ask_to_end(pidfd)  # a keeper that is at its next run by now finds no cancel of that one
         finally:
             os.close(pidfd)
 
@@ -206,30 +188,22 @@ class StandaloneExecutor:
             return None
         return processes.open_process(kept.keeper_pid, kept.keeper_start)
 
-    def _successor(self, kept: _Kept) -> _Kept | None:
-        """Return the keeper that has the run if `kept` is not it: of two that were forked for it, one gives way."""
+    def _runs(self, kept: _Kept) -> bool:
+        """Return whether, by its files, this run has been started by this keeper and has not ended."""
         started = run_files.read_started(kept.directory, kept.engine_name)
-        if started is None or started.keeper_pid == kept.keeper_pid:
-            return None
-        return _Kept(
-            kept.engine_name, kept.directory, started.keeper_pid, started.keeper_start, started.boot_id
-        )
-
-    def _current(self, kept: _Kept) -> _Kept:
-        return self._successor(kept) or kept
+        return started is not None and started.keeper_pid == kept.keeper_pid and _read_exit(kept) is None
 
     def _look(self, kept: _Kept) -> Observation:
-        current = self._current(kept)
-        pidfd = self._open_keeper(current)
+        pidfd = self._open_keeper(kept)
         if pidfd is not None:
             os.close(pidfd)
-        ended = _read_exit(current)
+        ended = _read_exit(kept)
         if ended is not None:
             return ended
-        if pidfd is None:
-            return Observation(phase=Phase.LOST, reason=self._why_lost(current))
-        started = run_files.read_started(current.directory, current.engine_name)
-        return Observation(phase=Phase.RUNNING, started_at=_moment(started.started_at) if started else None)
+        started = run_files.read_started(kept.directory, kept.engine_name)
+        if pidfd is None or started is None:
+            return Observation(phase=Phase.LOST, reason=self._why_lost(kept))
+        return Observation(phase=Phase.RUNNING, started_at=_moment(started.started_at))
 
     async def _give_up(self, kept: _Kept) -> Observation:
         """Call a run lost, after ending what it may have left: its result will not count, so it must not go on."""
@@ -257,6 +231,17 @@ class _Kept(NamedTuple):
 def _parse(handle: str) -> _Kept:
     fields = json.loads(handle)
     return _Kept(*(fields[name] for name in _Kept._fields))
+
+
+async def _end_of_process(pid: int, started: int) -> None:
+    """Return when exactly this process has ended, without asking again and again."""
+    pidfd = processes.open_process(pid, started)
+    if pidfd is None:
+        return
+    try:
+        await _readable(pidfd)
+    finally:
+        os.close(pidfd)
 
 
 async def _readable(descriptor: int) -> None:

@@ -1,0 +1,362 @@
+"""Native programs through spawner and keeper: what every executor must do, and what only processes can do wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from rnd.services import run_files
+from rnd.services.executor import Executor, Phase
+from rnd.services.standalone_service import StandaloneExecutor
+from rnd.types.errors import ExecutorUnavailable
+from rnd.types.services import ResourceLimits
+from tests.services.conformance import ExecutorConformance, ExecutorHarness, eventually
+from tests.services.native_processes import (
+    assert_no_processes,
+    name_of,
+    processes_of,
+    secrets_in_memory,
+    spawner_of,
+)
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Iterator[Path]:
+    """A data directory, and a look at what the machine holds before and after."""
+    secrets, descriptors = secrets_in_memory(), len(os.listdir("/proc/self/fd"))
+    directory = tmp_path / "data"
+    directory.mkdir()
+    yield directory
+    assert_no_processes(directory)
+    assert secrets_in_memory() <= secrets
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+@asynccontextmanager
+async def _opened(data_dir: Path) -> AsyncIterator[Executor]:
+    executor = StandaloneExecutor(data_dir)
+    try:
+        yield executor
+    finally:
+        await executor.close()
+
+
+class _Standalone(ExecutorHarness):
+    def open_executor(self, data_dir: Path) -> AbstractAsyncContextManager[Executor]:
+        return _opened(data_dir)
+
+    def assert_nothing_left(self, data_dir: Path) -> None:
+        assert_no_processes(data_dir)
+        for job in (data_dir / "jobs").glob("*"):
+            assert not (job / "run").exists()
+            assert not (job / "tmp").exists()
+
+
+class TestConformance(_Standalone, ExecutorConformance):
+    """The suite of every executor."""
+
+
+class TestPrograms(_Standalone):
+    """What can be wrong with a program before and while it runs."""
+
+    def test_a_file_that_is_not_executable_is_rejected_in_words(self, data_dir: Path) -> None:
+        (data_dir / "plain").write_text("#!/bin/sh\n")
+        end, _ = self.end_of(data_dir, "", argv=(f"{data_dir}/plain",))
+        assert (end.phase, end.reason) == (Phase.REJECTED, f"{data_dir}/plain is not executable")
+
+    def test_a_file_of_no_known_format_is_rejected_in_words(self, data_dir: Path) -> None:
+        (data_dir / "odd").write_bytes(b"\x7fNOT an executable")
+        (data_dir / "odd").chmod(0o700)
+        end, _ = self.end_of(data_dir, "", argv=(f"{data_dir}/odd",))
+        assert end.phase is Phase.REJECTED
+        assert "exec format error" in end.reason
+
+    def test_a_script_without_its_interpreter_is_rejected_in_words(self, data_dir: Path) -> None:
+        (data_dir / "script").write_text("#!/nowhere/python\n")
+        (data_dir / "script").chmod(0o700)
+        end, _ = self.end_of(data_dir, "", argv=(f"{data_dir}/script",))
+        assert end.phase is Phase.REJECTED
+        assert "interpreter" in end.reason
+
+    def test_a_missing_working_directory_is_rejected_in_words(self, data_dir: Path) -> None:
+        end, _ = self.end_of(data_dir, "exit 0", working_directory=data_dir / "gone")
+        assert end.phase is Phase.REJECTED
+        assert f"working directory {data_dir}/gone" in end.reason
+
+    def test_arguments_beyond_the_kernels_bound_are_rejected_in_words(self, data_dir: Path) -> None:
+        end, _ = self.end_of(data_dir, "exit 0", *("x" * 100_000 for _ in range(100)))
+        assert end.phase is Phase.REJECTED
+        assert "too long" in end.reason
+
+    def test_a_missing_job_folder_is_refused_at_once(self, data_dir: Path) -> None:
+        run = self.order(data_dir, "exit 0", directory=data_dir / "nowhere")
+
+        async def test(executor: Executor) -> None:
+            with pytest.raises(ExecutorUnavailable, match="No such file"):
+                await executor.submit(run)
+            health = await executor.check()
+            assert health.available
+
+        self.go(data_dir, test)
+
+    def test_everything_works_in_a_path_with_spaces_and_beyond_a_sockets_length(self, data_dir: Path) -> None:
+        deep = data_dir / "ein Pfad mit Leerzeichen" / "ünïcödé ☃" / ("lang" * 50) / "x"
+        deep.mkdir(parents=True)
+        end, directory = self.end_of(deep, 'pwd; cat; echo "$RND_SECRETS" >&2', secrets={"a": b"b"})
+        assert end.exit_code == 0
+        assert (directory / "logs/stdout.txt").read_text() == f"{directory}/output\n"
+
+    def test_a_name_that_is_no_utf8_passes_through(self, data_dir: Path) -> None:
+        odd = Path(os.fsdecode(os.fsencode(data_dir) + b"/\xff\xfe"))
+        odd.mkdir()
+        end, directory = self.end_of(odd, 'printf %s "$1"', os.fsdecode(b"\xfd"))
+        assert end.exit_code == 0
+        assert (directory / "logs/stdout.txt").read_bytes() == b"\xfd"
+
+    def test_signals_are_at_their_defaults_and_nothing_is_inherited(self, data_dir: Path) -> None:
+        script = "grep -E 'Sig(Blk|Ign|Cgt)|NoNewPrivs' /proc/$$/status; ls /proc/$$/fd; umask; ulimit -c; ps -o sid= $$"
+        _, directory = self.end_of(data_dir, f"exec sh -c '{script}' x", argv=("/bin/dash", "-c", script))
+        lines = (directory / "logs/stdout.txt").read_text().split("\n")
+        facts = dict(line.split(":\t") for line in lines if ":\t" in line)
+        assert facts["NoNewPrivs"] == "1"
+        assert int(facts["SigBlk"], 16) == 0
+        assert int(facts["SigIgn"], 16) & 0x7FFFFFFF == 0  # glibc leaves its own 32 and 33 ignored
+        assert [line for line in lines if line.isdigit() and len(line) == 1] == ["0", "1", "2", "0"]
+
+    def test_output_that_cannot_be_kept_is_no_success(self, data_dir: Path) -> None:
+        run = self.order(data_dir, "echo x")
+        (run.directory / "logs").rmdir()
+        (run.directory / "logs").symlink_to(data_dir)
+
+        async def test(executor: Executor) -> None:
+            handle = await executor.submit(run)
+            end = await executor.wait(handle)
+            assert end.phase is Phase.REJECTED
+            assert "logs cannot be written" in end.reason
+            await executor.cleanup(handle)
+
+        self.go(data_dir, test)
+
+    def test_links_left_in_place_of_logs_are_not_followed(self, data_dir: Path) -> None:
+        run = self.order(data_dir, "echo new")
+        precious = data_dir / "precious"
+        precious.write_text("mine")
+        (run.directory / "logs/stdout.txt").symlink_to(precious)
+        _, directory = self.end_of(data_dir, "echo new")
+        assert precious.read_text() == "mine"
+        assert (directory / "logs/stdout.txt").read_text() == "new\n"
+
+
+class TestLimits(_Standalone):
+    """The owner's limits, and the words when one of them ends a program."""
+
+    def test_a_file_beyond_its_limit_ends_the_program_in_words(self, data_dir: Path) -> None:
+        end, directory = self.end_of(
+            data_dir, "exec head -c 100000 /dev/zero >big", limits=ResourceLimits(disk_bytes=50_000)
+        )
+        assert end.signal == signal.SIGXFSZ
+        assert "50000 bytes" in end.reason
+        assert (directory / "output/big").stat().st_size == 50_000
+
+    def test_memory_open_files_and_processors_are_bounded(self, data_dir: Path) -> None:
+        limits = ResourceLimits(memory_bytes=256 << 20, open_files=20, cpus=0.5)
+        _, directory = self.end_of(
+            data_dir, "ulimit -d; ulimit -n; nproc; head -c 90000 /dev/zero | wc -c", limits=limits
+        )
+        assert (directory / "logs/stdout.txt").read_text().split() == [str(256 << 10), "20", "1", "90000"]
+
+    def test_too_many_processes_end_the_run_in_words(self, data_dir: Path) -> None:
+        script = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done; wait"
+        end, _ = self.end_of(data_dir, script, limits=ResourceLimits(pids=5))
+        assert end.exit_code is None
+        assert "limit of 5 processes" in end.reason
+
+
+class TestNothingOutlives(_Standalone):
+    """Processes that try to stay."""
+
+    def test_a_daemon_that_forks_twice_is_ended(self, data_dir: Path) -> None:
+        end, _ = self.end_of(data_dir, "setsid sh -c 'setsid sleep 1000 & exit' & sleep 0.1; exit 0")
+        assert (end.exit_code, end.leftovers_killed) == (0, 1)
+
+    def test_a_daemon_that_holds_no_stream_is_ended(self, data_dir: Path) -> None:
+        end, _ = self.end_of(data_dir, "setsid sleep 1000 </dev/null >/dev/null 2>&1 & exit 0")
+        assert (end.exit_code, end.leftovers_killed) == (0, 1)
+
+    def test_a_fork_without_a_wait_leaves_no_zombie(self, data_dir: Path) -> None:
+        end, _ = self.end_of(data_dir, "for i in 1 2 3 4 5 6 7 8; do (exit 1) & done; exec sleep 0.2")
+        assert (end.exit_code, end.leftovers_killed) == (0, 0)
+
+    def test_stopped_processes_are_ended(self, data_dir: Path) -> None:
+        end, _ = self.end_of(data_dir, "sleep 1000 & kill -STOP $!; exit 0")
+        assert (end.exit_code, end.leftovers_killed) == (0, 1)
+
+    def test_a_tree_that_forks_as_fast_as_it_can_is_ended(self, data_dir: Path) -> None:
+        # Each process starts its successor and ends, two at a time: a signal always comes too late for the one it hits.
+        script = "f() { (f) & }; trap '' TERM; f; f; touch ../up; sleep 1000"
+        bomb = "import os\nopen('../up', 'w')\nwhile True:\n    if os.fork(): os._exit(0)\n"
+        run = self.order(data_dir, script, argv=(sys.executable, "-I", "-S", "-c", bomb))
+
+        async def test(executor: Executor) -> None:
+            handle = await executor.submit(run)
+            await eventually((run.directory / "up").exists)
+            await executor.cancel(handle, 0.0)
+            assert (await executor.wait(handle)).phase is Phase.EXITED
+            await executor.cleanup(handle)
+
+        self.go(data_dir, test)
+
+
+class TestCrashes(_Standalone):
+    """Anything may be killed at any time."""
+
+    waiting = "until test -e ../go; do sleep 0.02; done; echo went; exit 6"
+
+    def test_a_run_survives_the_spawner(self, data_dir: Path) -> None:
+        run = self.order(data_dir, self.waiting)
+
+        async def test(executor: Executor) -> None:
+            handle = await executor.submit(run)
+            os.kill(spawner_of(data_dir), signal.SIGKILL)
+            await eventually(lambda: "rnd-spawner" not in map(name_of, processes_of(data_dir)))
+            again = await executor.submit(run)
+            assert again == handle
+            (run.directory / "go").touch()
+            assert (await executor.wait(handle)).exit_code == 6
+            other = self.order(data_dir, "exit 5", number=2)
+            second = await executor.submit(other)
+            assert (await executor.wait(second)).exit_code == 5
+            for done in (handle, second):
+                await executor.cleanup(done)
+
+        self.go(data_dir, test)
+
+    def test_a_wait_that_has_begun_survives_the_spawner(self, data_dir: Path) -> None:
+        run = self.order(data_dir, self.waiting)
+
+        async def test(executor: Executor) -> None:
+            handle = await executor.submit(run)
+            waiting = asyncio.ensure_future(executor.wait(handle))
+            await asyncio.sleep(0)
+            os.kill(spawner_of(data_dir), signal.SIGKILL)
+            await eventually(lambda: "rnd-spawner" not in map(name_of, processes_of(data_dir)))
+            (run.directory / "go").touch()
+            assert (await waiting).exit_code == 6
+            await executor.cleanup(handle)
+
+        self.go(data_dir, test)
+
+    @pytest.mark.parametrize("also_spawner", [False, True])
+    def test_a_run_whose_keeper_is_killed_is_lost_and_ended(self, data_dir: Path, also_spawner: bool) -> None:
+        script = "setsid sleep 1000 & touch ../up; trap '' TERM; while :; do sleep 0.02; done"
+        run = self.order(data_dir, script, secrets={"a": b"b"})
+
+        async def test(executor: Executor) -> None:
+            handle = await executor.submit(run)
+            await eventually((run.directory / "up").exists)
+            if also_spawner:
+                os.kill(spawner_of(data_dir), signal.SIGKILL)
+            os.kill(json.loads(handle)["keeper_pid"], signal.SIGKILL)
+            end = await executor.wait(handle)
+            assert (end.phase, end.exit_code) == (Phase.LOST, None)
+            assert "killed" in end.reason
+            await eventually(lambda: not any("sleep" in line for line in processes_of(data_dir).values()))
+            assert (await executor.poll([handle]))[handle].phase is Phase.LOST
+            assert await executor.submit(run) == handle
+            await executor.cleanup(handle)
+
+        self.go(data_dir, test)
+
+    def test_a_program_that_kills_its_keeper_is_lost_and_ended(self, data_dir: Path) -> None:
+        run = self.order(data_dir, "kill -9 $PPID; sleep 1000")
+
+        async def test(executor: Executor) -> None:
+            handle = await executor.submit(run)
+            assert (await executor.wait(handle)).phase is Phase.LOST
+            await eventually(lambda: not any("sleep" in line for line in processes_of(data_dir).values()))
+            await executor.cleanup(handle)
+
+        self.go(data_dir, test)
+
+    def test_a_run_of_another_boot_is_lost_unless_its_end_is_known(self, data_dir: Path) -> None:
+        run = self.order(data_dir, "exit 3")
+
+        async def test(executor: Executor) -> None:
+            handle = await executor.submit(run)
+            await executor.wait(handle)
+            old = json.dumps(json.loads(handle) | {"boot_id": "another"})
+            started = run_files.read(os.fspath(run.directory), run.engine_name, run_files.STARTED) or {}
+            (run.directory / f"run/{run.engine_name}.started.json").write_text(
+                json.dumps(started | {"boot_id": "another"})
+            )
+            assert (await executor.wait(old)).exit_code == 3
+            (run.directory / f"run/{run.engine_name}.exit.json").unlink()
+            end = await executor.wait(old)
+            assert (end.phase, end.reason) == (Phase.LOST, "the machine was restarted while it ran")
+            await executor.cleanup(old)
+
+        self.go(data_dir, test)
+
+    @pytest.mark.parametrize("record", ["", "{", "[]", '{"phase": "EXITED"}', '{"phase": "NOVEL"}'])
+    def test_a_record_that_makes_no_sense_is_no_success(self, data_dir: Path, record: str) -> None:
+        run = self.order(data_dir, "exit 0")
+
+        async def test(executor: Executor) -> None:
+            handle = await executor.submit(run)
+            await executor.wait(handle)
+            path = run.directory / f"run/{run.engine_name}.exit.json"
+            path.write_text(record.replace("{", f'{{"engine_name": "{run.engine_name}", ', 1) if ":" in record else record)
+            assert (await executor.wait(handle)).phase is Phase.LOST
+            await executor.cleanup(handle)
+
+        self.go(data_dir, test)
+
+    def test_a_killed_daemon_leaves_its_runs_to_the_next(self, data_dir: Path) -> None:
+        run = self.order(data_dir, self.waiting)
+        daemon = subprocess.Popen(
+            [sys.executable, "-c", _DAEMON, os.fspath(data_dir), os.fspath(run.directory)],
+            stdout=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+        )
+        assert daemon.stdout is not None
+        handle = daemon.stdout.readline().decode()
+        daemon.kill()
+        daemon.wait()
+        daemon.stdout.close()
+
+        async def test(executor: Executor) -> None:
+            assert await executor.find(run.engine_name, run.directory) == handle.strip()
+            assert await executor.submit(run) == handle.strip()
+            (run.directory / "go").touch()
+            assert (await executor.wait(handle)).exit_code == 6
+            assert (run.directory / "logs/stdout.txt").read_text() == "went\n"
+            await executor.cleanup(handle)
+
+        self.go(data_dir, test)
+
+
+_DAEMON = textwrap.dedent(
+    """
+    import asyncio, sys
+    from pathlib import Path
+    from tests.services.test_standalone_service import TestCrashes, StandaloneExecutor
+
+    async def main():
+        suite, data_dir = TestCrashes(), Path(sys.argv[1])
+        executor = StandaloneExecutor(data_dir)
+        print(await executor.submit(suite.order(data_dir, suite.waiting)), flush=True)
+        await asyncio.sleep(1000)
+
+    asyncio.run(main())
+    """
+)
