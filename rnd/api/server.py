@@ -38,6 +38,8 @@ BODY_WITHIN_S: Final = 30.0
 CHUNK_WITHIN_S: Final = 60.0
 MAX_CONNECTIONS: Final = 256
 SHUTDOWN_S: Final = 3.0
+LINGER_S: Final = 2.0
+"""How long the rest of a body is taken in that was refused, so that the client reads the refusal."""
 UPLOAD_CHUNK_BYTES: Final = 256 << 10
 PUBLIC_PATHS: Final = frozenset({"/", "/healthz", "/readyz"})
 
@@ -87,6 +89,7 @@ class ApiServer:
             keepalive_timeout=KEEPALIVE_S,
             # A body is what was sent: no decompression bombs, and the size limit is the sender's.
             auto_decompress=False,
+            lingering_time=LINGER_S,
             shutdown_timeout=SHUTDOWN_S,
         )
         self._allowed: AllowList = AllowList(hosts=frozenset(), origins=frozenset())
@@ -103,6 +106,11 @@ class ApiServer:
     def socket_path(self) -> str:
         """Return the path of the unix socket; "": not listening yet."""
         return self._api.endpoints.socket
+
+    @property
+    def open_websockets(self) -> int:
+        """Return how many websocket connections are open."""
+        return len(self._sessions)
 
     async def start(self) -> None:
         """Write the first token if there is none, and listen. Raises `AddressInUse`, `OSError`, `ValueError`."""

@@ -53,14 +53,12 @@ class WebSocketSession:
         *,
         scope: Scope | None,
         caller: Caller | None,
-        send_timeout_s: float = SEND_TIMEOUT_S,
     ) -> None:
         self._api = api
         self._envelope = envelope
         self._request = request
         self._scope = scope
         self._caller = caller
-        self._send_timeout_s = send_timeout_s
         self._ws = web.WebSocketResponse(
             heartbeat=HEARTBEAT_S,
             compress=False,
@@ -153,6 +151,9 @@ class WebSocketSession:
     async def _read(self) -> None:
         assert self._tasks is not None
         async for message in self._ws:
+            if message.type is WSMsgType.ERROR:  # too long, or no websocket frames at all; aiohttp has said so
+                self.end(POLICY, f"broken or too long a message: {message.data}")
+                return
             if message.type is not WSMsgType.TEXT:
                 self.end(TEXT_ONLY, "send JSON as text frames")
                 return
@@ -180,7 +181,7 @@ class WebSocketSession:
         if self._ending.done():
             return
         try:
-            async with asyncio.timeout(self._send_timeout_s):
+            async with asyncio.timeout(SEND_TIMEOUT_S):
                 await self._outbox.put(message)
         except TimeoutError:
             self._too_slow()
@@ -189,7 +190,7 @@ class WebSocketSession:
         while True:
             message = await self._outbox.get()
             try:
-                async with asyncio.timeout(self._send_timeout_s):
+                async with asyncio.timeout(SEND_TIMEOUT_S):
                     await self._ws.send_str(message.decode("utf-8"))
             except TimeoutError:
                 self._too_slow()
@@ -203,19 +204,22 @@ class WebSocketSession:
         code, reason = await self._ending
         if reason:
             log.warning(LogEvent.REQUEST_REFUSED, status=code, reason=reason, remote=self._request.remote)
-        with contextlib.suppress(TimeoutError, ConnectionError):
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                if code != TRY_LATER and not self._ws.closed:
-                    await self._outbox.join()
-                await self._ws.close(code=code, message=reason.encode())
-        transport = self._request.transport
-        if transport is not None:
-            transport.abort()
+        try:
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    if code != TRY_LATER and not self._ws.closed:
+                        await self._outbox.join()
+                    # No drain: in aiohttp a send that timed out leaves a cancelled future that any later drain raises.
+                    await self._ws.close(code=code, message=reason.encode(), drain=False)
+        finally:
+            transport = self._request.transport
+            if transport is not None:
+                transport.abort()
 
     # ------------------------------------------------------------------ ends
 
     def _too_slow(self) -> None:
-        self.end(TRY_LATER, f"too slow: took nothing for {self._send_timeout_s:g} s; come back with after_seq")
+        self.end(TRY_LATER, f"too slow: took nothing for {SEND_TIMEOUT_S:g} s; come back with after_seq")
 
     def _token_revoked(self, token_id: int) -> None:
         if self._caller is not None and self._caller.token_id == token_id:
