@@ -118,6 +118,7 @@ class ApiServer:
         written = await ensure_first_token(api.config.data_dir, api.database, api.clock, api.entropy)
         if written is not None:
             log.info(LogEvent.API_TOKEN_CREATED, path=str(written))
+        await api.uploads.sweep(starting=True)
         await self._runner.setup()
         self._unix = listen_unix(api.config.data_dir / SOCKET_FILE, group=api.config.api_group)
         await self._serve(self._unix.sock)
@@ -246,7 +247,7 @@ class ApiServer:
         except web.HTTPException as error:
             response = _json(error.status, {"error": "TRANSPORT", "hint": error.reason}, headers=_allow(error))
         except ConnectionError:
-            raise  # the client has gone; there is nobody to answer
+            response = web.Response(status=400)  # the client has gone; nobody will read this
         except ApplicationError as error:
             response = _json(400, error_data(error))
         except Exception as error:  # noqa: BLE001 - the boundary of one request: what went wrong stays in the log

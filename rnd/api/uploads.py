@@ -118,14 +118,13 @@ class UploadStore:
         await asyncio.to_thread((self.directory / name).unlink, missing_ok=True)
 
     async def run(self) -> None:
-        """Drop what was not used for a day, and what a crash left behind, until cancelled."""
-        await self.sweep(starting=True)
+        """Drop what was not used for a day, until cancelled."""
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
             await self.sweep()
 
     async def sweep(self, *, starting: bool = False) -> None:
-        """Drop expired uploads; when starting, also files that no row knows and rows that have no file."""
+        """Drop expired uploads; when starting, before any comes in, also what a crash left: files or rows alone."""
         before = self._clock.now() - timedelta(seconds=KEPT_FOR_S)
         for name in await self._database.write(lambda conn: uploads.delete_unused_uploads(conn, before=before)):
             await asyncio.to_thread((self.directory / name).unlink, missing_ok=True)
