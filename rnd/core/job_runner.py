@@ -232,8 +232,6 @@ class JobRunner:
             outputs = await asyncio.to_thread(
                 collect_outputs, self._folders, job, claimed.interfaces, self._config.limits
             )
-            count = sum(len(entries) for entries in outputs.values())
-            log.info(LogEvent.TRANSFERRING_OUTPUTS, count=count, job_id=job.id)
         news = News()
         now = self._clock.now()
 
@@ -250,6 +248,10 @@ class JobRunner:
             )
 
         await self._database.write(work)
+        log.info(LogEvent.STANDALONE_SERVICE_COMPLETED, job_id=job.id)
+        if news.transfers_created:
+            count = sum(1 for entries in outputs.values() for entry in entries if entry.sha256)
+            log.info(LogEvent.TRANSFERRING_OUTPUTS, count=count, job_id=job.id)
         self._board.publish(news)
 
     async def _cancel(self, job: JobExecution, end: JobEnd) -> None:
@@ -291,7 +293,8 @@ class JobRunner:
             log.warning(LogEvent.STREAM_CUT, job_id=job.id, stream=stream, limit_bytes=limit)
         if observation.leftovers_killed:
             log.warning(LogEvent.LEFTOVERS_KILLED, job_id=job.id, count=observation.leftovers_killed)
-        log.info(LogEvent.STANDALONE_SERVICE_COMPLETED, job_id=job.id)
+        if observation.phase is Phase.LOST:
+            log.error(LogEvent.JOB_LOST, job_id=job.id, reason=observation.reason)
 
 
 def _end(words: str, observation: Observation | None) -> JobEnd:

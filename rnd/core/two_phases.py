@@ -94,9 +94,12 @@ class TwoPhases:
         )
         requests = self._requests(execution, definition, rows, bounds)
         for executor_peer_id, orders in requests.items():
-            for order in orders:
-                log.info(LogEvent.CREATING_WORKFLOW_JOB, node_id=order.plan.node_id, executor=executor_peer_id)
             answers = await self._endpoint_of(executor_peer_id).create_jobs(orders)
+            # All jobs of one executor are created at once; the lines stand in pairs, as in the transcript.
+            for order, answer in zip(orders, answers, strict=True):
+                log.info(LogEvent.CREATING_WORKFLOW_JOB, node_id=order.plan.node_id, executor=executor_peer_id)
+                if answer.job_execution_id is not None:
+                    log.info(LogEvent.CREATED_LOCAL_JOB_EXECUTION, job_id=answer.job_execution_id)
             refused = [
                 f"{order.plan.name}: {reason}"
                 for order, answer in zip(orders, answers, strict=True)
@@ -104,8 +107,6 @@ class TwoPhases:
             ]
             if refused:
                 raise PhaseOneRefused(refused)
-            for answer in answers:
-                log.info(LogEvent.CREATED_LOCAL_JOB_EXECUTION, job_id=answer.job_execution_id)
         await self._database.write(lambda conn: self._finish_phase_1(conn, execution, definition))
         log.info(LogEvent.ALL_JOBS_CREATED, count=len(rows), execution_id=execution.id)
 

@@ -123,6 +123,8 @@ class LogEvent(StrEnum):
         "Received job start command: job_id={job_id}",
         "job_start came from the ordering peer.",
     )
+
+    # -- Orders, rnd's own
     REFUSED_JOB_REQUEST = (
         "Refused job request: orchestrator={orchestrator}, service_name={service_name}, reason={reason}",
         "An order was refused, with the reason the other peer is told.",
@@ -175,7 +177,7 @@ class LogEvent(StrEnum):
     )
     REQUESTING_JOB_STATUS = (
         "Requesting job status: peer_id={peer_id}, job_id={job_id}",
-        "The status of a job is asked for; for a job of this peer its own rows answer.",
+        "The status of a job on another peer is asked for; of a job of this peer the rows say it.",
     )
     RECEIVED_JOB_STATUS = ("Received job status: job_id={job_id}, status={status}", "The answer to that question.")
     WORKFLOW_COMPLETED = (
@@ -298,6 +300,8 @@ class LogEvent(StrEnum):
         "DATA service execution completed: job_id={job_id}",
         "Every destination has confirmed.",
     )
+
+    # -- DATA services, rnd's own
     DATA_INGESTED = (
         "Data ingested: service_id={service_id}, files={files}, bytes={bytes}",
         "Files were copied into a service's snapshot, hashed and made durable.",
@@ -368,6 +372,8 @@ class LogEvent(StrEnum):
         "STANDALONE service completed: job_id={job_id}",
         "The STANDALONE job has ended COMPLETED.",
     )
+
+    # -- Native processes, rnd's own
     STREAM_CUT = (
         "Stream cut: job_id={job_id}, stream={stream}, limit_bytes={limit_bytes}",
         "A job wrote more than is kept; the rest was thrown away and the stream is marked.",

@@ -20,10 +20,11 @@ from typing import Final, Protocol
 from rnd.rules.paths import validate_relative_path
 from rnd.types.errors import CalledOff, JobFailed, TransferFailed, UnfitFiles
 from rnd.types.executions import FileEntry
-from rnd.workers.durability import flush_folders, flushes_each, make_folders, parent_folders, sync_folder
+from rnd.workers.durability import create_folders, flush_folders, flushes_each, parent_folders, sync_folder
 from rnd.workers.files import (
     BUFFER_BYTES,
     OpenTree,
+    buffer_bytes,
     clear_tree,
     find_clash,
     never_cancelled,
@@ -75,16 +76,16 @@ def copy_entries(
 ) -> list[FileEntry]:
     """Copy entries below a folder (or from whatever opens them) to `destination`, each under the name beside it.
 
-    The folder `destination` appears by one rename when every file has its promised size and SHA-256 and all is
-    durable; one that an earlier, perhaps interrupted call left is replaced. `progress` gets the bytes of each buffer.
-    Returns the entries under their new names. Raises `TransferFailed` (the source is not what the manifest promised,
+    The folder `destination` appears by one rename when every file has its promised size and SHA-256; one that an
+    earlier, perhaps interrupted call left is replaced. All of it is durable when this returns, not before: only then
+    may anybody be told. `progress` gets the bytes of each buffer. Returns the entries under their new names. Raises `TransferFailed` (the source is not what the manifest promised,
     two files want one name, the disk is full), `CalledOff`; after either nothing of the copy is left.
     """
     staging = destination.with_name(f".{destination.name}.part")
     copied = [replace(entry, relative_path=_checked_name(entry, name)) for entry, name in items]
     _check_names_differ([name for _, name in items])
     try:
-        make_folders(destination.parent)
+        changed = create_folders(destination.parent)
         clear_tree(staging)
         clear_tree(_displaced(destination))
         staging.mkdir()
@@ -92,7 +93,9 @@ def copy_entries(
             if isinstance(source, Path):
                 source = tree_source(stack.enter_context(OpenTree(source)))
             _fill(source, items, staging, progress, cancelled)
-        replace_folder(staging, destination)
+        _put_in_place(staging, destination)
+        _flush(destination, [name for _, name in items], [destination.parent, *reversed(changed)])
+        clear_tree(_displaced(destination))
     except BaseException as error:
         _discard(staging)
         if isinstance(error, OSError):
@@ -114,14 +117,8 @@ def tree_source(tree: OpenTree) -> OpenEntry:
 
 
 def replace_folder(staging: Path, destination: Path) -> None:
-    """Rename a finished folder into place, durably; what stood there before is deleted after it has made way."""
-    try:
-        os.rename(staging, destination)
-    except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-            raise
-        os.rename(destination, _displaced(destination))
-        os.rename(staging, destination)
+    """Rename a finished, durable folder into place, durably; what stood there is deleted after it has made way."""
+    _put_in_place(staging, destination)
     sync_folder(destination.parent)
     clear_tree(_displaced(destination))
 
@@ -177,7 +174,7 @@ def copy_hashed(
 ) -> tuple[int, str]:
     """Copy one file to an empty descriptor; return how many bytes came and their SHA-256. Blocks of zeros become holes.
 
-    `buffer` has `BUFFER_BYTES`. Stops once more than `size_bytes` have come. Raises `TransferFailed` naming `name` where
+    `buffer` is best of `buffer_bytes`. Stops once more than `size_bytes` have come. Raises `TransferFailed` naming `name` where
     the source cannot be read, `CalledOff`, and `OSError` where the destination cannot be written.
     """
     digest = hashlib.sha256()
@@ -239,6 +236,17 @@ def place_mount(
         raise JobFailed(f"the mount {destination.name} could not be laid out: {error.strerror or error}") from error
 
 
+def _put_in_place(staging: Path, destination: Path) -> None:
+    """Rename a finished folder into place; what stood there makes way under another name."""
+    try:
+        os.rename(staging, destination)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise
+        os.rename(destination, _displaced(destination))
+        os.rename(staging, destination)
+
+
 def _fill(
     open_entry: OpenEntry,
     items: Sequence[tuple[FileEntry, str]],
@@ -246,11 +254,9 @@ def _fill(
     progress: Callable[[int], None],
     cancelled: Callable[[], bool],
 ) -> None:
-    """Copy every item into the staging folder and make all of it durable."""
-    names = [name for _, name in items]
-    flush_each = flushes_each(names)
-    buffer = bytearray(BUFFER_BYTES)
-    for folder in parent_folders(names):
+    """Copy every item into the staging folder, verified but not yet durable."""
+    buffer = bytearray(buffer_bytes(entry.size_bytes for entry, _ in items))
+    for folder in parent_folders(name for _, name in items):
         (staging / folder).mkdir()
     for entry, name in items:
         if name.endswith("/"):
@@ -263,12 +269,26 @@ def _fill(
                 copy_verified(reader, entry, fd, buffer, progress=progress, cancelled=cancelled)
             finally:
                 reader.close()
-            if flush_each:
-                os.fsync(fd)
         finally:
             os.close(fd)
-    with OpenTree(staging) as tree:
+
+
+def _flush(destination: Path, names: Sequence[str], above: Sequence[Path]) -> None:
+    """Make a folder in its place durable: its files, its folders, and the names that lead to it."""
+    flush_each = flushes_each(names)
+    with OpenTree(destination) as tree:
+        if flush_each:
+            for name in names:
+                if not name.endswith("/"):
+                    fd, _ = tree.open_file(name)
+                    try:
+                        os.fsync(fd)
+                    finally:
+                        os.close(fd)
         flush_folders(tree.folder, names, flush_each=flush_each)
+    if flush_each:
+        for folder in above:
+            sync_folder(folder)
 
 
 def _checked_name(entry: FileEntry, name: str) -> str:

@@ -35,6 +35,7 @@ from rnd.types.log_events import LogEvent
 from rnd.types.seams import Clock, Entropy
 from rnd.types.services import Service
 from rnd.workers.copying import OpenEntry, Reader, copy_entries, tree_source
+from rnd.workers.delivery_log import DeliveryLog, log_completed, log_initiated
 from rnd.workers.files import OpenTree, hash_tree
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
@@ -214,15 +215,7 @@ class DataWorker:
         done = await self._database.write(
             lambda conn: complete_transfer(conn, delivery.transfer.transfer_id, files, now=now, news=news)
         )
-        log.info(LogEvent.TRANSFER_COMPLETED, transfer_id=done.transfer_id, bytes=done.size_bytes)
-        if done.result_id is not None and done.workflow_execution_id is not None:
-            log.info(
-                LogEvent.RESULT_DELIVERED,
-                execution_id=done.workflow_execution_id,
-                connection_id=done.connection_id,
-                files=done.file_count,
-                bytes=done.size_bytes,
-            )
+        log_completed(done)
         self._board.publish(news)
 
     async def _fail(self, transfer: Transfer, error: str) -> None:
@@ -237,19 +230,8 @@ class DataWorker:
         self._board.publish(news)
 
     def _log_begin(self, delivery: _Delivery) -> None:
-        transfer = delivery.transfer
-        source = self._source_words(delivery)
         relative = delivery.destination.relative_to(self._folders.data_dir)
-        log.info(
-            LogEvent.INITIATING_TRANSFER,
-            transfer_id=transfer.transfer_id,
-            source=source,
-            dest=relative,
-            job_id=transfer.source_job_execution_id,
-            peer=transfer.dest_peer_id,
-        )
-        log.info(LogEvent.TRANSFER_REQUEST_SENT, transfer_id=transfer.transfer_id, dest=transfer.dest_peer_id)
-        log.info(LogEvent.TRANSFER_ACCEPTED, transfer_id=transfer.transfer_id)
+        log_initiated(delivery.transfer, source=self._source_words(delivery), destination=relative)
 
     def _source_words(self, delivery: _Delivery) -> str:
         if delivery.service is not None:
@@ -337,20 +319,20 @@ class DataWorker:
             open_entry, items = self._choose(delivery, stack, underway)
             underway.file_count = sum(1 for entry, _ in items if entry.sha256)
             underway.size_bytes = sum(entry.size_bytes for entry, _ in items)
-            log.info(
-                LogEvent.TRANSFER_REQUEST_SIZE,
-                size_bytes=underway.size_bytes,
-                transfer_id=delivery.transfer.transfer_id,
+            lines = DeliveryLog(
+                delivery.transfer, size_bytes=underway.size_bytes, chunk_bytes=self._config.chunk_bytes
             )
-            total = -(-underway.size_bytes // self._config.chunk_bytes)
-            log.info(LogEvent.SENDING_CHUNKS, transfer_id=delivery.transfer.transfer_id, total=total)
-            return copy_entries(
-                open_entry,
-                items,
-                delivery.destination,
-                progress=underway.add,
-                cancelled=underway.called_off.is_set,
+            lines.begin()
+
+            def moved(count: int) -> None:
+                underway.add(count)
+                lines.add(count)
+
+            carried = copy_entries(
+                open_entry, items, delivery.destination, progress=moved, cancelled=underway.called_off.is_set
             )
+            lines.end()
+            return carried
 
     def _choose(
         self, delivery: _Delivery, stack: ExitStack, underway: _Underway

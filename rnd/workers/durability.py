@@ -58,14 +58,24 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def make_folders(folder: Path) -> None:
-    """Create a folder and what is missing above it, each durable in its parent before anything is put into it."""
+def create_folders(folder: Path) -> list[Path]:
+    """Create a folder and what is missing above it; return the folders that got a new name in them.
+
+    The names are not durable yet: flush what is returned once everything is in place. Flushing at the end costs one
+    commit of the file system's journal, flushing at each step one a step.
+    """
     if folder.is_dir():
-        return
-    make_folders(folder.parent)
+        return []
+    changed = create_folders(folder.parent)
     try:
         folder.mkdir()
     except FileExistsError:
         if not folder.is_dir():
             raise
-    sync_folder(folder.parent)
+    return [*changed, folder.parent]
+
+
+def make_folders(folder: Path) -> None:
+    """Create a folder and what is missing above it, each durable in its parent."""
+    for changed in create_folders(folder):
+        sync_folder(changed)

@@ -51,6 +51,11 @@ class FoundEntry:
     mtime_ns: int
 
 
+def buffer_bytes(sizes: Iterable[int]) -> int:
+    """Return how big a buffer serves files of these sizes best: a whole small file, and the end that comes after it."""
+    return min(BUFFER_BYTES, max(sizes, default=0) + 1)
+
+
 def never_cancelled() -> bool:
     """Say that nobody has called the work off."""
     return False
@@ -183,7 +188,7 @@ def hash_tree(
     Each file is read through the descriptor that was checked. Raises `UnfitFiles` where a file is not what the walk
     saw or changes while it is read, `CalledOff`, and `OSError` where the disk fails.
     """
-    buffer = memoryview(bytearray(BUFFER_BYTES))
+    buffer = memoryview(bytearray(buffer_bytes(entry.size_bytes for entry in entries)))
     paths = [entry.relative_path for entry in entries]
     flush_each = flushes_each(paths)
     hashed: list[FileEntry] = []

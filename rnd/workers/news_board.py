@@ -66,6 +66,8 @@ class NewsBoard:
                 log.info(LogEvent.JOB_CANCELLED, job_id=head.id, reason=error)
             elif head.service_type is ServiceType.DATA:
                 log.info(LogEvent.DATA_SERVICE_COMPLETED, job_id=head.id)
+            else:
+                log.debug(LogEvent.JOB_COMPLETED, job_id=head.id)
         ended = [transfer for transfer in news.transfers_ended if transfer.status is not TransferStatus.COMPLETED]
         for transfer in ended:
             if transfer.status is TransferStatus.FAILED:

@@ -17,6 +17,7 @@ from rnd.types.enums import InterfaceType, LogStream, MountFunction, ServiceType
 from rnd.types.errors import JobFailed
 from rnd.types.executions import FileEntry, InterfacePeer, JobExecution, JobInterface
 from rnd.workers.copying import MountSource, place_mount
+from rnd.workers.durability import sync_folder
 from rnd.workers.files import FoundEntry, clear_tree, hash_tree, scan_tree
 from rnd.workers.job_folders import JobFolders
 
@@ -89,7 +90,15 @@ def collect_outputs(
         else:
             found = _scan(root, limits, limits.file_bytes)
         outputs[origin] = hash_tree(root, found)
+    _flush_way_to(folders, {origin_root(folders, job, origin) for origin in outputs})
     return outputs
+
+
+def _flush_way_to(folders: JobFolders, roots: set[Path]) -> None:
+    """Make durable the names that lead from `workflows/` to folders whose content is durable already."""
+    above = {parent for root in roots for parent in root.parents if parent.is_relative_to(folders.workflows_dir)}
+    for folder in sorted(above, reverse=True):
+        sync_folder(folder)
 
 
 def carried_origins_of(
