@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -293,7 +294,9 @@ assert not (top / "ro").exists()
 
 def test_clearing_removes_read_only_folders_of_an_ordinary_user(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
-    for above in tmp_path.parents[:2]:
+    for above in tmp_path.parents:  # with several test workers there is one more
+        if above == Path(tempfile.gettempdir()):
+            break
         above.chmod(0o711)
     project = Path(__file__).parents[2]
     subprocess.run(
