@@ -81,11 +81,11 @@ class Keeper:
     """The life of one run, from its order to the record of its end."""
 
     def __init__(self, order: program.Program, signals: linux.SignalQueue, sink: int) -> None:
-        """Prepare; raises `OSError` if the job's folder is not there any more."""
+        """Prepare; raises `OSError` if the record of the run is not there any more."""
         self._order = order
         self._signals = signals
         self._sink = sink
-        self._folder = run_files.open_run_folder(order.directory)
+        self._record = run_files.open_record(order.directory, order.engine_name)
         self._poller = select.poll()
         self._captures: dict[int, streams.Capture] = {}
         self._every_capture: list[streams.Capture] = []
@@ -123,8 +123,7 @@ class Keeper:
         if self._order.secrets_directory:
             with contextlib.suppress(OSError, RecursionError):  # cleanup tries again, and the run has ended anyway
                 run_files.remove_tree(self._order.secrets_directory)
-        record["engine_name"] = self._order.engine_name
-        run_files.replace(self._folder, self._order.engine_name, run_files.EXIT, record)
+        run_files.end(self._record, record)
         return self._leave_as_found()
 
     def _leave_as_found(self) -> bool:
@@ -140,7 +139,7 @@ class Keeper:
             or any(bound is not None for bound in self._order.bounds)
         ):
             return False
-        for descriptor in (self._folder, self._journal.file, *(capture.file for capture in self._every_capture)):
+        for descriptor in (self._journal.file, *(capture.file for capture in self._every_capture)):
             os.close(descriptor)
         os.chdir("/")
         return True
@@ -148,7 +147,7 @@ class Keeper:
     # ------------------------------------------------------------- the start
 
     def _start(self) -> None:
-        if run_files.cancel_grace_s(self._folder, self._order.engine_name) is not None:
+        if run_files.cancel_grace_s(self._order.directory, self._order.engine_name) is not None:
             raise program.NotStarted("it was cancelled before it started")
         self._write_secrets()
         writers = self._open_streams()
@@ -207,7 +206,7 @@ class Keeper:
             try:
                 fault = program.feed(self._order.stdin_files, pipe)
                 if fault:
-                    run_files.replace(self._folder, self._order.engine_name, run_files.FAULT, {"fault": fault})
+                    run_files.leave_fault(self._order.directory, self._order.engine_name, fault)
                 code = 1 if fault else 0
             finally:
                 os._exit(code)
@@ -241,7 +240,7 @@ class Keeper:
         if signal.SIGCHLD in arrived:
             self._reap()
         if arrived - {signal.SIGCHLD} and not self._childless:
-            grace_s = run_files.cancel_grace_s(self._folder, self._order.engine_name)
+            grace_s = run_files.cancel_grace_s(self._order.directory, self._order.engine_name)
             if grace_s is not None:  # else the cancel was of an earlier run
                 self._cancelled = True
                 self._end_all(grace_s)
@@ -348,8 +347,8 @@ class Keeper:
         self._feeder = None
         gave_up = os.waitstatus_to_exitcode(status) > 0
         if gave_up or (status != 0 and self._status is None and not self._ending):
-            record = run_files.read(self._order.directory, self._order.engine_name, run_files.FAULT) or {}
-            self._fail(str(record.get("fault", "its standard input could not be fed to the end")))
+            fault = run_files.read_fault(self._order.directory, self._order.engine_name)
+            self._fail(fault or "its standard input could not be fed to the end")
 
     def _abandon(self) -> None:
         """After a fault of the keeper itself: kill, and reap without looking."""

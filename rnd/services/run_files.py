@@ -1,10 +1,12 @@
-"""The small files by which a run is known after a restart of anything: `run/<engine_name>.<kind>` in the job's folder.
+"""The record by which a run is known after a restart of anything: `<engine_name>.run.jsonl` in the job's folder.
 
-`started.json` is written by the spawner before a keeper hears of the run; `exit.json` by the keeper when nothing of it is
-left; `cancel.json` by the daemon that wants it to end; `fault.json` by a feeder that could not go on. None is synced to disk: after a power cut the machine has
-another boot id, the run is LOST, and the database, which is synced, is what counts.
+Its first line is written by the spawner before a keeper hears of the run, its second by the keeper when nothing of the
+run is left; a line counts once its newline is there. One file that grows, since making a file costs more than all else
+that is done for a short job. Beside it there may be `<engine_name>.cancel.json`, by the daemon that wants the run to
+end, and `<engine_name>.fault.json`, by a feeder that could not go on.
 
-Standard library only, since the spawner and its keepers use it too.
+None is synced to disk: after a power cut the machine has another boot id, the run is LOST, and the database, which is
+synced, is what counts. Standard library only, since the spawner and its keepers use it too.
 """
 
 from __future__ import annotations
@@ -16,9 +18,7 @@ import re
 import stat
 from typing import NamedTuple
 
-RUN_FOLDER = "run"
-STARTED = "started.json"
-EXIT = "exit.json"
+RECORD = "run.jsonl"
 CANCEL = "cancel.json"
 FAULT = "fault.json"
 ENGINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,159}")
@@ -44,9 +44,19 @@ class Started(NamedTuple):
     secrets_directory: str
 
 
+_STARTED_TYPES = {
+    "engine_name": str,
+    "keeper_pid": int,
+    "keeper_start": int,
+    "boot_id": str,
+    "started_at": str,
+    "secrets_directory": str,
+}
+
+
 def marker(directory: str, engine_name: str) -> str:
     """Return the entry (`NAME=value`) that every process of a run inherits; no other run on this machine has it."""
-    return f"{MARKER}={os.path.join(directory, RUN_FOLDER, engine_name)}"
+    return f"{MARKER}={os.path.join(directory, engine_name)}"
 
 
 def handle(started: Started, directory: str) -> dict[str, object]:
@@ -60,90 +70,91 @@ def handle(started: Started, directory: str) -> dict[str, object]:
     }
 
 
-def open_run_folder(directory: str) -> int:
-    """Open `directory`/run, making it if need be, and return a descriptor to reach the files by.
+class Record(NamedTuple):
+    """What is known of a run. `ended` holds the fields of its end, unchecked, or is `None` while it runs."""
 
-    Raises `OSError`; a symbolic link in its place is refused.
+    started: Started
+    ended: dict[str, object] | None
+
+
+def begin(directory: str, started: Started) -> None:
+    """Write the first line; the run is claimed by it. Raises `OSError`.
+
+    Only the spawner that holds the lock of the data directory may do this, and only where `read` returns `None`: what
+    such a file holds is half a line, of a spawner that ended before anything was started.
     """
-    path = os.path.join(directory, RUN_FOLDER)
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    _write(os.open(_path(directory, started.engine_name, RECORD), flags, 0o600), started._asdict())
+
+
+def open_record(directory: str, engine_name: str) -> int:
+    """Return a descriptor of a record that has begun, for `end`."""
+    return os.open(_path(directory, engine_name, RECORD), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+
+
+def end(record: int, ended: dict[str, object]) -> None:
+    """Write the second line and close the record. Raises `OSError`."""
+    _write(record, ended)
+
+
+def read(directory: str, engine_name: str) -> Record | None:
+    """Return what is known of a run, or `None` if it was never begun."""
     try:
-        return os.open(path, flags)
-    except FileNotFoundError:
-        os.mkdir(path, 0o700)
-        return os.open(path, flags)
-
-
-def replace(folder: int, engine_name: str, kind: str, record: dict[str, object]) -> None:
-    """Write a record so that a reader sees all of it or nothing."""
-    draft = f"{engine_name}.{os.getpid()}.draft"
-    _write(folder, draft, json.dumps(record))
-    os.rename(draft, f"{engine_name}.{kind}", src_dir_fd=folder, dst_dir_fd=folder)
-
-
-def read(directory: str, engine_name: str, kind: str) -> dict[str, object] | None:
-    """Return a record, or `None` where there is none or it cannot be understood."""
-    try:
-        with open(os.path.join(directory, RUN_FOLDER, f"{engine_name}.{kind}"), "rb", buffering=0) as file:
-            record = json.loads(file.read())
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
-
-
-def read_started(directory: str, engine_name: str) -> Started | None:
-    """Return who keeps the run of this name, if it was ever begun."""
-    record = read(directory, engine_name, STARTED)
-    if record is None or record.get("engine_name") != engine_name:
-        return None
-    pid, start = record.get("keeper_pid"), record.get("keeper_start")
-    if not isinstance(pid, int) or not isinstance(start, int):
-        return None
-    return Started(
-        engine_name,
-        pid,
-        start,
-        str(record.get("boot_id", "")),
-        str(record.get("started_at", "")),
-        str(record.get("secrets_directory", "")),
-    )
-
-
-def cancel_grace_s(folder: int, engine_name: str) -> float | None:
-    """Return the grace that a cancel asks for, or `None` if nobody has cancelled."""
-    try:
-        file = os.open(f"{engine_name}.{CANCEL}", os.O_RDONLY, dir_fd=folder)
+        with open(_path(directory, engine_name, RECORD), "rb", buffering=0) as file:
+            *lines, _ = file.read().split(b"\n")
     except OSError:
         return None
+    records = [_parse(line) for line in lines]
+    if not records or records[0].get("engine_name") != engine_name:
+        return None
     try:
-        record = json.loads(os.read(file, 4096))
-        return float(record["grace_s"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0.0
-    finally:
-        os.close(file)
+        started = Started(**{name: kind(records[0][name]) for name, kind in _STARTED_TYPES.items()})
+    except (KeyError, TypeError, ValueError):
+        return None
+    return Record(started, records[-1] if len(records) > 1 else None)
+
+
+def ask_to_end(directory: str, engine_name: str, grace_s: float) -> None:
+    """Leave the wish that a run be ended, for its keeper to read. Raises `OSError`."""
+    _replace(_path(directory, engine_name, CANCEL), {"grace_s": grace_s})
+
+
+def cancel_grace_s(directory: str, engine_name: str) -> float | None:
+    """Return the grace that a cancel asks for, or `None` if nobody has cancelled."""
+    record = _read(_path(directory, engine_name, CANCEL))
+    grace_s = record.get("grace_s")
+    if grace_s is None:
+        return None
+    return float(grace_s) if isinstance(grace_s, int | float) else 0.0
+
+
+def leave_fault(directory: str, engine_name: str, fault: str) -> None:
+    """Leave word of why the input of a run is not whole. Raises `OSError`."""
+    _replace(_path(directory, engine_name, FAULT), {"fault": fault})
+
+
+def read_fault(directory: str, engine_name: str) -> str:
+    """Return what `leave_fault` left, or ""."""
+    return str(_read(_path(directory, engine_name, FAULT)).get("fault", ""))
 
 
 def remove_run_files(directory: str, engine_name: str) -> None:
     """Remove every record of a run. Idempotent."""
-    folder = os.path.join(directory, RUN_FOLDER)
-    for kind in (CANCEL, FAULT, EXIT, STARTED):
+    for kind in (RECORD, CANCEL, FAULT):
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(folder, f"{engine_name}.{kind}"))
-    with contextlib.suppress(OSError):  # not empty: another attempt's; or never made
-        os.rmdir(folder)
+            os.unlink(_path(directory, engine_name, kind))
 
 
 def secrets_directory(directory: str, engine_name: str, *, shared_memory: bool) -> str:
     """Return a new name for the folder of a run's secrets: in memory where the machine offers that."""
     if shared_memory:
         return os.path.join(SHARED_MEMORY, SECRETS_PREFIX + os.urandom(12).hex())
-    return os.path.join(directory, RUN_FOLDER, f"{engine_name}.secrets")
+    return os.path.join(directory, f"{engine_name}.secrets")
 
 
 def is_secrets_directory(path: str, directory: str, engine_name: str) -> bool:
     """Return whether `path` is a name that `secrets_directory` could have given; only such a folder is removed."""
-    if path == os.path.join(directory, RUN_FOLDER, f"{engine_name}.secrets"):
+    if path == os.path.join(directory, f"{engine_name}.secrets"):
         return True
     parent, name = os.path.split(path)
     return parent == SHARED_MEMORY and re.fullmatch(SECRETS_PREFIX + "[0-9a-f]{24}", name) is not None
@@ -169,9 +180,38 @@ def remove_tree(path: str) -> None:
     os.rmdir(path)
 
 
-def _write(folder: int, name: str, text: str) -> None:
-    file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600, dir_fd=folder)
+def _path(directory: str, engine_name: str, kind: str) -> str:
+    return os.path.join(directory, f"{engine_name}.{kind}")
+
+
+def _parse(text: bytes) -> dict[str, object]:
     try:
-        os.write(file, text.encode())
+        record = json.loads(text)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _read(path: str) -> dict[str, object]:
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return {}
+    try:
+        return _parse(os.read(file, 1 << 16))
     finally:
         os.close(file)
+
+
+def _write(file: int, record: dict[str, object]) -> None:
+    try:
+        os.write(file, json.dumps(record).encode() + b"\n")
+    finally:
+        os.close(file)
+
+
+def _replace(path: str, record: dict[str, object]) -> None:
+    """Write a record so that a reader sees all of it or nothing."""
+    draft = f"{path}.{os.getpid()}.draft"
+    _write(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), record)
+    os.rename(draft, path)

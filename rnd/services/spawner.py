@@ -78,7 +78,7 @@ class Client:
         self.unsent = bytearray()
 
 
-def open_run_folder(data_dir: str) -> int:
+def open_socket_folder(data_dir: str) -> int:
     """Open `<data-dir>/run`, making it for the owner alone if it is missing, and return a descriptor."""
     path = os.path.join(data_dir, "run")
     with contextlib.suppress(FileExistsError):
@@ -94,7 +94,7 @@ def socket_path(run_folder: int) -> str:
 def main(data_dir: str, version: str) -> None:
     """Become the spawner of `data_dir`, or find that there is one; return when it can be connected to."""
     os.umask(0o077)
-    folder = open_run_folder(data_dir)
+    folder = open_socket_folder(data_dir)
     lock = _lock(folder)
     if lock is None:
         return
@@ -271,8 +271,8 @@ class Spawner:
         name, directory = str(fields["engine_name"]), str(fields["directory"])
         if not run_files.ENGINE_NAME.fullmatch(name):
             raise ValueError("engine_name")
-        if started := run_files.read_started(directory, name):
-            return run_files.handle(started, directory)
+        if record := run_files.read(directory, name):
+            return run_files.handle(record.started, directory)
         if self._listener is None:
             raise OSError(errno.ESHUTDOWN, "the spawner takes no more runs")
         fields["secrets_directory"] = ""
@@ -281,18 +281,14 @@ class Spawner:
                 directory, name, shared_memory=self._shared_memory
             )
         program.program_from_message(fields)  # refuse here what a keeper could not understand
-        folder = run_files.open_run_folder(directory)
+        link = self._idle.pop() if self._idle else self._fork_keeper()
+        moment = streams.time_text(time.time())
+        started = run_files.Started(name, link.pid, link.start, self._boot_id, moment, fields["secrets_directory"])
         try:
-            link = self._idle.pop() if self._idle else self._fork_keeper()
-            moment = streams.time_text(time.time())
-            started = run_files.Started(name, link.pid, link.start, self._boot_id, moment, fields["secrets_directory"])
-            try:
-                run_files.replace(folder, name, run_files.STARTED, started._asdict())
-            except OSError:
-                self._rest(link)
-                raise
-        finally:
-            os.close(folder)
+            run_files.begin(directory, started)
+        except OSError:
+            self._rest(link)
+            raise
         self._hand_over(link, Kept(name, fields["secrets_directory"], []), fields)
         return run_files.handle(started, directory)
 

@@ -109,7 +109,7 @@ class SpawnerClient:
 
     async def _reach(self) -> _Link | None:
         """Connect to the spawner that is there; `None` if none is."""
-        folder = spawner.open_run_folder(os.fspath(self._data_dir))
+        folder = spawner.open_socket_folder(os.fspath(self._data_dir))
         try:
             path = spawner.socket_path(folder)
             _, link = await asyncio.get_running_loop().create_unix_connection(_Link, path)

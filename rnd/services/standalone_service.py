@@ -133,18 +133,18 @@ class StandaloneExecutor:
     async def find(self, engine_name: str, directory: Path) -> str | None:
         """Return the handle of a run that was started under this name in `directory`, or `None`."""
         folder = os.fspath(directory.absolute())  # noqa: ASYNC240 - asks the kernel at most for the current folder
-        started = run_files.read_started(folder, engine_name)
-        return json.dumps(run_files.handle(started, folder)) if started else None
+        record = run_files.read(folder, engine_name)
+        return json.dumps(run_files.handle(record.started, folder)) if record else None
 
     async def wait(self, handle: str) -> Observation:
         """Return how a run ended, once it has. See `Executor.wait`."""
         kept = _parse(handle)
-        ended = _read_exit(kept)
+        ended = _read_end(kept)
         if ended is None and kept.boot_id == self._boot_id:
             # A spawner says when the run is over. Where it is gone, the keeper takes no other run and ends after this.
             if not await self._spawner.ended(kept.engine_name, kept.keeper_pid):
                 await _end_of_process(kept.keeper_pid, kept.keeper_start)
-            ended = _read_exit(kept)
+            ended = _read_end(kept)
         return ended or await self._give_up(kept)
 
     async def poll(self, handles: Sequence[str]) -> dict[str, Observation]:
@@ -158,11 +158,10 @@ class StandaloneExecutor:
         if pidfd is None:
             return
         try:
-            if not self._runs(kept):
+            record = run_files.read(kept.directory, kept.engine_name)
+            if record is None or record.ended is not None:
                 return
-            folder = run_files.open_run_folder(kept.directory)
-            run_files.replace(folder, kept.engine_name, run_files.CANCEL, {"grace_s": grace_s})
-            os.close(folder)
+            run_files.ask_to_end(kept.directory, kept.engine_name, grace_s)
             processes.ask_to_end(pidfd)  # a keeper that is at its next run by now finds no cancel of that one
         finally:
             os.close(pidfd)
@@ -170,8 +169,8 @@ class StandaloneExecutor:
     async def cleanup(self, handle: str) -> None:
         """Remove the records of a run, its secrets and its temporary folder. Idempotent."""
         kept = _parse(handle)
-        started = run_files.read_started(kept.directory, kept.engine_name)
-        secrets = started.secrets_directory if started else ""
+        record = run_files.read(kept.directory, kept.engine_name)
+        secrets = record.started.secrets_directory if record else ""
         temporary = os.path.join(kept.directory, run_files.TEMPORARY_FOLDER)
         with contextlib.suppress(OSError):
             os.rmdir(temporary)  # nearly always empty; what is not, or holds secrets, is work for a thread
@@ -188,22 +187,16 @@ class StandaloneExecutor:
             return None
         return processes.open_process(kept.keeper_pid, kept.keeper_start)
 
-    def _runs(self, kept: _Kept) -> bool:
-        """Return whether, by its files, this run has been started by this keeper and has not ended."""
-        started = run_files.read_started(kept.directory, kept.engine_name)
-        return started is not None and started.keeper_pid == kept.keeper_pid and _read_exit(kept) is None
-
     def _look(self, kept: _Kept) -> Observation:
         pidfd = self._open_keeper(kept)
         if pidfd is not None:
             os.close(pidfd)
-        ended = _read_exit(kept)
-        if ended is not None:
-            return ended
-        started = run_files.read_started(kept.directory, kept.engine_name)
-        if pidfd is None or started is None:
+        record = run_files.read(kept.directory, kept.engine_name)  # after the look at the keeper, which may end meanwhile
+        if record is not None and record.ended is not None:
+            return _observation(record)
+        if pidfd is None or record is None:
             return Observation(phase=Phase.LOST, reason=self._why_lost(kept))
-        return Observation(phase=Phase.RUNNING, started_at=_moment(started.started_at))
+        return Observation(phase=Phase.RUNNING, started_at=_moment(record.started.started_at))
 
     async def _give_up(self, kept: _Kept) -> Observation:
         """Call a run lost, after ending what it may have left: its result will not count, so it must not go on."""
@@ -259,32 +252,34 @@ def _settle(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _read_exit(kept: _Kept) -> Observation | None:
-    """Return how a run ended by its exit file: one small file that was just written, so it is read in place."""
-    record = run_files.read(kept.directory, kept.engine_name, run_files.EXIT)
-    if record is None or record.get("engine_name") != kept.engine_name:
-        return None
+def _read_end(kept: _Kept) -> Observation | None:
+    """Return how a run ended, if it has: one small file that was just written, so it is read in place."""
+    record = run_files.read(kept.directory, kept.engine_name)
+    return _observation(record) if record is not None and record.ended is not None else None
+
+
+def _observation(record: run_files.Record) -> Observation:
+    """Return the end of a run; a job could write into its own record, so nothing in it is taken for granted."""
     try:
-        return _observation(record)
-    except (KeyError, TypeError, ValueError):
+        return _checked_observation(record.ended or {}, record.started)
+    except (AttributeError, KeyError, TypeError, ValueError):
         return Observation(phase=Phase.LOST, reason="the record of its end makes no sense; the job may have changed it")
 
 
-def _observation(record: Mapping[str, Any]) -> Observation:
-    started_at, ended_at = record.get("started_at"), record.get("ended_at")
-    exit_code, signal_number = record.get("exit_code"), record.get("signal")
-    phase = Phase(record["phase"])
+def _checked_observation(ended: Mapping[str, Any], started: run_files.Started) -> Observation:
+    exit_code, signal_number = ended.get("exit_code"), ended.get("signal")
+    phase = Phase(ended["phase"])
     if phase is Phase.EXITED and not isinstance(signal_number if exit_code is None else exit_code, int):
         raise ValueError("neither exit code nor signal")
     return Observation(
         phase=phase,
         exit_code=exit_code,
         signal=signal_number,
-        reason=str(record.get("reason", "")),
-        started_at=_moment(started_at),
-        ended_at=_moment(ended_at),
-        streams_cut=tuple(LogStream(name) for name in record.get("streams_cut", ())),
-        leftovers_killed=int(record.get("leftovers_killed", 0)),
+        reason=str(ended.get("reason", "")),
+        started_at=_moment(ended.get("started_at") or started.started_at),
+        ended_at=_moment(ended.get("ended_at")),
+        streams_cut=tuple(LogStream(name) for name in ended.get("streams_cut", ())),
+        leftovers_killed=int(ended.get("leftovers_killed", 0)),
     )
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from rnd.services import run_files
 from rnd.services.executor import Executor, Phase
 from rnd.services.standalone_service import StandaloneExecutor
 from rnd.types.errors import ExecutorUnavailable
@@ -58,8 +57,7 @@ class _Standalone(ExecutorHarness):
     def assert_nothing_left(self, data_dir: Path) -> None:
         assert_no_processes(data_dir)
         for job in (data_dir / "jobs").glob("*"):
-            assert not (job / "run").exists()
-            assert not (job / "tmp").exists()
+            assert {path.name for path in job.iterdir()} <= {"input", "output", "mounts", "logs", "go", "up"}
 
 
 class TestConformance(_Standalone, ExecutorConformance):
@@ -295,27 +293,25 @@ class TestCrashes(_Standalone):
             handle = await executor.submit(run)
             await executor.wait(handle)
             old = json.dumps(json.loads(handle) | {"boot_id": "another"})
-            started = run_files.read(os.fspath(run.directory), run.engine_name, run_files.STARTED) or {}
-            (run.directory / f"run/{run.engine_name}.started.json").write_text(
-                json.dumps(started | {"boot_id": "another"})
-            )
             assert (await executor.wait(old)).exit_code == 3
-            (run.directory / f"run/{run.engine_name}.exit.json").unlink()
+            record = run.directory / f"{run.engine_name}.run.jsonl"
+            started, _ = record.read_text().splitlines()
+            record.write_text(started.replace(json.loads(handle)["boot_id"], "another") + "\n")
             end = await executor.wait(old)
             assert (end.phase, end.reason) == (Phase.LOST, "the machine was restarted while it ran")
             await executor.cleanup(old)
 
         self.go(data_dir, test)
 
-    @pytest.mark.parametrize("record", ["", "{", "[]", '{"phase": "EXITED"}', '{"phase": "NOVEL"}'])
+    @pytest.mark.parametrize("record", ["", "{\n", "[]\n", '{"phase": "EXITED"}\n', '{"phase": "NOVEL"}\n', '{"phase": "EXITED", "exit_code": 0}'])
     def test_a_record_that_makes_no_sense_is_no_success(self, data_dir: Path, record: str) -> None:
         run = self.order(data_dir, "exit 0")
 
         async def test(executor: Executor) -> None:
             handle = await executor.submit(run)
             await executor.wait(handle)
-            path = run.directory / f"run/{run.engine_name}.exit.json"
-            path.write_text(record.replace("{", f'{{"engine_name": "{run.engine_name}", ', 1) if ":" in record else record)
+            path = run.directory / f"{run.engine_name}.run.jsonl"
+            path.write_text(path.read_text().splitlines()[0] + "\n" + record)
             assert (await executor.wait(handle)).phase is Phase.LOST
             await executor.cleanup(handle)
 
