@@ -23,7 +23,9 @@
 --   workflow_executions  PENDING -> RUNNING -> COMPLETED | FAILED | CANCELLED
 --   job_executions       IDLE -> READY -> RUNNING -> COMPLETED | ERRORED | CANCELLED
 --                        (IDLE and READY may end ERRORED or CANCELLED at once; RUNNING -> READY is another attempt)
---   transfers            PENDING -> ACTIVE -> COMPLETED | FAILED | CANCELLED (ACTIVE -> PENDING after a restart)
+--   transfers            PENDING -> ACTIVE -> COMPLETED | FAILED | CANCELLED (ACTIVE -> PENDING after a restart;
+--                        a delivery of less than half a second goes from PENDING to its end at once)
+-- What has not begun may end at once as well: a cancel or a refusal finds executions, jobs and transfers PENDING.
 -- Repairs by hand are honoured: settled_status remembers what the daemon has acted on, so a status that was typed into
 -- sqlite3 differs from it and is noticed within a tick.
 

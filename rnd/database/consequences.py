@@ -156,9 +156,7 @@ def cancel_job(
     spread_failure(conn, head, end.error, now=now, news=news)
 
 
-def spread_failure(
-    conn: sqlite3.Connection, failed: JobHead, error: str | None, *, now: datetime, news: News
-) -> None:
+def spread_failure(conn: sqlite3.Connection, failed: JobHead, error: str | None, *, now: datetime, news: News) -> None:
     """Cancel, along the graph, every job that still waits for output of a failed one, and the deliveries of both."""
     reason = upstream_failure_reason(failed.job_name, error or str(failed.status))
     stack = [failed]
@@ -180,13 +178,16 @@ def complete_transfer(
     transfer_id: TransferId,
     files: Sequence[FileEntry],
     *,
+    started_at: datetime | None = None,
     now: datetime,
     news: News,
 ) -> Transfer:
-    """ACTIVE -> COMPLETED: the duty is acknowledged at both ends and the receiver told. Raises `StaleState`."""
+    """PENDING or ACTIVE -> COMPLETED: the duty is acknowledged at both ends and the receiver told. Raises `StaleState`."""
     size_bytes = sum(entry.size_bytes for entry in files)
     count = sum(1 for entry in files if entry.sha256)
-    transfer = transfers.mark_completed(conn, transfer_id, file_count=count, size_bytes=size_bytes, now=now)
+    transfer = transfers.mark_completed(
+        conn, transfer_id, file_count=count, size_bytes=size_bytes, started_at=started_at or now, now=now
+    )
     for row_id in (transfer.source_peer_row_id, transfer.dest_peer_row_id):
         if row_id is not None and job_interfaces.acknowledge_duty(conn, row_id):
             news.acknowledged.append(row_id)
@@ -219,9 +220,7 @@ def fail_transfer(
     return transfer
 
 
-def settle_data_job(
-    conn: sqlite3.Connection, job_execution_id: JobExecutionId, *, now: datetime, news: News
-) -> None:
+def settle_data_job(conn: sqlite3.Connection, job_execution_id: JobExecutionId, *, now: datetime, news: News) -> None:
     """End a RUNNING DATA job whose last delivery has ended: COMPLETED if all arrived, else ERRORED with the reason.
 
     Deliveries that were cancelled because their receiver had ended count for neither.
@@ -243,9 +242,7 @@ def settle_data_job(
     news.touch(conn, head.workflow_execution_id)
 
 
-def _cancel_deliveries(
-    conn: sqlite3.Connection, head: JobHead, reason: str, *, now: datetime, news: News
-) -> None:
+def _cancel_deliveries(conn: sqlite3.Connection, head: JobHead, reason: str, *, now: datetime, news: News) -> None:
     sources: set[JobExecutionId] = set()
     for transfer_id in transfers.list_open_of_job(conn, head.id):
         transfer = transfers.mark_ended(conn, transfer_id, TransferStatus.CANCELLED, reason, now=now)

@@ -206,21 +206,37 @@ def set_progress(
 
 
 def mark_completed(
-    conn: sqlite3.Connection, transfer_id: TransferId, *, file_count: int, size_bytes: int, now: datetime
+    conn: sqlite3.Connection,
+    transfer_id: TransferId,
+    *,
+    file_count: int,
+    size_bytes: int,
+    started_at: datetime,
+    now: datetime,
 ) -> Transfer:
-    """ACTIVE -> COMPLETED: everything is whole, verified and durable at its destination. Raises `StaleState`."""
+    """PENDING or ACTIVE -> COMPLETED: all of it is whole, verified and durable in its place. Raises `StaleState`.
+
+    A quick delivery never was ACTIVE; `started_at` stands for what that would have written down.
+    """
     changed = conn.execute(
         """
         UPDATE transfers
         SET status = 'COMPLETED', file_count = :file_count, size_bytes = :size_bytes, bytes_done = :size_bytes,
-            completed_at = :now, error = NULL
+            attempts = MAX(attempts, 1), started_at = COALESCE(started_at, :started_at), completed_at = :now,
+            error = NULL
         WHERE transfer_id = :id
-          AND status = 'ACTIVE'
+          AND status IN ('PENDING', 'ACTIVE')
         """,
-        {"id": transfer_id, "file_count": file_count, "size_bytes": size_bytes, "now": to_text(now)},
+        {
+            "id": transfer_id,
+            "file_count": file_count,
+            "size_bytes": size_bytes,
+            "started_at": to_text(started_at),
+            "now": to_text(now),
+        },
     ).rowcount
     if not changed:
-        raise StaleState(f"transfer {transfer_id} is not ACTIVE")
+        raise StaleState(f"transfer {transfer_id} has ended already")
     return _announce(conn, transfer_id, now=now)
 
 

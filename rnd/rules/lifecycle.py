@@ -36,7 +36,10 @@ EXECUTION_TRANSITIONS: Final[Mapping[ExecutionStatus, frozenset[ExecutionStatus]
 }
 
 TRANSFER_TRANSITIONS: Final[Mapping[TransferStatus, frozenset[TransferStatus]]] = {
-    TransferStatus.PENDING: frozenset({TransferStatus.ACTIVE, TransferStatus.FAILED, TransferStatus.CANCELLED}),
+    # A quick delivery is never seen ACTIVE.
+    TransferStatus.PENDING: frozenset(
+        {TransferStatus.ACTIVE, TransferStatus.COMPLETED, TransferStatus.FAILED, TransferStatus.CANCELLED}
+    ),
     # ACTIVE -> PENDING: a restarted daemon begins the delivery again.
     TransferStatus.ACTIVE: frozenset(
         {TransferStatus.PENDING, TransferStatus.COMPLETED, TransferStatus.FAILED, TransferStatus.CANCELLED}

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -72,6 +73,8 @@ class _Delivery:
 class _Underway:
     """A delivery in the hands of a thread: how far it is, and whether it has been called off."""
 
+    started_at: datetime
+    active: bool = False
     called_off: threading.Event = field(default_factory=threading.Event)
     file_count: int = 0
     size_bytes: int = 0
@@ -114,7 +117,7 @@ class DataWorker:
                 free = self._config.transfer_slots - len(self._underway)
                 if free > 0:
                     for transfer, delivery in await self._claim(free):
-                        self._underway[transfer.transfer_id] = _Underway()
+                        self._underway[transfer.transfer_id] = _Underway(started_at=self._clock.now())
                         group.create_task(self._deliver(transfer, delivery))
                 changed = await self._board.transfers.wait(self._config.queue_interval_s)
                 await self._call_off_ended(changed)
@@ -138,20 +141,26 @@ class DataWorker:
         self._board.publish(news)
 
     async def _claim(self, count: int) -> list[tuple[Transfer, _Delivery | RndError]]:
-        """Take deliveries that nobody has begun, with all that is known of each, in one transaction."""
-        now = self._clock.now()
+        """Take deliveries that nobody has begun, with all that is known of each, from one snapshot.
+
+        The row is the intent already, so taking it writes nothing; only one that takes its time becomes ACTIVE. What is
+        in hand is left out as of now: its end is committed before it leaves `_underway`.
+        """
+        in_hand = set(self._underway)
 
         def work(conn: sqlite3.Connection) -> list[tuple[Transfer, _Delivery | RndError]]:
             claimed: list[tuple[Transfer, _Delivery | RndError]] = []
-            for pending in transfers.list_pending(conn, direction=TransferDirection.LOCAL, limit=count):
-                transfer = transfers.mark_active(conn, pending.transfer_id, now=now)
+            limit = count + len(in_hand)
+            for transfer in transfers.list_pending(conn, direction=TransferDirection.LOCAL, limit=limit):
+                if transfer.transfer_id in in_hand:
+                    continue
                 try:
                     claimed.append((transfer, self._look_up(conn, transfer)))
                 except RndError as error:
                     claimed.append((transfer, error))
-            return claimed
+            return claimed[:count]
 
-        return await self._database.write(work)
+        return await self._database.read(work)
 
     async def _call_off_ended(self, changed: set[TransferId]) -> None:
         for transfer_id in changed & self._underway.keys():
@@ -165,7 +174,7 @@ class DataWorker:
                 raise delivery
             self._log_begin(delivery)
             files = await self._supervise(delivery, underway)
-            await self._commit(delivery, files)
+            await self._commit(delivery, underway, files)
         except (CalledOff, StaleState):
             pass  # somebody ended the receiver or the delivery meanwhile, and has said why
         except (SelectionError, RndError) as error:
@@ -198,8 +207,11 @@ class DataWorker:
 
     async def _tell_progress(self, transfer: Transfer, underway: _Underway) -> None:
         now = self._clock.now()
-        await self._database.write(
-            lambda conn: transfers.set_progress(
+
+        def work(conn: sqlite3.Connection) -> None:
+            if not underway.active:
+                transfers.mark_active(conn, transfer.transfer_id, now=underway.started_at)
+            transfers.set_progress(
                 conn,
                 transfer,
                 file_count=underway.file_count,
@@ -207,13 +219,17 @@ class DataWorker:
                 bytes_done=min(underway.bytes_done, underway.size_bytes),
                 now=now,
             )
-        )
 
-    async def _commit(self, delivery: _Delivery, files: list[FileEntry]) -> None:
+        await self._database.write(work)
+        underway.active = True
+
+    async def _commit(self, delivery: _Delivery, underway: _Underway, files: list[FileEntry]) -> None:
         news = News()
         now = self._clock.now()
         done = await self._database.write(
-            lambda conn: complete_transfer(conn, delivery.transfer.transfer_id, files, now=now, news=news)
+            lambda conn: complete_transfer(
+                conn, delivery.transfer.transfer_id, files, started_at=underway.started_at, now=now, news=news
+            )
         )
         log_completed(done)
         self._board.publish(news)
@@ -319,9 +335,7 @@ class DataWorker:
             open_entry, items = self._choose(delivery, stack, underway)
             underway.file_count = sum(1 for entry, _ in items if entry.sha256)
             underway.size_bytes = sum(entry.size_bytes for entry, _ in items)
-            lines = DeliveryLog(
-                delivery.transfer, size_bytes=underway.size_bytes, chunk_bytes=self._config.chunk_bytes
-            )
+            lines = DeliveryLog(delivery.transfer, size_bytes=underway.size_bytes, chunk_bytes=self._config.chunk_bytes)
             lines.begin()
 
             def moved(count: int) -> None:
@@ -377,9 +391,7 @@ class DataWorker:
             max_file_bytes=limits.file_bytes,
         )
         source = find_host_source(delivery.source_path, rules)
-        entries = hash_tree(
-            source.root, source.found, hard_links=True, cancelled=underway.called_off.is_set
-        )
+        entries = hash_tree(source.root, source.found, hard_links=True, cancelled=underway.called_off.is_set)
         tree = stack.enter_context(OpenTree(source.root))
         return tree_source(tree), deliveries(entries, delivery.include, delivery.file_name)
 

@@ -429,7 +429,7 @@ CALLS: Final[dict[str, Call]] = {
     ),
     "transfers.mark_completed": lambda c, w: (
         transfers.mark_active(c, DELIVERY, now=w.now),
-        transfers.mark_completed(c, DELIVERY, file_count=1, size_bytes=1, now=w.now),
+        transfers.mark_completed(c, DELIVERY, file_count=1, size_bytes=1, started_at=w.now, now=w.now),
     ),
     "transfers.mark_ended": lambda c, w: transfers.mark_ended(c, DELIVERY, TransferStatus.FAILED, "why", now=w.now),
     "transfers.requeue_active": lambda c, w: transfers.requeue_active(c, direction=TransferDirection.LOCAL),
