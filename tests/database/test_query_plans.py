@@ -361,6 +361,7 @@ CALLS: Final[dict[str, Call]] = {
     "job_executions.list_open_jobs_of_execution": lambda c, w: job_executions.list_open_jobs_of_execution(
         c, w.execution.id
     ),
+    "job_executions.has_open_jobs": lambda c, w: job_executions.has_open_jobs(c, w.execution.id),
     "job_executions.list_running": lambda c, w: job_executions.list_running(c, executor=ME),
     "job_executions.list_ready": lambda c, w: job_executions.list_ready(
         c, executor=ME, programs=9, data_jobs=9, now=w.now
