@@ -9,6 +9,8 @@ from typing import Final
 from urllib.parse import quote
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.web_request import BaseRequest
 
 from rnd.api.confined_files import open_below
 from rnd.api.context import ApiContext
@@ -23,6 +25,19 @@ HARMLESS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "private, no-store",
 }
+
+
+class _SentOnce(web.FileResponse):
+    """A file that is read while its handler runs and never again.
+
+    aiohttp prepares whatever a handler returns once more. A file response would look at its path a second time, which
+    names nothing by then, or another request's file.
+    """
+
+    async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
+        if self.prepared:
+            return await web.StreamResponse.prepare(self, request)
+        return await super().prepare(request)
 
 
 def result_url(execution_id: ExecutionId, node_id: NodeId, connection_id: ConnectionId, path: str) -> str:
@@ -56,7 +71,7 @@ async def send_result(api: ApiContext, request: web.Request) -> web.StreamRespon
     descriptor = await asyncio.to_thread(open_below, api.config.data_dir / result.directory, path)
     try:
         # aiohttp knows ranges and sendfile but opens by path; this path is the descriptor that was opened safely.
-        response = web.FileResponse(Path(f"/proc/self/fd/{descriptor}"), headers=HARMLESS | _attachment(path))
+        response = _SentOnce(Path(f"/proc/self/fd/{descriptor}"), headers=HARMLESS | _attachment(path))
         await response.prepare(request)
     finally:
         os.close(descriptor)
