@@ -16,6 +16,7 @@ SOCKET_NAME: Final = "api.sock"
 CONNECT_TIMEOUT_S: Final = 5.0
 CALL_TIMEOUT_S: Final = 60.0
 MAX_ERROR_BODY_BYTES: Final = 64 << 10
+TRANSPORT_FAULT: Final = "TRANSPORT"
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -204,7 +205,11 @@ def _said_in(body: bytes) -> tuple[str, str, dict[str, Any] | None]:
     if isinstance(error, dict):
         failed = refused_by_daemon(error)
         return failed.message, failed.hint, error
-    return str(answer.get("message") or error or ""), str(answer.get("hint") or ""), answer
+    hint = str(answer.get("hint") or "")
+    if error == TRANSPORT_FAULT:
+        return hint, "", answer  # what was wrong with the request is all there is to say
+    message = str(answer.get("message") or (f"refused: {error}" if error else ""))
+    return message, hint, answer
 
 
 def _json_object(text: bytes) -> dict[str, Any]:

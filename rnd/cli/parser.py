@@ -99,12 +99,30 @@ class Parser(argparse.ArgumentParser):
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Return the parsed arguments; `handler` names the function to run. Leaves by `SystemExit` on a usage error."""
     parser = build_parser(arguments[0] if arguments else "")
-    parsed = parser.parse_args(arguments, argparse.Namespace(**DEFAULTS))
+    own, programs = _split_at_dashes(arguments)
+    parsed, left_over = parser.parse_known_args(own, argparse.Namespace(**DEFAULTS))
+    parsed.args = programs
+    leaf: Parser = getattr(parsed, "leaf", parser)
+    if left_over:
+        # argparse gives a list the words before the next option only; the words after it belong to the list as well.
+        if not hasattr(parsed, "list_argument") or any(word.startswith("-") for word in left_over):
+            leaf.error(f"unrecognized arguments: {' '.join(left_over)}")
+        getattr(parsed, parsed.list_argument).extend(left_over)
     if not hasattr(parsed, "handler"):
         incomplete: Parser = getattr(parsed, "incomplete", parser)
         incomplete.print_help(sys.stderr)
         sys.exit(USAGE)
     return parsed
+
+
+def _split_at_dashes(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Return our own arguments, and those after `--` where the command offers a program, which are the program's."""
+    if "--" not in arguments:
+        return arguments, []
+    dashes = list(arguments).index("--")
+    if "standalone" not in arguments[:dashes]:
+        return arguments, []
+    return arguments[:dashes], arguments[dashes + 1 :]
 
 
 def build_parser(only: str = "") -> Parser:
@@ -133,9 +151,14 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 def _command(commands: Any, name: str, handler: str, summary: str, *, epilog: str = "") -> Parser:
     # Any: argparse's own type for what add_subparsers returns is private.
     parser: Parser = commands.add_parser(name, help=summary, description=summary, epilog=epilog)
-    parser.set_defaults(handler=handler)
+    parser.set_defaults(handler=handler, leaf=parser)
     _add_common(parser)
     return parser
+
+
+def _add_list(parser: argparse.ArgumentParser, name: str, metavar: str, nargs: str, summary: str) -> None:
+    parser.add_argument(name, metavar=metavar, nargs=nargs, help=summary)
+    parser.set_defaults(list_argument=name)
 
 
 def _group(commands: Any, name: str, summary: str) -> Any:
@@ -198,7 +221,7 @@ def _service_commands(commands: Any) -> None:
     show = _command(service, "show", "services:show", "Show one service.")
     show.add_argument("service", metavar="SERVICE", help="name or id")
     remove = _command(service, "rm", "services:remove", "Offer something no longer.")
-    remove.add_argument("services", metavar="SERVICE", nargs="+", help="name or id")
+    _add_list(remove, "services", "SERVICE", "+", "name or id")
     status = _command(service, "set-status", "services:set_status", "Let a service take orders, or no new ones.")
     status.add_argument("service", metavar="SERVICE", help="name or id")
     status.add_argument("status", choices=("ACTIVE", "INACTIVE"))
@@ -209,7 +232,7 @@ def _service_commands(commands: Any) -> None:
     upload = _command(
         commands, "upload", "services:upload", "Bring files to the peer; a service takes one as upload:NAME."
     )
-    upload.add_argument("files", metavar="FILE", nargs="*", help="a file of this machine")
+    _add_list(upload, "files", "FILE", "*", "a file of this machine")
     upload.add_argument("--name", metavar="NAME", help="another name for it there (one FILE only)")
     upload.add_argument("--list", action="store_true", help="list what waits there")
     upload.add_argument("--rm", metavar="NAME", action="append", default=[], help="drop an upload; may be repeated")
@@ -218,7 +241,7 @@ def _service_commands(commands: Any) -> None:
 def _add_data(add: Any) -> None:
     data = _command(add, "data", "services:add_data", "Offer files and folders; a snapshot of them is taken now.")
     data.add_argument("name", metavar="NAME")
-    data.add_argument("paths", metavar="PATH", nargs="+", help="file or folder on the peer's machine, or upload:NAME")
+    _add_list(data, "paths", "PATH", "+", "file or folder on the peer's machine, or upload:NAME")
     _add_passphrase(data, "encrypt the snapshot with this passphrase")
     data.set_defaults(passphrase_twice=True)
     data.add_argument("--upload", action="store_true", help="PATHs are files here: bring them to the peer first")
@@ -241,8 +264,7 @@ def _add_standalone(add: Any) -> None:
         "  rnd service add standalone merge ./merge.sh --mount /input:INPUT --timeout 10m",
     )
     program.add_argument("name", metavar="NAME")
-    program.add_argument("executable", metavar="EXECUTABLE", help="a path, or a name that is looked up in PATH")
-    program.add_argument("args", metavar="ARG", nargs="*", help="arguments, after --")
+    program.add_argument("executable", metavar="EXECUTABLE", help="path, or name in PATH; its arguments go after --")
     program.add_argument("--arg", metavar="ARG", action="append", default=[], help="one argument; may be repeated")
     program.add_argument(
         "--mount",
@@ -298,7 +320,7 @@ def _workflow_commands(commands: Any) -> None:
     export.add_argument("workflow", metavar="WORKFLOW", help="name or id")
     export.add_argument("-o", "--output", metavar="FILE", help="default: standard output")
     remove = _command(workflow, "rm", "workflows:remove", "Delete workflows; their executions stay.")
-    remove.add_argument("workflows", metavar="WORKFLOW", nargs="+", help="name or id")
+    _add_list(remove, "workflows", "WORKFLOW", "+", "name or id")
 
 
 # ---------------------------------------------------------------- running
@@ -349,7 +371,7 @@ def _running_commands(commands: Any) -> None:
     results.add_argument("--force", action="store_true", help="replace files that are in DIR already")
 
     cancel = _command(commands, "cancel", "executions:cancel", "Stop executions, on every peer.")
-    cancel.add_argument("executions", metavar="EXECUTION", nargs="+", help="id, or last")
+    _add_list(cancel, "executions", "EXECUTION", "+", "id, or last")
     cancel.add_argument("--reason", metavar="TEXT")
 
     retry = _command(commands, "retry", "running:retry", "Run again what did not complete, and watch it.")
@@ -365,9 +387,7 @@ def _add_execution(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_job(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "job", metavar="JOB | EXECUTION NODE", nargs="*", help="job id; or execution id or last, and node"
-    )
+    _add_list(parser, "job", "JOB | EXECUTION NODE", "*", "job id; or execution id or last, and node")
     parser.add_argument("-e", "--execution", metavar="EXECUTION", help="every job of it that needs a look")
 
 
@@ -393,7 +413,7 @@ def _tool_commands(commands: Any) -> None:
         epilog="example:\n  rnd rpc execution.get execution_id=5\n  rnd rpc service.list service_type=DATA limit=10",
     )
     rpc.add_argument("method", metavar="METHOD", nargs="?")
-    rpc.add_argument("params", metavar="KEY=VALUE", nargs="*", help="VALUE is JSON where it parses as such, else text")
+    _add_list(rpc, "params", "KEY=VALUE", "*", "VALUE is JSON where it parses as such, else text")
     rpc.add_argument("--list", action="store_true", help="list the methods")
 
     completion = _command(commands, "completion", "completion:completion", "Print a completion script.")

@@ -282,15 +282,21 @@ def upload(session: Session) -> int:
 def _upload(session: Session, path: Path, name: str | None) -> dict[str, Any]:
     from urllib.parse import quote
 
+    name = name or path.name
+    if not path.is_file():
+        raise usage(f"{path} is not a file", hint="A folder has to be on the peer's machine, or packed.")
     try:
-        if not path.is_file():
-            raise usage(f"{path} is not a file", hint="A folder has to be on the peer's machine, or packed.")
         with path.open("rb") as file:
             size = path.stat().st_size
-            answer = session.daemon.upload(f"/upload/{quote(name or path.name, safe='')}", file, size)
+            answer = session.daemon.upload(f"/upload/{quote(name, safe='')}", file, size)
     except OSError as error:
         raise CommandFailed(f"{path} cannot be read: {error.strerror}") from None
-    return {"name": name or path.name, "size_bytes": size, **answer}
+    except CommandFailed as failed:
+        if (failed.error or {}).get("error") != "CONFLICT":
+            raise
+        hint = f"rnd upload --rm {name} drops it; --name gives this one another name."
+        raise CommandFailed(f"an upload called {name} exists already", hint=hint, error=failed.error) from None
+    return {"name": name, "size_bytes": size, **answer}
 
 
 def _list_uploads(session: Session) -> int:

@@ -112,7 +112,13 @@ def test_what_is_not_a_daemon_is_said_in_a_sentence(rnd: Rnd, content: bytes) ->
     ("status", "raw", "code", "words"),
     [
         (401, b"{}", 4, "wants a valid token"),
-        (403, b'{"error": "this Host is not allowed", "hint": "Add it."}', 4, "rnd: this Host is not allowed"),
+        (403, b'{"error": "TRANSPORT", "hint": "this Host is not allowed"}', 4, "rnd: this Host is not allowed"),
+        (
+            413,
+            b'{"error": "LIMIT_EXCEEDED", "hint": "Ask for less."}',
+            1,
+            "refused: LIMIT_EXCEEDED\nhint: Ask for less.",
+        ),
         (413, b"<html>", 1, "answered HTTP 413"),
         (500, b"\x1b[31m", 1, "\\x1b[31m"),
         (200, b"[]", 5, "not JSON"),
@@ -132,7 +138,7 @@ def test_transport_faults_have_their_exit_codes(
 
 
 def test_a_refusal_is_its_sentence_each_problem_and_the_hint(rnd: Rnd, daemon: ScriptedDaemon) -> None:
-    problems = [
+    problems: list[dict[str, Any]] = [
         {"check": "service", "message": "Service X not found", "node_id": 3},
         {"check": "cycle", "message": "Workflow has a cycle: a -> b -> a"},
         {"check": "c", "message": EVIL, "connection_id": 7},
