@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rnd.cli import lookup, words
+from rnd.cli.arguments import seconds
 from rnd.cli.failures import (
     EXECUTION_CANCELLED,
     EXECUTION_FAILED,
@@ -16,7 +17,6 @@ from rnd.cli.failures import (
     CommandFailed,
     usage,
 )
-from rnd.cli.parser import seconds
 from rnd.cli.results import fetch_results, say_fetched
 from rnd.cli.session import Session, read_passphrase
 from rnd.cli.terminal import now
