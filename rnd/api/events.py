@@ -22,15 +22,20 @@ from typing import Final
 
 from rnd.database.connection import Database
 from rnd.database.events import list_events, newest_seq, oldest_seq
+from rnd.log import get_logger
 from rnd.types.enums import EventType
+from rnd.types.errors import RndError
 from rnd.types.events import Event
 from rnd.types.ids import ExecutionId, TransferId
+from rnd.types.log_events import LogEvent
 from rnd.types.seams import Clock
 
 PAGE: Final = 500
 RECENT_EVENTS: Final = 5_000
 PROGRESS_PER_S: Final = 4
 MAX_PACED_TRANSFERS: Final = 1_000
+
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +86,13 @@ class EventHub:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            if self._subscriptions:
-                await self._catch_up()
-            else:
+            if not self._subscriptions:
                 self._idle = True
+                continue
+            try:
+                await self._catch_up()
+            except RndError as error:  # nothing is lost: the next commit makes up for it
+                log.error(LogEvent.INTERNAL_ERROR, where="following events", exc_info=error)
 
     def subscribe(
         self, *, types: Collection[EventType], execution_id: ExecutionId | None, after_seq: int

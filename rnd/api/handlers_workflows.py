@@ -129,15 +129,22 @@ def _copied_from_remote(peer_id: PeerId, given: Mapping[str, Any]) -> dict[str, 
 
 
 async def workflow_update_node(call: Call, *, workflow_id: WorkflowId, node_id: NodeId, **changes: Any) -> JsonMembers:
-    """Answer `workflow.update_node`: what is given is changed; `null` for entrypoint or cmd gives back the service's."""
-    now = call.api.clock.now()
-    return render_node(
-        await call.api.database.write(
-            lambda conn: workflow_nodes.update_node(
-                conn, replace(workflow_nodes.get_node(conn, workflow_id, node_id), **changes), now=now
-            )
-        )
-    )
+    """Answer `workflow.update_node`: what is given is changed; `null` for entrypoint or cmd gives back the service's.
+
+    With another service the node takes over what it is, as a new node would.
+    """
+    api = call.api
+    now = api.clock.now()
+
+    def update(conn: sqlite3.Connection) -> WorkflowNode:
+        before = workflow_nodes.get_node(conn, workflow_id, node_id)
+        copied: dict[str, Any] = {}
+        if {"service_id", "peer_id"} & changes.keys():
+            service_id = changes.get("service_id", before.service_id)
+            copied = _copied_from_service(conn, api, service_id, changes.get("peer_id", before.peer_id), changes)
+        return workflow_nodes.update_node(conn, replace(before, **{**copied, **changes}), now=now)
+
+    return render_node(await api.database.write(update))
 
 
 async def workflow_delete_node(call: Call, *, workflow_id: WorkflowId, node_id: NodeId) -> JsonMembers:

@@ -10,6 +10,7 @@ import socket
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -188,6 +189,10 @@ class ApiServer:
         self._sessions.add(session)
         try:
             return await session.run()
+        except ExceptionGroup as faults:
+            for fault in faults.exceptions:
+                self._log_fault("websocket", fault)
+            return session.response
         finally:
             self._sessions.discard(session)
 
@@ -302,13 +307,17 @@ class ApiServer:
     # ------------------------------------------------------------------ private
 
     async def _serve(self, sock: socket.socket) -> None:
-        self._servers.append(await asyncio.get_running_loop().create_server(self._connection, sock=sock))
+        self._servers.append(
+            await asyncio.get_running_loop().create_server(partial(self._connection, sock.family), sock=sock)
+        )
 
-    def _connection(self) -> asyncio.Protocol:
+    def _connection(self, family: socket.AddressFamily) -> asyncio.Protocol:
+        """Make the protocol of a new connection. Each listener has its own limit: strangers cannot use up the socket's."""
         server = self._runner.server
-        if server is None or len(server.connections) >= MAX_CONNECTIONS:
+        if server is None:
             return _TurnedAway()
-        return server()
+        alike = sum(1 for handler in server.connections if _family(handler.transport) == family)
+        return server() if alike < MAX_CONNECTIONS else _TurnedAway()
 
     def _log_fault(self, method: str, error: BaseException) -> str:
         error_id = self._api.entropy.random_bytes(8).hex()
@@ -342,8 +351,13 @@ def _touch_a_row(conn: sqlite3.Connection) -> None:
 
 
 def _is_tcp(request: web.Request) -> bool:
-    sock = request.get_extra_info("socket")
-    return sock is None or sock.family != socket.AF_UNIX
+    return _family(request.transport) != socket.AF_UNIX
+
+
+def _family(transport: asyncio.BaseTransport | None) -> socket.AddressFamily | None:
+    """Return the address family of a connection; `None` where it is gone, which is treated as the strictest kind."""
+    sock = None if transport is None else transport.get_extra_info("socket")
+    return None if sock is None else sock.family
 
 
 def _unauthorised() -> TransportFault:

@@ -18,7 +18,7 @@ from rnd.database.connection import Database
 from rnd.database.uploads import Upload
 from rnd.log import get_logger
 from rnd.types.config import Limits
-from rnd.types.errors import Conflict, LimitExceeded, NotFound
+from rnd.types.errors import Conflict, LimitExceeded, NotFound, RndError
 from rnd.types.log_events import LogEvent
 from rnd.types.seams import Clock
 from rnd.types.times import to_text
@@ -121,7 +121,10 @@ class UploadStore:
         """Drop what was not used for a day, until cancelled."""
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
-            await self.sweep()
+            try:
+                await self.sweep()
+            except (RndError, OSError) as error:  # the disk or the database may be well again next time
+                log.error(LogEvent.INTERNAL_ERROR, where="dropping old uploads", exc_info=error)
 
     async def sweep(self, *, starting: bool = False) -> None:
         """Drop expired uploads; when starting, before any comes in, also what a crash left: files or rows alone."""

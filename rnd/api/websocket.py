@@ -79,8 +79,16 @@ class WebSocketSession:
         """Return what the caller may do; `None`: not logged in."""
         return self._scope
 
+    @property
+    def response(self) -> web.WebSocketResponse:
+        """Return what aiohttp wants back from the handler."""
+        return self._ws
+
     async def run(self) -> web.WebSocketResponse:
-        """Serve until the client leaves or is dropped; return the response for aiohttp."""
+        """Serve until the client leaves or is dropped; return the response for aiohttp.
+
+        Raises `ExceptionGroup` for a fault of ours; the connection is over then.
+        """
         await self._ws.prepare(self._request)
         forget = self._api.gate.on_revoke(self._token_revoked)
         try:
@@ -96,6 +104,7 @@ class WebSocketSession:
                 for task in (writer, *(task for _, task in self._subscriptions.values())):
                     task.cancel()
         finally:
+            self._abort()
             forget()
             self._cancel_deadline()
             for subscription, _ in self._subscriptions.values():
@@ -212,11 +221,14 @@ class WebSocketSession:
                     # No drain: in aiohttp a send that timed out leaves a cancelled future that any later drain raises.
                     await self._ws.close(code=code, message=reason.encode(), drain=False)
         finally:
-            transport = self._request.transport
-            if transport is not None:
-                transport.abort()
+            self._abort()
 
     # ------------------------------------------------------------------ ends
+
+    def _abort(self) -> None:
+        transport = self._request.transport
+        if transport is not None:
+            transport.abort()
 
     def _too_slow(self) -> None:
         self.end(TRY_LATER, f"too slow: took nothing for {SEND_TIMEOUT_S:g} s; come back with after_seq")

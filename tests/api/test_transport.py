@@ -520,3 +520,24 @@ def test_an_internal_fault_is_told_by_an_id_that_is_in_the_log(
     error_id = run_with_api(tmp_path / "data", test, limits=Limits(disk_floor_bytes=0))
     logged = capsys.readouterr()
     assert error_id in logged.out + logged.err
+
+
+def test_a_fault_behind_a_page_or_a_websocket_is_told_by_an_id_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def test(api: LiveApi) -> str:
+        await api.database.close()
+        async with api.unix("GET", "/metrics") as response:
+            assert response.status == 500
+            told = await response.json()
+        async with api.websocket() as ws:
+            await ws.send_json({"jsonrpc": "2.0", "id": 1, "method": "events.subscribe", "params": {"after_seq": 0}})
+            while not (await ws.receive(timeout=20)).type.name.startswith("CLOS"):
+                continue
+        assert set(told) == {"error", "error_id"}
+        return str(told["error_id"])
+
+    error_id = run_with_api(tmp_path / "data", test)
+    logged = capsys.readouterr()
+    assert error_id in logged.out + logged.err
+    assert "method=websocket" in logged.out + logged.err

@@ -221,6 +221,17 @@ def test_a_node_is_updated_field_by_field_and_null_gives_back_the_services_own(p
     assert reset["cmd"] is None
 
 
+def test_a_node_that_is_given_another_service_takes_over_what_that_is(peer: Peer) -> None:
+    workflow_id = workflow(peer)
+    added = node(peer, workflow_id, gui_x=7, cmd=["-n"])
+    other = service(peer, interfaces=[{"interface_type": "MOUNT", "path": "/in", "mount_function": "INPUT"}])
+    ids = {"workflow_id": workflow_id, "node_id": added["id"]}
+    changed = peer.call("workflow.update_node", **ids, service_id=other["id"])
+    assert (changed["service_name"], changed["interfaces"]) == (other["name"], other["interfaces"])
+    assert (changed["gui_x"], changed["cmd"]) == (7, ["-n"])
+    assert peer.refusal("workflow.update_node", **ids, service_id=999_999).code == 1000
+
+
 def test_a_deleted_node_takes_its_connections_with_it(peer: Peer) -> None:
     workflow_id = workflow(peer)
     first, second = node(peer, workflow_id)["id"], node(peer, workflow_id)["id"]
