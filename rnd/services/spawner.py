@@ -479,6 +479,7 @@ def _listen(folder: int) -> socket.socket:
         os.unlink(SOCKET_NAME, dir_fd=folder)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     listener.bind(socket_path(folder))
+    os.chmod(socket_path(folder), 0o600)
     listener.listen(128)
     return listener
 

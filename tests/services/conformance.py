@@ -267,12 +267,15 @@ class ExecutorConformance(ExecutorHarness):
 
     def test_the_next_attempt_is_another_run_in_the_same_folder(self, data_dir: Path) -> None:
         async def test(executor: Executor) -> None:
-            for attempt in (1, 2):
-                run = self.order(data_dir, f"echo attempt {attempt}", engine_name=f"job-1-{attempt}", attempt=attempt)
+            runs = [
+                self.order(data_dir, f"echo attempt {attempt}", engine_name=f"job-1-{attempt}", attempt=attempt)
+                for attempt in (1, 2)
+            ]
+            for run in runs:
                 await executor.wait(await executor.submit(run))
-                assert (run.directory / "logs/stdout.txt").read_text() == f"attempt {attempt}\n"
-            for attempt in (1, 2):
-                found = await executor.find(f"job-1-{attempt}", run.directory)
+                assert (run.directory / "logs/stdout.txt").read_text() == f"attempt {run.attempt}\n"
+            for run in runs:
+                found = await executor.find(run.engine_name, run.directory)
                 assert found is not None
                 await executor.cleanup(found)
 

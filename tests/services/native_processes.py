@@ -1,4 +1,4 @@
-"""Looks for what native runs may have left on this machine: processes, and secrets in memory."""
+"""Looks for what native runs may have left on this machine: processes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import os
 import signal
 import time
 from pathlib import Path
-
-from rnd.services import run_files
 
 PATIENCE_S = 20.0
 
@@ -48,14 +46,6 @@ def name_of(pid: int) -> str:
         return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
         return ""
-
-
-def secrets_in_memory() -> set[str]:
-    """Return the folders of secrets that exist on this machine."""
-    try:
-        return {name for name in os.listdir(run_files.SHARED_MEMORY) if name.startswith(run_files.SECRETS_PREFIX)}
-    except FileNotFoundError:
-        return set()
 
 
 def assert_no_processes(data_dir: Path) -> None:

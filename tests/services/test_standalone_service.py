@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from rnd.services import run_files
 from rnd.services.executor import Executor, Phase
 from rnd.services.standalone_service import StandaloneExecutor
 from rnd.types.errors import ExecutorUnavailable
@@ -24,20 +25,18 @@ from tests.services.native_processes import (
     assert_no_processes,
     name_of,
     processes_of,
-    secrets_in_memory,
     spawner_of,
 )
 
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Iterator[Path]:
-    """A data directory, and a look at what the machine holds before and after."""
-    secrets, descriptors = secrets_in_memory(), len(os.listdir("/proc/self/fd"))
+    """A data directory, and a look at what is held before and after."""
+    descriptors = len(os.listdir("/proc/self/fd"))
     directory = tmp_path / "data"
     directory.mkdir()
     yield directory
     assert_no_processes(directory)
-    assert secrets_in_memory() <= secrets
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
@@ -121,15 +120,25 @@ class TestPrograms(_Standalone):
         assert end.exit_code == 0
         assert (directory / "logs/stdout.txt").read_bytes() == b"\xfd"
 
-    def test_signals_are_at_their_defaults_and_nothing_is_inherited(self, data_dir: Path) -> None:
-        script = "grep -E 'Sig(Blk|Ign|Cgt)|NoNewPrivs' /proc/$$/status; ls /proc/$$/fd; umask; ulimit -c; ps -o sid= $$"
-        _, directory = self.end_of(data_dir, f"exec sh -c '{script}' x", argv=("/bin/dash", "-c", script))
-        lines = (directory / "logs/stdout.txt").read_text().split("\n")
-        facts = dict(line.split(":\t") for line in lines if ":\t" in line)
-        assert facts["NoNewPrivs"] == "1"
-        assert int(facts["SigBlk"], 16) == 0
-        assert int(facts["SigIgn"], 16) & 0x7FFFFFFF == 0  # glibc leaves its own 32 and 33 ignored
-        assert [line for line in lines if line.isdigit() and len(line) == 1] == ["0", "1", "2", "0"]
+    def test_signals_are_at_their_defaults_and_no_rights_can_be_gained(self, data_dir: Path) -> None:
+        argv = ("/bin/grep", "-E", "Sig(Blk|Ign)|NoNewPrivs", "/proc/self/status")
+        _, directory = self.end_of(data_dir, "", argv=argv)
+        lines = (directory / "logs/stdout.txt").read_text().splitlines()
+        facts = {name: int(value, 16) for name, value in (line.split(":\t") for line in lines)}
+        glibcs_own = 0x180000000  # posix_spawn leaves 32 and 33 ignored
+        assert facts["SigIgn"] & ~glibcs_own == 0
+        assert (facts["SigBlk"], facts["NoNewPrivs"]) == (0, 1)
+
+    def test_no_descriptor_is_inherited_but_the_three(self, data_dir: Path) -> None:
+        _, directory = self.end_of(data_dir, "", argv=("/bin/ls", "/proc/self/fd"))
+        own_listing = "3"
+        assert (directory / "logs/stdout.txt").read_text().split() == ["0", "1", "2", own_listing]
+
+    def test_a_program_dumps_no_core_writes_for_its_owner_and_leads_its_session(self, data_dir: Path) -> None:
+        _, directory = self.end_of(data_dir, "ulimit -c; umask; cut -d' ' -f1,6 /proc/$$/stat")
+        core, umask, *session = (directory / "logs/stdout.txt").read_text().split()
+        assert (core, umask) == ("0", "0077")
+        assert session[0] == session[1]
 
     def test_output_that_cannot_be_kept_is_no_success(self, data_dir: Path) -> None:
         run = self.order(data_dir, "echo x")
@@ -271,7 +280,11 @@ class TestCrashes(_Standalone):
             await eventually(lambda: not any("sleep" in line for line in processes_of(data_dir).values()))
             assert (await executor.poll([handle]))[handle].phase is Phase.LOST
             assert await executor.submit(run) == handle
+            record = run_files.read(os.fspath(run.directory), run.engine_name)
+            assert record is not None
+            assert record.started.secrets_directory
             await executor.cleanup(handle)
+            assert not Path(record.started.secrets_directory).exists()
 
         self.go(data_dir, test)
 
