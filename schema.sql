@@ -280,6 +280,7 @@ CREATE INDEX job_executions_idle ON job_executions(id) WHERE status = 'IDLE';
 CREATE INDEX job_executions_running ON job_executions(id) WHERE status = 'RUNNING';
 CREATE INDEX job_executions_unsettled ON job_executions(id) WHERE status IS NOT settled_status;
 CREATE INDEX job_executions_by_status ON job_executions(status);
+CREATE INDEX job_executions_reusing ON job_executions(result) WHERE result IS NOT NULL;
 CREATE INDEX job_executions_by_service ON job_executions(service_id, status);
 
 CREATE TABLE job_interfaces (
@@ -396,6 +397,13 @@ CREATE TABLE result_files (
     sha256 TEXT NOT NULL,
     executable INTEGER NOT NULL CHECK(executable IN (0, 1)),
     PRIMARY KEY (result_id, relative_path)
+) STRICT, WITHOUT ROWID;
+
+-- Folders below the data directory whose rows are gone (limit executions_kept): deleted soon, struck out afterwards.
+CREATE TABLE doomed_folders (
+    path TEXT PRIMARY KEY,            -- relative to the data directory
+    doomed_at TEXT NOT NULL,
+    error TEXT                        -- why it is still there
 ) STRICT, WITHOUT ROWID;
 
 -- ---------------------------------------------------------------- what is told

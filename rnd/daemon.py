@@ -49,6 +49,7 @@ from rnd.types.ids import ExecutionUid, PeerId, TransferId
 from rnd.types.log_events import LogEvent
 from rnd.types.orders import JobEndpoint
 from rnd.workers.data_worker import DataWorker
+from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
 
@@ -163,6 +164,7 @@ class _Daemon:
         peer_id = identity.peer_id
         board = NewsBoard()
         folders = JobFolders(config.data_dir)
+        disk = DiskGuard(config.data_dir, floor_bytes=config.limits.disk_floor_bytes)
         data_service = DataService(
             database=database, clock=clock, entropy=entropy, config=config, vault=vault
         )
@@ -176,6 +178,7 @@ class _Daemon:
             config=config,
             folders=folders,
             data_service=data_service,
+            disk=disk,
             board=board,
             peer_id=peer_id,
         )
@@ -198,6 +201,7 @@ class _Daemon:
             folders=folders,
             runner=runner,
             explainer=Explainer(database=database, clock=clock, folders=folders, runner=runner),
+            disk=disk,
             board=board,
             peer_id=peer_id,
         )
@@ -208,6 +212,7 @@ class _Daemon:
             config=config,
             folders=folders,
             data_service=data_service,
+            disk=disk,
             endpoint_of=_only_here(peer_id, job_manager),
             board=board,
             peer_id=peer_id,

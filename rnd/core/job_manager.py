@@ -37,6 +37,7 @@ from rnd.types.log_events import LogEvent
 from rnd.types.orders import JobRequest, JobResponse, JobStart, StartReport
 from rnd.types.seams import Clock, Entropy
 from rnd.types.services import Service
+from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
 
@@ -70,6 +71,7 @@ class JobManager:
         folders: JobFolders,
         runner: JobRunner,
         explainer: Explainer,
+        disk: DiskGuard,
         board: NewsBoard,
         peer_id: PeerId,
     ) -> None:
@@ -80,6 +82,7 @@ class JobManager:
         self._folders = folders
         self._runner = runner
         self._explainer = explainer
+        self._disk = disk
         self._board = board
         self._peer_id = peer_id
         slots = config.job_slots or max(4, 2 * (os.cpu_count() or 1))
@@ -89,14 +92,16 @@ class JobManager:
 
     async def check_jobs(self, requests: Sequence[JobRequest]) -> list[JobResponse]:
         """Say what would be answered to these requests; create nothing."""
-        return await self._database.read(lambda conn: self._answers(conn, requests))
+        no_room = self._disk.refusal()
+        return await self._database.read(lambda conn: self._answers(conn, requests, no_room))
 
     async def create_jobs(self, requests: Sequence[JobRequest]) -> list[JobResponse]:
         """Create every job (IDLE) or, if any is refused, none; the same request twice gets the same answer."""
         now = self._clock.now()
+        no_room = self._disk.refusal()
 
         def work(conn: sqlite3.Connection) -> list[JobResponse]:
-            answers = self._answers(conn, requests)
+            answers = self._answers(conn, requests, no_room)
             if any(answer.reasons for answer in answers):
                 return answers
             return accept_jobs(conn, requests, now=now)
@@ -149,12 +154,15 @@ class JobManager:
             await self._runner.stop(job_id, Stop(kind=StopKind.CANCELLED, reason=reason))
         self._board.publish(news)
 
-    def _answers(self, conn: sqlite3.Connection, requests: Sequence[JobRequest]) -> list[JobResponse]:
+    def _answers(
+        self, conn: sqlite3.Connection, requests: Sequence[JobRequest], no_room: str | None
+    ) -> list[JobResponse]:
+        own_reasons = () if no_room is None else (no_room,)
         return [
             JobResponse(
                 node_id=request.plan.node_id,
                 job_execution_id=None,
-                reasons=refusals(conn, request, self_peer_id=self._peer_id),
+                reasons=refusals(conn, request, self_peer_id=self._peer_id) + own_reasons,
             )
             for request in requests
         ]

@@ -30,6 +30,7 @@ from rnd.core.planning import (
     with_inputs,
 )
 from rnd.core.repairs import honour_execution_repairs
+from rnd.core.retention import Retention
 from rnd.core.two_phases import EndpointOf, PhaseOneRefused, TwoPhases
 from rnd.database import events, job_executions, results, workflow_executions, workflows
 from rnd.database.connection import Database
@@ -39,12 +40,13 @@ from rnd.services.data_service import DataService
 from rnd.types.config import Config, Deadlines
 from rnd.types.definitions import JobPlan, WorkflowDefinition
 from rnd.types.enums import ExecutionPhase, ExecutionStatus
-from rnd.types.errors import Conflict, RndError, StaleState, ValidationFailed
+from rnd.types.errors import Conflict, LimitExceeded, RndError, StaleState, ValidationFailed
 from rnd.types.executions import WorkflowExecution
 from rnd.types.ids import ConnectionId, ExecutionId, JobExecutionId, PeerId, ServiceId, WorkflowId, WorkflowJobId
 from rnd.types.log_events import LogEvent
 from rnd.types.orders import ExecutionOrder, JobRequest
 from rnd.types.seams import Clock, Entropy
+from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
 
@@ -70,6 +72,7 @@ class WorkflowManager:
         config: Config,
         folders: JobFolders,
         data_service: DataService,
+        disk: DiskGuard,
         endpoint_of: EndpointOf,
         board: NewsBoard,
         peer_id: PeerId,
@@ -79,6 +82,7 @@ class WorkflowManager:
         self._entropy = entropy
         self._config = config
         self._data_service = data_service
+        self._disk = disk
         self._endpoint_of = endpoint_of
         self._board = board
         self._peer_id = peer_id
@@ -90,6 +94,9 @@ class WorkflowManager:
             endpoint_of=endpoint_of,
             board=board,
             peer_id=peer_id,
+        )
+        self._retention = Retention(
+            database=database, clock=clock, config=config, folders=folders, peer_id=peer_id
         )
         self._starting: set[ExecutionId] = set()
         self._overdue: set[ExecutionId] = set()
@@ -143,8 +150,9 @@ class WorkflowManager:
     ) -> ExecutionId:
         """Accept an order to run a workflow; everything that can be refused is refused before this returns.
 
-        Raises `NotFound`, `ValidationFailed`, `PermissionDenied` (wrong passphrase).
+        Raises `NotFound`, `ValidationFailed`, `PermissionDenied` (wrong passphrase), `LimitExceeded` (no room).
         """
+        self._check_room()
         bounds = shortened(self._config.deadlines, deadlines)
         drawing = with_inputs(await self._drawing(workflow_id), inputs)
         definition = self._definition(drawing)
@@ -165,8 +173,10 @@ class WorkflowManager:
     ) -> ExecutionId:
         """Run what did not complete of an ended execution anew, with the rest taken from it.
 
-        Raises `NotFound`, `Conflict` (still going on, or nothing to retry), `PermissionDenied`, `ValidationFailed`.
+        Raises `NotFound`, `Conflict` (still going on, or nothing to retry), `PermissionDenied`, `ValidationFailed`,
+        `LimitExceeded` (no room).
         """
+        self._check_room()
         earlier = await self._database.read(lambda conn: workflow_executions.get_execution(conn, execution_id))
         if not execution_is_terminal(earlier.status):
             raise Conflict(
@@ -240,6 +250,7 @@ class WorkflowManager:
                     next_tick = self._clock.monotonic() + self._config.status_interval_s
                     ticks += 1
                     changed |= await self._tick(prune=ticks % PRUNE_EVERY_TICKS == 0)
+                    group.create_task(self._retention.sweep())
 
     async def _attend(self, execution_id: ExecutionId, group: asyncio.TaskGroup) -> None:
         """Look at one execution: start it, end it, or leave it to its jobs."""
@@ -355,6 +366,14 @@ class WorkflowManager:
         return {execution.id for execution in opened}
 
     # ---- small steps
+
+    def _check_room(self) -> None:
+        refusal = self._disk.refusal()
+        if refusal is not None:
+            raise LimitExceeded(
+                f"No workflow is started: {refusal}",
+                hint="Free space on the disk of the data directory, or lower limits.disk_floor_bytes.",
+            )
 
     async def _drawing(self, workflow_id: WorkflowId) -> Drawing:
         return await self._database.read(

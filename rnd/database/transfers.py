@@ -171,7 +171,7 @@ def mark_active(conn: sqlite3.Connection, transfer_id: TransferId, *, now: datet
     changed = conn.execute(
         """
         UPDATE transfers
-        SET status = 'ACTIVE', started_at = :now, attempts = attempts + 1, bytes_done = 0
+        SET status = 'ACTIVE', started_at = :now, attempts = attempts + 1, bytes_done = 0, error = NULL
         WHERE transfer_id = :id
           AND status = 'PENDING'
         """,
@@ -189,20 +189,47 @@ def set_progress(
     file_count: int,
     size_bytes: int,
     bytes_done: int,
+    held_up: str | None = None,
     now: datetime,
 ) -> None:
-    """Note how far a delivery is, and tell it; a note, not a fact that anything is decided by."""
+    """Note how far a delivery is, or what holds it up, and tell it; nothing is decided by this note."""
     changed = conn.execute(
         """
         UPDATE transfers
-        SET file_count = :file_count, size_bytes = :size_bytes, bytes_done = :bytes_done
+        SET file_count = :file_count, size_bytes = :size_bytes, bytes_done = :bytes_done, error = :held_up
         WHERE transfer_id = :id
           AND status = 'ACTIVE'
         """,
-        {"id": transfer.transfer_id, "file_count": file_count, "size_bytes": size_bytes, "bytes_done": bytes_done},
+        {
+            "id": transfer.transfer_id,
+            "file_count": file_count,
+            "size_bytes": size_bytes,
+            "bytes_done": bytes_done,
+            "held_up": held_up,
+        },
     ).rowcount
     if changed:
         _announce(conn, transfer.transfer_id, now=now)
+
+
+def set_hold_up(
+    conn: sqlite3.Connection, words: str | None, *, direction: TransferDirection, now: datetime
+) -> None:
+    """Note on every delivery that nobody has begun why it may not begin; `None` takes the note back."""
+    rows = conn.execute(
+        """
+        UPDATE transfers
+        SET error = :words
+        WHERE status IN ('PENDING', 'ACTIVE')
+          AND status = 'PENDING'
+          AND direction = :direction
+          AND error IS NOT :words
+        RETURNING transfer_id
+        """,
+        {"words": words, "direction": direction},
+    ).fetchall()
+    for row in rows:
+        _announce(conn, TransferId(row[0]), now=now)
 
 
 def mark_completed(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -406,22 +405,6 @@ def execution_progress(conn: sqlite3.Connection, execution_id: ExecutionId) -> P
         {"id": execution_id},
     ).fetchone()
     return Progress(jobs_total=jobs[0], jobs_terminal=jobs[1], bytes_total=moved[0], bytes_done=moved[1])
-
-
-def prune_executions(conn: sqlite3.Connection, *, keep: int) -> Sequence[ExecutionId]:
-    """Return ended executions beyond the newest `keep`, oldest first, at most 100 at a time; deletes nothing."""
-    rows = conn.execute(
-        """
-        SELECT id
-        FROM workflow_executions
-        WHERE id <= (SELECT id FROM workflow_executions ORDER BY id DESC LIMIT 1 OFFSET :keep)
-          AND status IN ('COMPLETED', 'FAILED', 'CANCELLED')
-        ORDER BY id
-        LIMIT 100
-        """,
-        {"keep": keep},
-    ).fetchall()
-    return [ExecutionId(row[0]) for row in rows]
 
 
 def _announce(

@@ -139,7 +139,7 @@ def _why_missing(evidence: Evidence, peer: InterfacePeer) -> tuple[int, Finding]
             because = f"{what} is on its way: {_progress(transfer)}."
             return 6, Finding(because=_sentence(because), do=ask)
         case TransferStatus.PENDING:
-            because = f"the delivery of {what} waits for its turn."
+            because = f"the delivery of {what} {_waiting(transfer)}."
             return 4, Finding(because=_sentence(because), do=ask)
         case _:
             assert_never(transfer.status)
@@ -248,13 +248,17 @@ def _why_unconfirmed(evidence: Evidence, peer: InterfacePeer) -> tuple[int, Find
             because = f"{what} is {end.transfer.status}: {end.transfer.error or NO_REASON}."
             return 0, Finding(because=_sentence(because), do=ask)
         case TransferStatus.PENDING:
-            return 1, Finding(because=_sentence(f"{what} waits for its turn."), do=ask)
+            return 1, Finding(because=_sentence(f"{what} {_waiting(end.transfer)}."), do=ask)
         case TransferStatus.ACTIVE:
             return 3, Finding(because=_sentence(f"{what} is under way: {_progress(end.transfer)}."), do=ask)
         case TransferStatus.COMPLETED:
             return 1, Finding(because=_sentence(f"{what} is made, but not confirmed by the receiver."), do=ask)
         case _:
             assert_never(end.transfer.status)
+
+
+def _waiting(transfer: Transfer) -> str:
+    return f"waits: {transfer.error}" if transfer.error else "waits for its turn"
 
 
 def _why_errored(job: JobExecution) -> Finding:

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -37,10 +35,12 @@ from rnd.types.seams import Clock, Entropy
 from rnd.types.services import Service
 from rnd.workers.copying import OpenEntry, Reader, copy_entries, tree_source
 from rnd.workers.delivery_log import DeliveryLog, log_completed, log_initiated
+from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.files import OpenTree, hash_tree
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
 from rnd.workers.staging import carried_origins_of, origin_root
+from rnd.workers.underway import Underway
 
 PROGRESS_INTERVAL_S: Final = 0.5
 """How often the progress of one delivery is written down and told."""
@@ -69,21 +69,6 @@ class _Delivery:
     idle_s: float
 
 
-@dataclass(slots=True)
-class _Underway:
-    """A delivery in the hands of a thread: how far it is, and whether it has been called off."""
-
-    started_at: datetime
-    active: bool = False
-    called_off: threading.Event = field(default_factory=threading.Event)
-    file_count: int = 0
-    size_bytes: int = 0
-    bytes_done: int = 0
-
-    def add(self, count: int) -> None:
-        self.bytes_done += count
-
-
 class DataWorker:
     """Makes the deliveries that this peer owes, a bounded number at a time."""
 
@@ -96,6 +81,7 @@ class DataWorker:
         config: Config,
         folders: JobFolders,
         data_service: DataService,
+        disk: DiskGuard,
         board: NewsBoard,
         peer_id: PeerId,
     ) -> None:
@@ -105,9 +91,11 @@ class DataWorker:
         self._config = config
         self._folders = folders
         self._data_service = data_service
+        self._disk = disk
         self._board = board
         self._peer_id = peer_id
-        self._underway: dict[TransferId, _Underway] = {}
+        self._underway: dict[TransferId, Underway] = {}
+        self._is_holding_back = False
 
     async def run(self) -> None:
         """Make deliveries until cancelled. What an earlier daemon left unfinished begins again."""
@@ -115,9 +103,9 @@ class DataWorker:
         async with asyncio.TaskGroup() as group:
             while True:
                 free = self._config.transfer_slots - len(self._underway)
-                if free > 0:
+                if free > 0 and not await self._hold_back():
                     for transfer, delivery in await self._claim(free):
-                        self._underway[transfer.transfer_id] = _Underway(started_at=self._clock.now())
+                        self._underway[transfer.transfer_id] = Underway(started_at=self._clock.now(), disk=self._disk)
                         group.create_task(self._deliver(transfer, delivery))
                 changed = await self._board.transfers.wait(self._config.queue_interval_s)
                 await self._call_off_ended(changed)
@@ -139,6 +127,18 @@ class DataWorker:
         count = await self._database.write(work)
         log.info(LogEvent.INITIATING_DATA_TRANSFERS, count=count, job_id=job.id)
         self._board.publish(news)
+
+    async def _hold_back(self) -> bool:
+        """Say whether nothing may begin for want of room; the rows that wait say so then."""
+        words = self._disk.refusal()
+        if words is None and not self._is_holding_back:
+            return False
+        self._is_holding_back = words is not None
+        now = self._clock.now()
+        await self._database.write(
+            lambda conn: transfers.set_hold_up(conn, words, direction=TransferDirection.LOCAL, now=now)
+        )
+        return self._is_holding_back
 
     async def _claim(self, count: int) -> list[tuple[Transfer, _Delivery | RndError]]:
         """Take deliveries that nobody has begun, with all that is known of each, from one snapshot.
@@ -164,7 +164,7 @@ class DataWorker:
 
     async def _call_off_ended(self, changed: set[TransferId]) -> None:
         for transfer_id in changed & self._underway.keys():
-            self._underway[transfer_id].called_off.set()
+            self._underway[transfer_id].call_off()
 
     async def _deliver(self, transfer: Transfer, delivery: _Delivery | RndError) -> None:
         """Make one delivery: the boundary at which whatever goes wrong with it becomes its error."""
@@ -188,24 +188,27 @@ class DataWorker:
             del self._underway[transfer.transfer_id]
             self._board.transfers.ring()
 
-    async def _supervise(self, delivery: _Delivery, underway: _Underway) -> list[FileEntry]:
+    async def _supervise(self, delivery: _Delivery, underway: Underway) -> list[FileEntry]:
         """Run the copy in a thread, tell its progress, and give up when nothing has moved for too long."""
         work = asyncio.create_task(asyncio.to_thread(self._carry, delivery, underway))
-        seen, idle_since = -1, self._clock.monotonic()
+        told, life, idle_since = -1, 0, self._clock.monotonic()
         try:
             while True:
                 done, _ = await asyncio.wait({work}, timeout=PROGRESS_INTERVAL_S)
                 if done:
                     return work.result()
-                if underway.bytes_done != seen:
-                    seen, idle_since = underway.bytes_done, self._clock.monotonic()
+                held_up = underway.held_up
+                if held_up is not None or underway.signs_of_life != life:
+                    life, idle_since = underway.signs_of_life, self._clock.monotonic()
+                if held_up is not None or underway.bytes_done != told:
+                    told = underway.bytes_done
                     await self._tell_progress(delivery.transfer, underway)
-                elif self._clock.monotonic() - idle_since > delivery.idle_s:
-                    raise JobFailed(f"no byte has moved for {delivery.idle_s:.0f} s (transfer_idle)")
+                if self._clock.monotonic() - idle_since > delivery.idle_s:
+                    raise JobFailed(f"no byte has moved for {delivery.idle_s:g} s (transfer_idle)")
         finally:
-            underway.called_off.set()
+            underway.call_off()
 
-    async def _tell_progress(self, transfer: Transfer, underway: _Underway) -> None:
+    async def _tell_progress(self, transfer: Transfer, underway: Underway) -> None:
         now = self._clock.now()
 
         def work(conn: sqlite3.Connection) -> None:
@@ -217,13 +220,14 @@ class DataWorker:
                 file_count=underway.file_count,
                 size_bytes=underway.size_bytes,
                 bytes_done=min(underway.bytes_done, underway.size_bytes),
+                held_up=underway.held_up,
                 now=now,
             )
 
         await self._database.write(work)
         underway.active = True
 
-    async def _commit(self, delivery: _Delivery, underway: _Underway, files: list[FileEntry]) -> None:
+    async def _commit(self, delivery: _Delivery, underway: Underway, files: list[FileEntry]) -> None:
         news = News()
         now = self._clock.now()
         done = await self._database.write(
@@ -329,7 +333,7 @@ class DataWorker:
 
     # ---- in a thread
 
-    def _carry(self, delivery: _Delivery, underway: _Underway) -> list[FileEntry]:
+    def _carry(self, delivery: _Delivery, underway: Underway) -> list[FileEntry]:
         """Choose what travels, name it, and copy it; the destination appears only when all of it is verified."""
         with ExitStack() as stack:
             open_entry, items = self._choose(delivery, stack, underway)
@@ -343,13 +347,13 @@ class DataWorker:
                 lines.add(count)
 
             carried = copy_entries(
-                open_entry, items, delivery.destination, progress=moved, cancelled=underway.called_off.is_set
+                open_entry, items, delivery.destination, progress=moved, cancelled=underway.must_stop
             )
             lines.end()
             return carried
 
     def _choose(
-        self, delivery: _Delivery, stack: ExitStack, underway: _Underway
+        self, delivery: _Delivery, stack: ExitStack, underway: Underway
     ) -> tuple[OpenEntry, Sequence[tuple[FileEntry, str]]]:
         if delivery.service is not None:
             service = delivery.service
@@ -379,7 +383,7 @@ class DataWorker:
         return (lambda entry: openers[entry](entry)), deliveries(entries, delivery.include, delivery.file_name)
 
     def _choose_host_files(
-        self, delivery: _Delivery, stack: ExitStack, underway: _Underway
+        self, delivery: _Delivery, stack: ExitStack, underway: Underway
     ) -> tuple[OpenEntry, Sequence[tuple[FileEntry, str]]]:
         if delivery.source_path is None:
             raise JobFailed(f"connection {delivery.transfer.connection_id} names no file or folder to send")
@@ -391,7 +395,7 @@ class DataWorker:
             max_file_bytes=limits.file_bytes,
         )
         source = find_host_source(delivery.source_path, rules)
-        entries = hash_tree(source.root, source.found, hard_links=True, cancelled=underway.called_off.is_set)
+        entries = hash_tree(source.root, source.found, hard_links=True, cancelled=underway.must_stop)
         tree = stack.enter_context(OpenTree(source.root))
         return tree_source(tree), deliveries(entries, delivery.include, delivery.file_name)
 

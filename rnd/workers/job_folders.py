@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rnd.rules.paths import JobPathInfo, PathType, build_job_path
 from rnd.types.executions import InterfacePeer, JobExecution, Transfer
-from rnd.types.ids import SELF_PEER_JOB, JobExecutionId, PeerId
+from rnd.types.ids import SELF_PEER_JOB, JobExecutionId, PeerId, WorkflowJobId
 
 
 class JobFolders:
@@ -19,6 +19,10 @@ class JobFolders:
     def job(self, job: JobExecution) -> Path:
         """Return the folder that a job owns: input/, output/, mounts/ and logs/ are below it."""
         return self._path(job, PathType.JOB)
+
+    def workflow_job(self, orchestrator: PeerId, workflow_job_id: WorkflowJobId) -> Path:
+        """Return the folder that holds all that this peer has of one workflow job, what came home included."""
+        return self.workflows_dir / orchestrator / str(workflow_job_id)
 
     def output(self, job: JobExecution) -> Path:
         """Return the folder a job leaves its files in."""

@@ -33,6 +33,7 @@ from rnd.database import (
     node_facts,
     offered_services,
     results,
+    retention,
     sealed_secrets,
     transfers,
     uploads,
@@ -91,13 +92,14 @@ SMALL_TABLES: Final = {
     "sealed_secrets": "one a service and running execution",
     "workflows": "made by hand",
     "sqlite_sequence": "one row a table",
+    "doomed_folders": "emptied within a tick",
     "json_each": "what the caller gave",
 }
 
 ALLOWED_SCANS: Final[dict[tuple[str, str], str]] = {
     ("workflow_executions.count_by_status", "workflow_executions"): "counts all of them, from an index alone",
     ("job_executions.count_by_status", "job_executions"): "counts all of them, from an index alone",
-    ("workflow_executions.prune_executions", "workflow_executions"): "walks the ids that are kept, from an index alone",
+    ("retention.list_unneeded_executions", "workflow_executions"): "walks the ids that are kept, from an index alone",
 }
 
 # Modules without statements about rows of their own.
@@ -343,7 +345,6 @@ CALLS: Final[dict[str, Call]] = {
         c, w.execution.id, "why"
     ),
     "workflow_executions.execution_progress": lambda c, w: workflow_executions.execution_progress(c, w.execution.id),
-    "workflow_executions.prune_executions": lambda c, w: workflow_executions.prune_executions(c, keep=1),
     "job_executions.create_job": lambda c, w: (
         job_executions.create_job(c, w.request, service=w.service, digest="d", now=w.now),
         job_executions.create_job(
@@ -428,6 +429,9 @@ CALLS: Final[dict[str, Call]] = {
     "transfers.set_progress": lambda c, w: transfers.set_progress(
         c, transfers.mark_active(c, DELIVERY, now=w.now), file_count=1, size_bytes=1, bytes_done=1, now=w.now
     ),
+    "transfers.set_hold_up": lambda c, w: transfers.set_hold_up(
+        c, "why", direction=TransferDirection.LOCAL, now=w.now
+    ),
     "transfers.mark_completed": lambda c, w: (
         transfers.mark_active(c, DELIVERY, now=w.now),
         transfers.mark_completed(c, DELIVERY, file_count=1, size_bytes=1, started_at=w.now, now=w.now),
@@ -452,6 +456,18 @@ CALLS: Final[dict[str, Call]] = {
     "results.add_outputs": lambda c, w: results.add_outputs(c, w.job.id, {"stdout": [ENTRY]}),
     "results.copy_outputs": lambda c, w: results.copy_outputs(c, from_job=w.job.id, to_job=w.job.id),
     "results.list_outputs": lambda c, w: results.list_outputs(c, w.job.id),
+    "retention.list_unneeded_executions": lambda c, w: (
+        workflow_executions.create_execution(c, order(w.workflow, "3"), now=w.now),
+        retention.list_unneeded_executions(c, keep=1, ended_before=w.later, limit=9),
+    ),
+    "retention.forget_execution": lambda c, w: (
+        job_executions.mark_errored(c, w.job.id, END, now=w.now),
+        transfers.mark_ended(c, DELIVERY, TransferStatus.FAILED, "why", now=w.now),
+        workflow_executions.mark_ended(c, w.execution.id, ExecutionStatus.FAILED, "why", now=w.now),
+        retention.forget_execution(c, w.execution.id, ended_before=w.later, folders=["a"], now=w.now),
+    ),
+    "retention.list_doomed_folders": lambda c, w: retention.list_doomed_folders(c, limit=9),
+    "retention.settle_doomed_folders": lambda c, w: retention.settle_doomed_folders(c, [("a", None), ("b", "why")]),
 }
 
 

@@ -72,7 +72,9 @@ def _golden_run(peer: RunningPeer, place: Path) -> int:
     data = peer.node(workflow, peer.data("numbers", source))
     middle = peer.node(workflow, peer.program("count", "wc -l"))
     gated = peer.node(workflow, peer.program("gated", f"while ! test -e '{gate}'; do sleep 0.05; done; echo open"))
-    last = peer.node(workflow, peer.program("show", 'cat "$1"/*', interfaces=mount, cmd=["{mount:/input}", "two words"]))
+    last = peer.node(
+        workflow, peer.program("show", 'cat "$1"/*', interfaces=mount, cmd=["{mount:/input}", "two words"])
+    )
     peer.connect(workflow, data, middle)
     peer.connect(workflow, gated, last, "STDOUT->MOUNT", destination_file_name="b.txt")
     peer.connect(workflow, middle, last, "STDOUT->MOUNT", destination_file_name="a.txt")
@@ -100,7 +102,7 @@ def _encrypted_run(peer: RunningPeer, place: Path) -> None:
     source.write_text("the payload itself\n")
     workflow = peer.workflow("encrypted")
     data = peer.node(workflow, peer.data("sealed", source, passphrase=PASSPHRASE))
-    reader = peer.program("reader", "cat > /dev/null; test -n \"$KEY\"", env={"KEY": "value of the environment"})
+    reader = peer.program("reader", 'cat > /dev/null; test -n "$KEY"', env={"KEY": "value of the environment"})
     node = peer.node(workflow, reader)
     peer.connect(workflow, data, node)
     assert peer.run(workflow, passphrase=PASSPHRASE)["status"] == "COMPLETED"

@@ -1,0 +1,106 @@
+"""Lets go of the oldest executions beyond `limits.executions_kept`: their rows first, then their folders.
+
+A sweep does a bounded amount, so that nobody waits long for the writer; the next tick goes on. What a kept execution
+reuses stays, however old it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from rnd.database import retention, workflow_executions
+from rnd.database.connection import Database
+from rnd.database.retention import DoomedFolder
+from rnd.log import get_logger
+from rnd.types.config import Config
+from rnd.types.ids import ExecutionId, PeerId
+from rnd.types.log_events import LogEvent
+from rnd.types.seams import Clock
+from rnd.workers.files import clear_tree
+from rnd.workers.job_folders import JobFolders
+
+EXECUTIONS_A_SWEEP: Final = 100
+FOLDERS_A_SWEEP: Final = 1_000
+REST_S: Final = 60.0
+"""How long an execution is left alone after its end: whoever waited for it may still be reading."""
+
+log = get_logger()
+
+
+class Retention:
+    """Keeps the number of executions, and the disk they take, within the limit."""
+
+    def __init__(
+        self, *, database: Database, clock: Clock, config: Config, folders: JobFolders, peer_id: PeerId
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._keep = config.limits.executions_kept
+        self._folders = folders
+        self._peer_id = peer_id
+        self._is_sweeping = False
+
+    async def sweep(self) -> None:
+        """Forget what is beyond the limit, a bounded number; does nothing while an earlier sweep goes on."""
+        if self._is_sweeping:
+            return
+        self._is_sweeping = True
+        try:
+            await self._forget_executions()
+            await self._delete_folders()
+        finally:
+            self._is_sweeping = False
+
+    async def _forget_executions(self) -> None:
+        now = self._clock.now()
+        ended_before = now - timedelta(seconds=REST_S)
+        unneeded = await self._database.read(
+            lambda conn: retention.list_unneeded_executions(
+                conn, keep=self._keep, ended_before=ended_before, limit=EXECUTIONS_A_SWEEP
+            )
+        )
+        count = 0
+        for execution_id in unneeded:
+            count += await self._forget(execution_id, ended_before, now)
+        if count:
+            log.debug(LogEvent.CLEANED_UP, what="executions", count=count)
+
+    async def _forget(self, execution_id: ExecutionId, ended_before: datetime, now: datetime) -> bool:
+        def work(conn: sqlite3.Connection) -> bool:
+            jobs = workflow_executions.list_workflow_jobs(conn, execution_id)
+            folders = [
+                str(self._folders.workflow_job(self._peer_id, job.id).relative_to(self._folders.data_dir))
+                for job in jobs
+            ]
+            return retention.forget_execution(
+                conn, execution_id, ended_before=ended_before, folders=folders, now=now
+            )
+
+        return await self._database.write(work)
+
+    async def _delete_folders(self) -> None:
+        doomed = await self._database.read(lambda conn: retention.list_doomed_folders(conn, limit=FOLDERS_A_SWEEP))
+        if not doomed:
+            return
+        outcomes = await asyncio.to_thread(_delete, self._folders.data_dir, doomed)
+        await self._database.write(lambda conn: retention.settle_doomed_folders(conn, outcomes))
+        gone = sum(1 for _, error in outcomes if error is None)
+        log.debug(LogEvent.CLEANED_UP, what="folders", count=gone)
+
+
+def _delete(data_dir: Path, doomed: Sequence[DoomedFolder]) -> list[tuple[str, str | None]]:
+    """Delete folders; return each with `None`, or with why it is still there."""
+    outcomes: list[tuple[str, str | None]] = []
+    for folder in doomed:
+        try:
+            clear_tree(data_dir / folder.path)
+        except OSError as error:
+            outcomes.append((folder.path, error.strerror or str(error)))
+        else:
+            outcomes.append((folder.path, None))
+    return outcomes

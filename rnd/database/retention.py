@@ -1,0 +1,146 @@
+"""Old executions: which of them nobody needs any more, and how their rows go (limit `executions_kept`).
+
+The rows go in one transaction that also writes down which folders go with them (table `doomed_folders`), so that a stop
+in between leaves nothing behind for good. Events stay until they are pruned themselves.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from rnd.types.ids import ExecutionId
+from rnd.types.times import to_text
+
+# Ended, taken notice of, with nothing left to run or to carry, and no source of outputs for an execution that is kept.
+_UNNEEDED: Final = """
+    SELECT we.id
+    FROM workflow_executions AS we
+    WHERE we.status IN ('COMPLETED', 'FAILED', 'CANCELLED')
+      AND we.settled_status = we.status
+      AND we.completed_at < :ended_before
+      AND NOT EXISTS (
+          SELECT 1
+          FROM job_executions AS je
+          WHERE je.workflow_execution_id = we.id
+            AND je.status IN ('IDLE', 'READY', 'RUNNING')
+      )
+      AND NOT EXISTS (
+          SELECT 1
+          FROM transfers AS t
+          WHERE t.workflow_execution_id = we.id
+            AND t.status IN ('PENDING', 'ACTIVE')
+      )
+      AND NOT EXISTS (
+          SELECT 1
+          FROM job_executions AS reusing
+          WHERE reusing.result = 'reused:' || we.id
+      )
+      AND NOT EXISTS (
+          SELECT 1
+          FROM workflow_executions AS retry
+          WHERE retry.status IN ('PENDING', 'RUNNING')
+            AND retry.retry_of = we.id
+      )
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoomedFolder:
+    """A folder that is to be deleted; `path` is relative to the data directory."""
+
+    path: str
+    error: str | None
+
+
+def list_unneeded_executions(
+    conn: sqlite3.Connection, *, keep: int, ended_before: datetime, limit: int
+) -> list[ExecutionId]:
+    """Return executions beyond the newest `keep` that nobody needs any more, oldest first."""
+    # Ids only grow, so this answers for every peer that is not full without counting anything.
+    span = conn.execute("SELECT MAX(id) - MIN(id) + 1 FROM workflow_executions").fetchone()[0]
+    if span is None or span <= keep:
+        return []
+    beyond = conn.execute(
+        "SELECT id FROM workflow_executions ORDER BY id DESC LIMIT 1 OFFSET :keep", {"keep": keep}
+    ).fetchone()
+    if beyond is None:
+        return []
+    rows = conn.execute(
+        _UNNEEDED + "AND we.id <= :newest ORDER BY we.id LIMIT :limit",
+        {"newest": beyond[0], "ended_before": to_text(ended_before), "limit": limit},
+    ).fetchall()
+    return [ExecutionId(row[0]) for row in rows]
+
+
+def forget_execution(
+    conn: sqlite3.Connection, execution_id: ExecutionId, *, ended_before: datetime, folders: Sequence[str], now: datetime
+) -> bool:
+    """Delete an execution with all its rows and doom its folders; False if it has come to be needed meanwhile."""
+    values = {"id": execution_id, "ended_before": to_text(ended_before)}
+    if conn.execute(_UNNEEDED + "AND we.id = :id", values).fetchone() is None:
+        return False
+    for statement in _DELETIONS:
+        conn.execute(statement, {"id": execution_id})
+    conn.executemany(
+        """
+        INSERT INTO doomed_folders (path, doomed_at)
+        VALUES (:path, :now)
+        ON CONFLICT DO NOTHING
+        """,
+        [{"path": path, "now": to_text(now)} for path in folders],
+    )
+    return True
+
+
+def list_doomed_folders(conn: sqlite3.Connection, *, limit: int) -> list[DoomedFolder]:
+    """Return folders whose rows are gone, those that resisted last."""
+    rows = conn.execute(
+        """
+        SELECT path, error
+        FROM doomed_folders
+        ORDER BY error IS NOT NULL, doomed_at
+        LIMIT :limit
+        """,
+        {"limit": limit},
+    ).fetchall()
+    return [DoomedFolder(path=row["path"], error=row["error"]) for row in rows]
+
+
+def settle_doomed_folders(conn: sqlite3.Connection, outcomes: Sequence[tuple[str, str | None]]) -> None:
+    """Strike out folders that are gone (`None`); keep the others, with the error that keeps them."""
+    conn.executemany(
+        "DELETE FROM doomed_folders WHERE path = :path",
+        [{"path": path} for path, error in outcomes if error is None],
+    )
+    conn.executemany(
+        "UPDATE doomed_folders SET error = :error WHERE path = :path",
+        [{"path": path, "error": error} for path, error in outcomes if error is not None],
+    )
+
+
+_DELETIONS: Final = (
+    "DELETE FROM results WHERE workflow_execution_id = :id",
+    "DELETE FROM transfers WHERE workflow_execution_id = :id",
+    """
+    DELETE FROM job_interface_peers
+    WHERE job_interface_id IN (
+        SELECT ji.id
+        FROM job_executions AS je
+        JOIN job_interfaces AS ji ON ji.job_execution_id = je.id
+        WHERE je.workflow_execution_id = :id
+    )
+    """,
+    """
+    DELETE FROM job_interfaces
+    WHERE job_execution_id IN (SELECT id FROM job_executions WHERE workflow_execution_id = :id)
+    """,
+    "DELETE FROM job_executions WHERE workflow_execution_id = :id",
+    "DELETE FROM workflow_jobs WHERE workflow_execution_id = :id",
+    "DELETE FROM sealed_secrets WHERE workflow_execution_id = :id",
+    "DELETE FROM workflow_executions WHERE id = :id",
+)
+"""In the order that foreign keys ask for; outputs, handles and result files go with what they belong to."""
