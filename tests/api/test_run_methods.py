@@ -53,6 +53,56 @@ def refusal(peer: RunningPeer, method: str, /, **params: Any) -> RpcError:
     return refused.value
 
 
+# ---------------------------------------------------------------- checking and starting
+
+
+def test_validation_names_every_problem_and_changes_nothing(peer: RunningPeer) -> None:
+    workflow_id = peer.workflow("checked")
+    empty = checked(peer, "workflow.validate", workflow_id=workflow_id)
+    assert empty["valid"] is False
+    assert empty["problems"][0]["message"] == "Workflow must have at least one job"
+    peer.node(workflow_id, peer.program("checked", "true\n"))
+    sound = checked(peer, "workflow.validate", workflow_id=workflow_id)
+    assert (sound["valid"], len(sound["definition"]["jobs"])) == (True, 1)
+    assert peer.call("workflow.get", workflow_id=workflow_id)["definition"] == {"jobs": []}
+
+
+def test_an_invalid_workflow_is_refused_before_it_is_run(peer: RunningPeer) -> None:
+    error = refusal(peer, "workflow.execute", workflow_id=peer.workflow("empty"))
+    assert (error.code, error.data["error"]) == (1100, "VALIDATION_FAILED")
+    assert error.data["problems"]
+
+
+def test_an_accepted_workflow_is_pending_and_cannot_be_deleted(peer: RunningPeer) -> None:
+    workflow_id = peer.workflow("accepted")
+    peer.node(workflow_id, peer.program("accepted", "exec sleep 600\n"))
+    accepted = checked(peer, "workflow.execute", workflow_id=workflow_id, deadlines={"max_runtime_s": 60})
+    assert accepted["status"] == "PENDING"
+    error = refusal(peer, "workflow.delete", workflow_id=workflow_id)
+    assert (error.code, error.data["error"]) == (1200, "CONFLICT")
+    peer.call("execution.cancel", execution_id=accepted["execution_id"])
+    peer.wait(accepted["execution_id"])
+
+
+def test_a_plan_says_what_every_executor_would_answer(peer: RunningPeer) -> None:
+    workflow_id = peer.workflow("planned")
+    node_id = peer.node(workflow_id, peer.program("planned", "true\n"))
+    peer.connect(workflow_id, node_id, None, "STDOUT->MOUNT")
+    plan = checked(peer, "workflow.plan", workflow_id=workflow_id)
+    assert plan["ok"] is True
+    peer_id = peer.call("node.status")["peer_id"]
+    assert plan["jobs"] == [{"node_id": node_id, "executor_peer_id": peer_id, "accepted": True, "reasons": []}]
+    assert plan["edges"][0]["reachable"] is True
+
+
+def test_the_node_tells_that_programs_can_be_run(peer: RunningPeer) -> None:
+    assert checked(peer, "node.status")["executors"]["standalone"]["available"] is True
+    assert checked(peer, "node.capabilities")["executors"]["standalone"]["available"] is True
+
+
+# ---------------------------------------------------------------- looking back
+
+
 def test_a_finished_execution_tells_its_jobs_and_progress(peer: RunningPeer, finished: dict[str, Any]) -> None:
     execution = checked(peer, "execution.get", execution_id=finished["execution"]["execution_id"])
     assert (execution["status"], execution["error"]) == ("COMPLETED", None)
@@ -162,6 +212,9 @@ def test_a_job_is_named_in_one_of_two_ways(peer: RunningPeer, method: str, which
 @pytest.mark.parametrize(
     ("method", "params"),
     [
+        ("workflow.validate", {"workflow_id": 999}),
+        ("workflow.plan", {"workflow_id": 999}),
+        ("workflow.execute", {"workflow_id": 999}),
         ("execution.get", {"execution_id": 999}),
         ("execution.wait", {"execution_id": 999, "timeout_s": 0}),
         ("execution.cancel", {"execution_id": 999}),

@@ -117,9 +117,6 @@ UNKNOWN = 2**63 - 1
         ("workflow.list_connections", {}),
         ("workflow.get_ui_state", {}),
         ("workflow.set_ui_state", {"zoom": 1.0}),
-        ("workflow.validate", {}),
-        ("workflow.plan", {}),
-        ("workflow.execute", {}),
         ("workflow.export", {}),
     ],
 )
@@ -422,42 +419,6 @@ def test_limits_hold_at_one_past_them(tmp_path: Path) -> None:
 
     limits = Limits(nodes_per_workflow=2, connections_per_workflow=1, disk_floor_bytes=0)
     run_with_api(tmp_path / "data", test, limits=limits)
-
-
-def test_validation_names_every_problem_and_changes_nothing(peer: Peer) -> None:
-    workflow_id = workflow(peer)
-    empty = peer.call("workflow.validate", workflow_id=workflow_id)
-    check(peer, "workflow.validate", empty)
-    assert empty["valid"] is False
-    assert empty["problems"][0]["message"] == "Workflow must have at least one job"
-    node(peer, workflow_id)
-    assert peer.call("workflow.validate", workflow_id=workflow_id)["valid"] is True
-
-
-def test_an_invalid_workflow_is_refused_before_it_is_run(peer: Peer) -> None:
-    error = peer.refusal("workflow.execute", workflow_id=workflow(peer))
-    assert (error.code, error.data["error"]) == (1100, "VALIDATION_FAILED")
-
-
-def test_an_accepted_workflow_is_pending(peer: Peer) -> None:
-    workflow_id = workflow(peer)
-    node(peer, workflow_id)
-    accepted = peer.call("workflow.execute", workflow_id=workflow_id, deadlines={"start_by_s": 5})
-    check(peer, "workflow.execute", accepted)
-    assert accepted["status"] == "PENDING"
-    error = peer.refusal("workflow.delete", workflow_id=workflow_id)
-    assert (error.code, error.data["error"]) == (1200, "CONFLICT")
-
-
-def test_a_plan_says_what_every_executor_would_answer(peer: Peer) -> None:
-    workflow_id = workflow(peer)
-    first = node(peer, workflow_id)["id"]
-    connect(peer, workflow_id, first, None, to_interface_type="MOUNT")
-    plan = peer.call("workflow.plan", workflow_id=workflow_id)
-    check(peer, "workflow.plan", plan)
-    assert plan["ok"] is True
-    assert plan["jobs"] == [{"node_id": first, "executor_peer_id": PEER_ID, "accepted": True, "reasons": []}]
-    assert plan["edges"][0]["reachable"] is True
 
 
 @pytest.mark.parametrize(
