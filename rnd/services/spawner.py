@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import gc
 import json
 import os
@@ -28,9 +29,10 @@ import struct
 import sys
 import time
 import traceback
-from typing import Any, NamedTuple
+from typing import Any
 
 from rnd.services import keeper, linux, processes, program, run_files, streams
+from rnd.services.keeper_pool import IDLE_KEEPER_S, KeeperLink, KeeperPool, Kept
 
 SOCKET_NAME = "spawner.sock"
 LOCK_NAME = "spawner.lock"
@@ -41,31 +43,10 @@ MESSAGE_MAX_BYTES = 16 << 20
 UNREAD_MAX_BYTES = 4 << 20
 """A daemon that lets more answers than this lie is cut off; it can ask again."""
 IDLE_S = 60.0
-IDLE_KEEPERS_MAX = 32
-IDLE_KEEPER_S = 5.0
 KEEPER_TIMEOUT_S = 5.0
 """How long a keeper may take to read its order before it is given up."""
 START_TIMEOUT_S = 5.0
 STRANGERS_AGAIN_S = 0.05
-
-
-class Kept(NamedTuple):
-    """A run that has not ended, as far as the spawner must know it."""
-
-    engine_name: str
-    secrets_directory: str
-    waiters: list[tuple[Client, int]]
-
-
-class KeeperLink:
-    """A keeper that is alive, and the run that it has. `start` is in clock ticks since boot."""
-
-    def __init__(self, pid: int, connection: socket.socket) -> None:
-        self.pid = pid
-        self.start = processes.start_time(pid) or 0
-        self.connection = connection
-        self.kept: Kept | None = None
-        self.idle_since = 0.0
 
 
 class Client:
@@ -126,10 +107,8 @@ class Spawner:
         self._poller.register(self._signals.fd, select.POLLIN)
         self._poller.register(listener.fileno(), select.POLLIN)
         self._clients: dict[int, Client] = {}
-        self._keepers: dict[int, KeeperLink] = {}  # by pid
-        self._links: dict[int, KeeperLink] = {}  # by the descriptor of their connection
+        self._keepers = KeeperPool(self._signals, self._sink, self._poller, self._forget_all)
         self._runs: dict[str, KeeperLink] = {}  # by the engine name of the run that they have
-        self._idle: list[KeeperLink] = []
         self._stopping = False
         self._strangers = False
         self._idle_since = time.monotonic()
@@ -144,8 +123,7 @@ class Spawner:
                 self._attend(descriptor, event)
             if self._strangers:
                 self._end_strangers()
-            if self._idle:
-                self._dismiss_idle()
+            self._keepers.dismiss_idle()
         self._withdraw()
 
     def _done(self) -> bool:
@@ -158,7 +136,7 @@ class Spawner:
     def _patience_ms(self) -> int | None:
         if self._strangers:
             return int(STRANGERS_AGAIN_S * 1000)
-        if self._idle:
+        if self._keepers.idle:
             return int(IDLE_KEEPER_S * 1000)
         if self._clients or self._runs:
             return None
@@ -169,7 +147,7 @@ class Spawner:
             self._heed_signals()
         elif self._listener is not None and descriptor == self._listener.fileno():
             self._admit()
-        elif link := self._links.get(descriptor):
+        elif link := self._keepers.find(descriptor):
             self._hear(link)
         elif client := self._clients.get(descriptor):
             if event & select.POLLOUT:
@@ -281,13 +259,13 @@ class Spawner:
                 directory, name, shared_memory=self._shared_memory
             )
         program.program_from_message(fields)  # refuse here what a keeper could not understand
-        link = self._idle.pop() if self._idle else self._fork_keeper()
+        link = self._keepers.take()
         moment = streams.time_text(time.time())
         started = run_files.Started(name, link.pid, link.start, self._boot_id, moment, fields["secrets_directory"])
         try:
             run_files.begin(directory, started)
         except OSError:
-            self._rest(link)
+            self._keepers.rest(link)
             raise
         self._hand_over(link, Kept(name, fields["secrets_directory"], []), fields)
         return run_files.handle(started, directory)
@@ -303,38 +281,17 @@ class Spawner:
         except OSError:
             os.kill(link.pid, signal.SIGKILL)
 
-    def _wait(self, name: str, keeper_pid: int, client: Client, number: int) -> dict[str, Any] | None:
+    def _wait(self, name: str, keeper_pid: int, client: Client, number: object) -> dict[str, Any] | None:
         link = self._runs.get(name)
         if link is not None and link.kept is not None:
-            link.kept.waiters.append((client, number))
+            link.kept.waiters.append(functools.partial(self._tell, client, number))
             return None
         return {} if keeper_pid in self._keepers else {"stranger": True}
-
-    def _fork_keeper(self) -> KeeperLink:
-        ours, theirs = socket.socketpair()
-        try:
-            pid = os.fork()
-        except OSError:
-            ours.close()
-            theirs.close()
-            raise
-        if pid == 0:
-            ours.close()
-            self._forget_all()
-            keeper.serve(theirs, self._signals, self._sink)
-        theirs.close()
-        ours.setblocking(False)
-        link = KeeperLink(pid, ours)
-        self._keepers[pid] = self._links[ours.fileno()] = link
-        self._poller.register(ours.fileno(), select.POLLIN)
-        return link
 
     def _forget_all(self) -> None:
         """Close what only the spawner may hold: a keeper with the lock or a connection would keep them alive."""
         for client in self._clients.values():
             client.connection.close()
-        for link in self._links.values():
-            link.connection.close()
         if self._listener is not None:
             self._listener.close()
         if self._lock is not None:
@@ -350,44 +307,26 @@ class Spawner:
         except OSError:
             word = b""
         if not word:
-            self._hang_up(link)
+            self._keepers.hang_up(link)
             return
         self._end_run(link)
         if word == keeper.ENDED:
-            self._rest(link)
+            self._keepers.rest(link)
 
     def _end_run(self, link: KeeperLink) -> None:
         if link.kept is None:
             return
         kept, link.kept = link.kept, None
         del self._runs[kept.engine_name]
-        for client, number in kept.waiters:
-            client.unsent += json.dumps({"id": number}).encode() + b"\n"
-            self._send(client)
+        for tell in kept.waiters:
+            tell()
         self._idle_since = time.monotonic()
 
-    def _rest(self, link: KeeperLink) -> None:
-        """Keep a keeper for the next run, unless there are enough."""
-        if self._stopping or len(self._idle) >= IDLE_KEEPERS_MAX:
-            self._hang_up(link)
-        else:
-            link.idle_since = time.monotonic()
-            self._idle.append(link)
-
-    def _dismiss_idle(self) -> None:
-        """Let go of the keepers that have rested for long; the one that rested least is always taken first."""
-        now = time.monotonic()
-        while self._idle and now - self._idle[0].idle_since >= IDLE_KEEPER_S:
-            self._hang_up(self._idle.pop(0))
-
-    def _hang_up(self, link: KeeperLink) -> None:
-        """Close the connection to a keeper, which ends when it has nothing to do."""
-        if self._links.pop(link.connection.fileno(), None) is None:
-            return
-        self._poller.unregister(link.connection.fileno())
-        link.connection.close()
-        if link in self._idle:
-            self._idle.remove(link)
+    def _tell(self, client: Client, number: object) -> None:
+        """Answer a wait; a client that has gone meanwhile is passed over."""
+        if client.connection.fileno() >= 0:
+            client.unsent += json.dumps({"id": number}).encode() + b"\n"
+            self._send(client)
 
     def _heed_signals(self) -> None:
         arrived = self._signals.take()
@@ -407,12 +346,12 @@ class Spawner:
 
     def _bury(self, pid: int) -> None:
         """A child has ended: a keeper whose run has not has left us its processes, and its waiters to tell."""
-        link = self._keepers.pop(pid, None)
+        link = self._keepers.bury(pid)
         if link is None:
             return
         if link.kept is not None and link.connection.fileno() >= 0:
             self._hear_last(link)
-        self._hang_up(link)
+        self._keepers.hang_up(link)
         if link.kept is None:
             return
         self._strangers = True
@@ -430,7 +369,7 @@ class Spawner:
 
     def _end_strangers(self) -> None:
         """Kill what has fallen to this process because its keeper died before it."""
-        mine = frozenset(self._keepers)
+        mine = self._keepers.pids()
         processes.kill_descendants(os.getpid(), mine)
         self._strangers = any(pid not in mine for pid in processes.children(os.getpid()))
 
@@ -439,8 +378,7 @@ class Spawner:
     def _retire(self) -> None:
         self._withdraw()
         self._stopping = True
-        for link in tuple(self._idle):
-            self._hang_up(link)
+        self._keepers.close()
         for client in tuple(self._clients.values()):
             self._dismiss(client)  # to come back to the next spawner
 
