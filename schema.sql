@@ -338,6 +338,7 @@ CREATE TABLE executor_handles (
     engine_name TEXT NOT NULL UNIQUE, -- the name by which the engine knows it; submit is idempotent on it
     handle TEXT,                      -- JSON, opaque to all but the executor
     intent_at TEXT NOT NULL,
+    boot_id TEXT NOT NULL DEFAULT '', -- of this machine's boot at that time; under another one "not found" proves nothing
     submitted_at TEXT,
     PRIMARY KEY (job_execution_id, attempt)
 ) STRICT, WITHOUT ROWID;

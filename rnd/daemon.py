@@ -37,6 +37,7 @@ from rnd.database import job_executions, transfers, workflow_executions
 from rnd.database.connection import Database
 from rnd.log import configure_logging, get_logger
 from rnd.p2p.identity import Identity, load_identity
+from rnd.services import processes
 from rnd.services.data_service import DataService
 from rnd.services.executor import Executor
 from rnd.services.service_secrets import ServiceSecrets
@@ -44,7 +45,7 @@ from rnd.services.standalone_service import StandaloneExecutor
 from rnd.services.vault import Vault, load_vault
 from rnd.types.config import Config
 from rnd.types.enums import ServiceType
-from rnd.types.errors import DatabaseCorrupt, DatabaseTooNew, PeerUnreachable, RndError
+from rnd.types.errors import DatabaseCorrupt, DatabaseGone, DatabaseTooNew, PeerUnreachable, RndError
 from rnd.types.ids import ExecutionUid, PeerId, TransferId
 from rnd.types.log_events import LogEvent
 from rnd.types.orders import JobEndpoint
@@ -123,6 +124,9 @@ def _serve(config: Config) -> int:
     except (DatabaseCorrupt, DatabaseTooNew) as error:
         log.critical(LogEvent.DATABASE_REFUSED, path=path, reason=str(error))
         return EXIT_DATABASE
+    except RndError as error:
+        log.critical(LogEvent.DAEMON_FAILED, reason=str(error))
+        return EXIT_FAILED
     if new:
         log.info(LogEvent.DATABASE_CREATED, path=path)
     try:
@@ -130,6 +134,9 @@ def _serve(config: Config) -> int:
     except AddressInUse as error:
         log.critical(LogEvent.DAEMON_FAILED, reason=str(error))
         return EXIT_IN_USE
+    except DatabaseCorrupt as error:
+        log.critical(LogEvent.DAEMON_FAILED, reason=str(error))
+        return EXIT_DATABASE
     except (RndError, OSError, ValueError) as error:
         log.critical(LogEvent.DAEMON_FAILED, reason=str(error))
         return EXIT_FAILED
@@ -204,6 +211,7 @@ class _Daemon:
             disk=disk,
             board=board,
             peer_id=peer_id,
+            boot_id=processes.boot_id(),
         )
         workflow_manager = WorkflowManager(
             database=database,
@@ -272,7 +280,9 @@ class _Daemon:
             stop.cancel()
         log.info(LogEvent.DAEMON_STOPPING, reason=self._reason or "a part of it has failed")
         for part in done - {stop}:
-            part.result()  # raises what it failed with
+            error = part.exception()
+            if error is not None:
+                raise root_cause(error)
 
     def _ask_to_stop(self, number: signal.Signals) -> None:
         self._reason = number.name
@@ -290,6 +300,14 @@ class _Daemon:
         executions, jobs, moving = await self._database.read(count)
         if executions or jobs or moving:
             log.info(LogEvent.RECOVERY_STARTED, executions=executions, jobs=jobs, transfers=moving)
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return the one error that a part of the daemon has failed with: of a group, what its database said goes first."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    causes = [root_cause(each) for each in error.exceptions]
+    return next((cause for cause in causes if isinstance(cause, DatabaseGone)), causes[0])
 
 
 def _only_here(peer_id: PeerId, here: JobEndpoint) -> EndpointOf:

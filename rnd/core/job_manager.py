@@ -9,6 +9,7 @@ job, so that a restarted daemon finds it again instead of running it twice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -23,14 +24,14 @@ from rnd.core.job_runner import JobRunner
 from rnd.core.repairs import honour_job_repairs
 from rnd.database import executor_handles, job_executions, job_interfaces, offered_services
 from rnd.database.connection import Database
-from rnd.database.consequences import News, check_inputs, fail_job, spread_failure, start_job
+from rnd.database.consequences import News, check_inputs, fail_open_job, spread_failure, start_job
 from rnd.database.job_executions import JobEnd, JobHead
 from rnd.log import get_logger
 from rnd.rules.explain import Explanation
 from rnd.rules.lifecycle import readiness
 from rnd.types.config import Config
 from rnd.types.enums import JobStatus, MountFunction, ServiceType
-from rnd.types.errors import NotFound
+from rnd.types.errors import DatabaseNotNow, NotFound, StaleState
 from rnd.types.executions import InterfacePeer, JobExecution, JobInterface
 from rnd.types.ids import JobExecutionId, PeerId, ServiceId
 from rnd.types.log_events import LogEvent
@@ -38,11 +39,14 @@ from rnd.types.orders import JobRequest, JobResponse, JobStart, StartReport
 from rnd.types.seams import Clock, Entropy
 from rnd.types.services import Service
 from rnd.workers.disk_guard import DiskGuard
+from rnd.workers.insistence import insist
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
 
 DATA_JOBS_A_TURN: Final = 64
 """How many DATA jobs begin in one turn of the queue; they hold no worker, only deliveries."""
+
+DISOWNED: Final = Stop(kind=StopKind.DISOWNED, reason="its row has ended without it")
 
 log = get_logger()
 
@@ -51,7 +55,7 @@ log = get_logger()
 class _Turn:
     """What one transaction of the queue found and moved."""
 
-    news: News = field(default_factory=News)
+    news: News
     checked: list[tuple[JobExecution, tuple[JobInterface, ...]]] = field(default_factory=list)
     claimed: list[ClaimedJob] = field(default_factory=list)
     disowned: list[JobExecutionId] = field(default_factory=list)
@@ -74,6 +78,7 @@ class JobManager:
         disk: DiskGuard,
         board: NewsBoard,
         peer_id: PeerId,
+        boot_id: str,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -85,6 +90,8 @@ class JobManager:
         self._disk = disk
         self._board = board
         self._peer_id = peer_id
+        self._boot_id = boot_id
+        self._repairs_are_due = True  # also those that were typed while no daemon ran
         slots = config.job_slots or max(4, 2 * (os.cpu_count() or 1))
         self._slots = min(slots, config.limits.concurrent_jobs)
 
@@ -151,7 +158,7 @@ class JobManager:
             return to_stop
 
         for job_id in await self._database.write(work):
-            await self._runner.stop(job_id, Stop(kind=StopKind.CANCELLED, reason=reason))
+            self._runner.stop(job_id, Stop(kind=StopKind.CANCELLED, reason=reason))
         self._board.publish(news)
 
     def _answers(
@@ -180,13 +187,13 @@ class JobManager:
     async def run(self) -> None:
         """Work the queue until cancelled; first take up again what an earlier daemon was running."""
         async with asyncio.TaskGroup() as group:
-            self._runner.reattach(await self._claim_again(), group)
+            self._runner.reattach(await self._take_up(), group)
             changed: set[JobExecutionId] = set()
             next_tick = self._clock.monotonic()
             while True:
                 if self._clock.monotonic() >= next_tick:
                     next_tick = self._clock.monotonic() + self._config.queue_interval_s
-                    changed |= await self._tick()
+                    changed |= await self._tick(group)
                 turn = await self._turn(changed)
                 self._act_on(turn, group)
                 changed = await self._board.jobs.wait(self._pause_s(turn, next_tick))
@@ -198,12 +205,12 @@ class JobManager:
         return max(0.0, pause_s)
 
     async def _turn(self, changed: set[JobExecutionId]) -> _Turn:
-        turn = _Turn()
         now = self._clock.now()
         free = max(0, self._slots - self._runner.busy())
-        running = self._runner.running_among(changed)
+        in_hand = self._runner.in_hand()
 
-        def work(conn: sqlite3.Connection) -> None:
+        def work(conn: sqlite3.Connection, news: News) -> _Turn:
+            turn = _Turn(news=news)
             for job_id in sorted(changed):
                 self._look_at(conn, job_id, turn, now=now)
             ready = job_executions.list_ready(
@@ -211,14 +218,14 @@ class JobManager:
             )
             services: dict[ServiceId, Service] = {}
             for job in ready:
-                self._claim(conn, job, services, turn, now=now)
+                if job.id not in in_hand:  # an attempt that was taken away by hand has to be out of the way first
+                    self._claim(conn, job, services, turn, now=now)
             if free > 0:
                 turn.next_attempt_at = job_executions.next_attempt_at(conn, executor=self._peer_id)
-            for job_id in running:
-                if job_executions.get_job(conn, job_id).status is not JobStatus.RUNNING:
-                    turn.disowned.append(job_id)
+            turn.disowned += [job_id for job_id in changed & in_hand if not _is_running(conn, job_id)]
+            return turn
 
-        await self._database.write(work)
+        turn, _ = await insist(self._database, work)
         return turn
 
     def _look_at(self, conn: sqlite3.Connection, job_id: JobExecutionId, turn: _Turn, *, now: datetime) -> None:
@@ -246,13 +253,18 @@ class JobManager:
                 services[job.service_id] = offered_services.get_service(conn, job.service_id)
             service = services[job.service_id]
         except NotFound as error:
-            fail_job(conn, job.id, JobEnd(error=str(error)), now=now, news=turn.news)
+            fail_open_job(conn, job.id, JobEnd(error=str(error)), now=now, news=turn.news)
             return
         run_by = now + timedelta(seconds=runtime_bound_s(job, service))
-        job_executions.mark_running(conn, job.id, run_by=run_by, now=now)
+        try:
+            job_executions.mark_running(conn, job.id, run_by=run_by, now=now)
+        except StaleState:
+            return  # what was done for one before it has ended it
         engine_name = ""
         if job.service_type is not ServiceType.DATA:
-            engine_name = executor_handles.record_intent(conn, job, executor=job.service_type.lower(), now=now)
+            engine_name = executor_handles.record_intent(
+                conn, job, executor=job.service_type.lower(), boot_id=self._boot_id, now=now
+            )
         turn.claimed.append(
             ClaimedJob(
                 job=job,
@@ -263,35 +275,60 @@ class JobManager:
             )
         )
 
-    async def _claim_again(self) -> list[ClaimedJob]:
-        """Return what an earlier daemon was running, to be found on its engine again."""
-        news = News()
+    async def _take_up(self, *, programs_only: bool = False) -> list[ClaimedJob]:
+        """Return what is RUNNING in nobody's hands: after a restart all that an earlier daemon ran.
+
+        What a person has taken away from a stopped daemon is among them, so that no process of it goes on.
+        """
         now = self._clock.now()
+        in_hand = self._runner.in_hand()
 
-        def work(conn: sqlite3.Connection) -> list[ClaimedJob]:
-            claimed: list[ClaimedJob] = []
-            for job in job_executions.list_running(conn, executor=self._peer_id):
-                try:
-                    service = offered_services.get_service(conn, job.service_id)
-                except NotFound as error:
-                    fail_job(conn, job.id, JobEnd(error=str(error)), now=now, news=news)
-                    continue
-                claimed.append(
-                    ClaimedJob(
-                        job=job,
-                        service=service,
-                        interfaces=job_interfaces.list_interfaces(conn, job.id),
-                        engine_name=executor_handles.engine_name_of(job),
-                        run_by=job.run_by or now + timedelta(seconds=runtime_bound_s(job, service)),
-                        found=True,
-                        cancel_reason=job_executions.cancel_reason(conn, job.id),
-                    )
-                )
-            return claimed
+        def work(conn: sqlite3.Connection, news: News) -> list[ClaimedJob]:
+            jobs = [
+                *job_executions.list_running(conn, executor=self._peer_id),
+                *job_executions.list_taken_away(conn, executor=self._peer_id),
+            ]
+            found = [
+                self._find_again(conn, job, news, now=now)
+                for job in jobs
+                if job.id not in in_hand and not (programs_only and job.service_type is ServiceType.DATA)
+            ]
+            # The failure of one may have ended another, so who is still to be run is decided last.
+            return [
+                claimed
+                for claimed in found
+                if claimed is not None and (claimed.stop is not None or _is_running(conn, claimed.job.id))
+            ]
 
-        claimed = await self._database.write(work)
+        claimed, news = await insist(self._database, work)
         self._board.publish(news)
         return claimed
+
+    def _find_again(
+        self, conn: sqlite3.Connection, job: JobExecution, news: News, *, now: datetime
+    ) -> ClaimedJob | None:
+        stop = None
+        if job.status is not JobStatus.RUNNING:
+            stop = DISOWNED
+        elif job.cancel_requested_at is not None:
+            stop = Stop(kind=StopKind.CANCELLED, reason=job_executions.cancel_reason(conn, job.id) or "cancelled")
+        if stop is DISOWNED and job.service_type is ServiceType.DATA:
+            return None  # it has no process, and its deliveries end with the repair
+        try:
+            service = offered_services.get_service(conn, job.service_id)
+        except NotFound as error:
+            fail_open_job(conn, job.id, JobEnd(error=str(error)), now=now, news=news)
+            return None
+        return ClaimedJob(
+            job=job,
+            service=service,
+            interfaces=job_interfaces.list_interfaces(conn, job.id),
+            engine_name=executor_handles.engine_name_of(job),
+            run_by=job.run_by or now + timedelta(seconds=runtime_bound_s(job, service)),
+            found=True,
+            rebooted=executor_handles.boot_of_intent(conn, job) not in (None, self._boot_id),
+            stop=stop,
+        )
 
     def _act_on(self, turn: _Turn, group: asyncio.TaskGroup) -> None:
         for job, interfaces in turn.checked:
@@ -302,8 +339,7 @@ class JobManager:
         for claimed in turn.claimed:
             self._runner.begin(claimed, group)
         for job_id in turn.disowned:
-            stop = Stop(kind=StopKind.DISOWNED, reason="its row has ended without it")
-            group.create_task(self._runner.stop(job_id, stop))
+            self._runner.stop(job_id, DISOWNED)
 
     def _log_check(self, job: JobExecution, interfaces: Sequence[JobInterface]) -> None:
         """Say what the document's checkInputsReady would say of this job."""
@@ -336,27 +372,37 @@ class JobManager:
         if not peer.duty_acknowledged:
             log.info(LogEvent.DUTY_NOT_ACKNOWLEDGED, job_id=job.id, interface_peer_id=peer.id)
 
-    async def _tick(self) -> set[JobExecutionId]:
+    async def _tick(self, group: asyncio.TaskGroup) -> set[JobExecutionId]:
         """The safety net: deadlines, repairs by hand, and every waiting job, whatever wake-up may have been lost."""
-        news = News()
         now = self._clock.now()
-        outside = await self._database.changed_from_outside()
+        with contextlib.suppress(DatabaseNotNow):  # then nobody else can have committed either; the next tick asks again
+            self._repairs_are_due |= await self._database.changed_from_outside()
+        self._runner.reattach(await self._take_up(programs_only=True), group)
 
-        def work(conn: sqlite3.Connection) -> list[JobExecutionId]:
-            if outside:
+        def work(conn: sqlite3.Connection, news: News) -> set[JobExecutionId]:
+            if self._repairs_are_due:
                 honour_job_repairs(conn, executor=self._peer_id, now=now, news=news)
             for job in job_executions.list_expired(conn, executor=self._peer_id, now=now):
                 error = "no start command came before start_by; phase 2 never reached this job"
-                fail_job(conn, job.id, JobEnd(error=error), now=now, news=news)
+                fail_open_job(conn, job.id, JobEnd(error=error), now=now, news=news)
             for job in job_executions.list_running(conn, executor=self._peer_id):
                 if job.service_type is ServiceType.DATA and job.run_by is not None and job.run_by < now:
-                    fail_job(conn, job.id, JobEnd(error="timed out: max_runtime has passed"), now=now, news=news)
-            return [
+                    error = "timed out: max_runtime has passed"
+                    fail_open_job(conn, job.id, JobEnd(error=error), now=now, news=news)
+            return {
                 job.id
                 for job in job_executions.list_waiting(conn, executor=self._peer_id)
                 if not job_interfaces.open_inputs(conn, job.id)
-            ]
+            }
 
-        changed = set(await self._database.write(work))
+        changed, news = await insist(self._database, work)
+        self._repairs_are_due = False
         self._board.publish(news)
         return changed
+
+
+def _is_running(conn: sqlite3.Connection, job_id: JobExecutionId) -> bool:
+    try:
+        return job_executions.get_job(conn, job_id).status is JobStatus.RUNNING
+    except NotFound:
+        return False

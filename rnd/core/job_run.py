@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,7 +26,11 @@ _STREAM_OF: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedJob:
-    """A job that this peer has committed to run, with everything it takes. `found` is set after a restart."""
+    """A job that this peer has committed to run, with everything it takes.
+
+    `found` is set where it may be running already, after a restart; `rebooted` where the machine was restarted as well,
+    so that its engine not knowing of it does not prove that it never ran. `stop` is a decision taken before.
+    """
 
     job: JobExecution
     service: Service
@@ -33,7 +38,8 @@ class ClaimedJob:
     engine_name: str
     run_by: datetime
     found: bool = False
-    cancel_reason: str | None = None
+    rebooted: bool = False
+    stop: Stop | None = None
 
 
 class StopKind(Enum):
@@ -57,18 +63,31 @@ class Stop:
 
 @dataclass(slots=True)
 class RunningJob:
-    """A job in the hands of an executor. `handle` is `None` until the engine has taken it on."""
+    """A job in the hands of an executor. `handle` is `None` until the engine has taken it on.
+
+    `bound` ends the wait for its program, at its time or as soon as somebody wants it stopped; `left` is set when its
+    task is over, however that came.
+    """
 
     claimed: ClaimedJob
     handle: str | None = None
+    ended: bool = False
     stop: Stop | None = None
+    bound: asyncio.Timeout | None = None
     holds_slot: bool = True
+    left: bool = False
 
-    def decide(self, stop: Stop) -> Stop:
-        """Take a decision to stop the job unless one was taken before; return the one that holds."""
-        if self.stop is None:
-            self.stop = stop
-        return self.stop
+    def decide(self, stop: Stop) -> None:
+        """Take a decision to stop the job, unless one was taken before, and wake its task."""
+        if self.stop is not None:
+            return
+        self.stop = stop
+        if self.bound is not None and not self.bound.expired():
+            self.bound.reschedule(asyncio.get_running_loop().time())
+
+    def called_off(self) -> bool:
+        """Say whether what is done for the job in a thread is of no use any more."""
+        return self.stop is not None or self.left
 
 
 def runtime_bound_s(job: JobExecution, service: Service) -> float:

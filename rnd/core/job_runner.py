@@ -7,10 +7,12 @@ from the claim until the program has ended; hashing and committing its outputs h
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from typing import Final
 
 from rnd.core.job_run import ClaimedJob, RunningJob, Stop, StopKind, cut_and_connected, failure_words, runtime_bound_s
 from rnd.database import job_executions
@@ -23,15 +25,19 @@ from rnd.services.service_secrets import ServiceSecrets
 from rnd.services.standalone_service import build_run
 from rnd.types.config import Config
 from rnd.types.enums import JobStatus, MountFunction, ServiceType
-from rnd.types.errors import RndError, StaleState
-from rnd.types.executions import JobExecution
+from rnd.types.errors import CalledOff, DatabaseGone, ExecutorUnavailable, RndError, StaleState
+from rnd.types.executions import FileEntry, JobExecution
 from rnd.types.ids import JobExecutionId
 from rnd.types.log_events import LogEvent
 from rnd.types.seams import Clock, Entropy
 from rnd.workers.data_worker import DataWorker
+from rnd.workers.insistence import insist
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
 from rnd.workers.staging import collect_outputs, stage_job, stages_at_once
+
+KILL_AGAIN_S: Final = 20.0
+"""How long after its grace a program that was to end may still be there before it is killed anew."""
 
 log = get_logger()
 
@@ -64,15 +70,13 @@ class JobRunner:
         self._running: dict[JobExecutionId, RunningJob] = {}
 
     def begin(self, claimed: ClaimedJob, group: asyncio.TaskGroup) -> None:
-        """Run a claimed job as a task of the group."""
+        """Run a claimed job, which must not be in hand, as a task of the group."""
         job = claimed.job
         log.info(LogEvent.EXECUTING_JOB, job_id=job.id, type=job.service_type)
         if job.service_type is ServiceType.DATA:
             group.create_task(self._run_data(claimed))
             return
-        running = RunningJob(claimed=claimed)
-        if claimed.cancel_reason is not None:
-            running.stop = Stop(kind=StopKind.CANCELLED, reason=claimed.cancel_reason)
+        running = RunningJob(claimed=claimed, stop=claimed.stop)
         self._running[job.id] = running
         group.create_task(self._run_program(running))
 
@@ -85,6 +89,10 @@ class JobRunner:
         """Return how many workers are held."""
         return sum(1 for running in self._running.values() if running.holds_slot)
 
+    def in_hand(self) -> set[JobExecutionId]:
+        """Return the programs that a task sees to."""
+        return set(self._running)
+
     def running_among(self, job_ids: set[JobExecutionId]) -> set[JobExecutionId]:
         """Return which of these jobs are in hand."""
         return job_ids & self._running.keys()
@@ -94,27 +102,19 @@ class JobRunner:
         running = self._running.get(job_id)
         return running is not None and running.handle is not None
 
-    async def stop(self, job_id: JobExecutionId, stop: Stop) -> None:
-        """Have a job's processes ended; its task settles the row. Nothing happens where the job is not in hand."""
+    def stop(self, job_id: JobExecutionId, stop: Stop) -> None:
+        """Decide that a job is to end; its task kills what runs and settles the row. Nothing where it is not in hand."""
         running = self._running.get(job_id)
-        if running is None:
-            return
-        stop = running.decide(stop)
-        if running.handle is not None:
-            await self._kill(running, running.handle, stop.reason)
-
-    async def _kill(self, running: RunningJob, handle: str, reason: str) -> None:
-        job = running.claimed.job
-        log.info(LogEvent.KILLING_JOB, job_id=job.id, reason=reason)
-        await self._executors[job.service_type].cancel(handle, self._config.deadlines.cancel_grace_s)
+        if running is not None:
+            running.decide(stop)
 
     # ---- tasks
 
     async def _run_data(self, claimed: ClaimedJob) -> None:
         try:
             await self._data_worker.execute_data_service(claimed.job, claimed.service, claimed.interfaces)
-        except StaleState:
-            pass  # ended meanwhile by a cancel or by hand; its row says why
+        except DatabaseGone:
+            raise
         except RndError as error:
             await self._fail(claimed, JobEnd(error=str(error)), retry=False)
         except Exception as error:
@@ -122,23 +122,42 @@ class JobRunner:
             await self._fail(claimed, JobEnd(error=f"internal error: {type(error).__name__}"), retry=False)
 
     async def _run_program(self, running: RunningJob) -> None:
+        """See one job through: the boundary beyond which only a database that is gone may pass.
+
+        What could not even be written down as failed stays RUNNING, and the ticker takes it up again.
+        """
+        job = running.claimed.job
+        try:
+            await self._see_through(running)
+            if running.handle is not None:
+                await self._executors[job.service_type].cleanup(running.handle)
+        except DatabaseGone:
+            raise
+        except Exception:
+            log.exception(LogEvent.INTERNAL_ERROR, where="job", job_id=job.id)
+        finally:
+            running.left = True
+            self._free_worker(running)
+            del self._running[job.id]
+        if running.stop is not None and running.stop.kind is StopKind.DISOWNED:
+            self._board.jobs.ring()  # another attempt may have waited for this one to be out of the way
+
+    async def _see_through(self, running: RunningJob) -> None:
         claimed = running.claimed
         try:
             observation = await self._carry_out(running)
+            running.ended = True
             self._free_worker(running)
             await self._settle(running, observation)
-            if running.handle is not None:
-                await self._executors[claimed.job.service_type].cleanup(running.handle)
-        except StaleState:
-            pass  # ended meanwhile by a cancel or by hand; its row says why
-        except (RndError, OSError) as error:
-            await self._fail(claimed, JobEnd(error=str(error)), retry=False)
+        except DatabaseGone:
+            raise
         except Exception as error:
-            log.exception(LogEvent.INTERNAL_ERROR, where="job", job_id=claimed.job.id)
-            await self._fail(claimed, JobEnd(error=f"internal error: {type(error).__name__}"), retry=False)
-        finally:
-            self._free_worker(running)
-            del self._running[claimed.job.id]
+            if not isinstance(error, RndError | OSError):
+                log.exception(LogEvent.INTERNAL_ERROR, where="job", job_id=claimed.job.id)
+                error = RndError(f"internal error: {type(error).__name__}")
+            if running.handle is not None and not running.ended:
+                await self._make_end(running, running.handle, str(error))
+            await self._fail(claimed, JobEnd(error=str(error)), retry=False)
 
     def _free_worker(self, running: RunningJob) -> None:
         if running.holds_slot:
@@ -148,41 +167,69 @@ class JobRunner:
     async def _carry_out(self, running: RunningJob) -> Observation | None:
         """Start the program, or find it after a restart, and return how it ended; `None` if it was stopped before."""
         claimed = running.claimed
-        executor = self._executors[claimed.job.service_type]
-        handle = None
+        job = claimed.job
+        executor = self._executors[job.service_type]
         if claimed.found:
-            handle = await executor.find(claimed.engine_name, self._folders.job(claimed.job))
-        if handle is not None:
-            log.info(LogEvent.JOB_REATTACHED, job_id=claimed.job.id)
+            running.handle = await executor.find(claimed.engine_name, self._folders.job(job))
+        if running.handle is not None:
+            log.info(LogEvent.JOB_REATTACHED, job_id=job.id)
+        elif running.stop is not None:
+            return None
+        elif claimed.rebooted:
+            return Observation(phase=Phase.LOST, reason="the machine was restarted before anybody saw how it ended")
         else:
-            run = await self._prepare(claimed)
-            if running.stop is not None:
+            try:
+                run = await self._prepare(running)
+            except CalledOff:
                 return None
-            self._log_start(claimed.job, run)
-            handle = await executor.submit(run)
-        running.handle = handle
-        if running.stop is not None:
-            await self._kill(running, handle, running.stop.reason)
-            return await executor.wait(handle)
-        remaining_s = max(0.0, (claimed.run_by - self._clock.now()).total_seconds())
-        try:
-            async with asyncio.timeout(remaining_s):
-                return await executor.wait(handle)
-        except TimeoutError:
+            if running.called_off():
+                return None
+            self._log_start(job, run)
+            running.handle = await _submit(executor, run)
+        return await self._watch(running, running.handle)
+
+    async def _watch(self, running: RunningJob, handle: str) -> Observation:
+        """Return how a program ended: by itself, or made to at its time or because somebody wants it stopped."""
+        claimed = running.claimed
+        if running.stop is None:
+            remaining_s = max(0.0, (claimed.run_by - self._clock.now()).total_seconds())
+            try:
+                async with asyncio.timeout(remaining_s) as running.bound:
+                    return await self._executors[claimed.job.service_type].wait(handle)
+            except TimeoutError:
+                pass
+        if running.stop is None:
             bound_s = runtime_bound_s(claimed.job, claimed.service)
             log.warning(LogEvent.JOB_TIMED_OUT, job_id=claimed.job.id, deadline="max_runtime")
-            stop = running.decide(
-                Stop(kind=StopKind.TIMED_OUT, reason=f"timed out after {bound_s:g} s (max_runtime)")
-            )
-            await self._kill(running, handle, stop.reason)
-            return await executor.wait(handle)
+            running.stop = Stop(kind=StopKind.TIMED_OUT, reason=f"timed out after {bound_s:g} s (max_runtime)")
+        return await self._make_end(running, handle, running.stop.reason)
 
-    async def _prepare(self, claimed: ClaimedJob) -> JobRun:
-        job = claimed.job
+    async def _make_end(self, running: RunningJob, handle: str, reason: str) -> Observation:
+        """Kill a program until it has ended, and return how."""
+        job = running.claimed.job
+        executor = self._executors[job.service_type]
+        grace_s = self._config.deadlines.cancel_grace_s
+        while True:
+            log.info(LogEvent.KILLING_JOB, job_id=job.id, reason=reason)
+            try:
+                await executor.cancel(handle, grace_s)
+            except (RndError, OSError):
+                log.exception(LogEvent.INTERNAL_ERROR, where="kill", job_id=job.id)
+            try:
+                async with asyncio.timeout(grace_s + KILL_AGAIN_S):
+                    return await executor.wait(handle)
+            except TimeoutError:
+                continue
+
+    async def _prepare(self, running: RunningJob) -> JobRun:
+        claimed = running.claimed
+        job, limits = claimed.job, self._config.limits
         if stages_at_once(job, claimed.interfaces):
-            staged = stage_job(self._folders, job, claimed.interfaces, self._config.limits)
+            staged = stage_job(self._folders, job, claimed.interfaces, limits)
         else:
-            staged = await asyncio.to_thread(stage_job, self._folders, job, claimed.interfaces, self._config.limits)
+            staged = await asyncio.to_thread(
+                stage_job, self._folders, job, claimed.interfaces, limits, cancelled=running.called_off
+            )
         return build_run(
             job,
             claimed.service,
@@ -204,22 +251,30 @@ class JobRunner:
 
     async def _settle(self, running: RunningJob, observation: Observation | None) -> None:
         """Commit how a job ended; only now is its end a fact."""
-        claimed, stop = running.claimed, running.stop
+        claimed = running.claimed
         if observation is not None:
             self._log_end(claimed.job, observation)
-        if stop is not None and stop.kind is StopKind.DISOWNED:
-            return
-        if stop is not None and stop.kind is StopKind.CANCELLED:
-            await self._cancel(claimed.job, _end(stop.reason, observation))
-        elif stop is not None:
-            await self._fail(claimed, _end(stop.reason, observation), retry=True)
-        elif observation is not None and observation.phase is Phase.EXITED and observation.exit_code == 0:
-            await self._complete(claimed, observation)
-        elif observation is not None:
-            words = await asyncio.to_thread(failure_words, observation, self._folders.logs(claimed.job))
-            await self._fail(claimed, _end(words, observation), retry=True)
+            if running.stop is None and observation.phase is Phase.EXITED and observation.exit_code == 0:
+                try:
+                    await self._complete(running, observation)
+                except CalledOff:
+                    pass  # it was stopped while its outputs were collected
+                else:
+                    return
+        match running.stop:
+            case None:
+                assert observation is not None  # only what was stopped has nothing to show
+                words = await asyncio.to_thread(failure_words, observation, self._folders.logs(claimed.job))
+                await self._fail(claimed, _end(words, observation), retry=True)
+            case Stop(kind=StopKind.DISOWNED):
+                pass  # its row tells another story already
+            case Stop(kind=StopKind.CANCELLED, reason=reason):
+                await self._cancel(claimed.job, _end(reason, observation))
+            case Stop(reason=reason):
+                await self._fail(claimed, _end(reason, observation), retry=True)
 
-    async def _complete(self, claimed: ClaimedJob, observation: Observation) -> None:
+    async def _complete(self, running: RunningJob, observation: Observation) -> None:
+        claimed = running.claimed
         job = claimed.job
         cut = cut_and_connected(observation, claimed.interfaces)
         if cut is not None:
@@ -227,15 +282,23 @@ class JobRunner:
             words = f"{cut} grew beyond the limit of {limit} bytes and was cut, but a connection needs all of it"
             await self._fail(claimed, _end(words, observation), retry=False)
             return
-        outputs = {}
-        if any(peer.peer_mount_function is MountFunction.INPUT for interface in claimed.interfaces for peer in interface.peers):
+        outputs: dict[str, list[FileEntry]] = {}
+        if any(
+            peer.peer_mount_function is MountFunction.INPUT
+            for interface in claimed.interfaces
+            for peer in interface.peers
+        ):
             outputs = await asyncio.to_thread(
-                collect_outputs, self._folders, job, claimed.interfaces, self._config.limits
+                collect_outputs,
+                self._folders,
+                job,
+                claimed.interfaces,
+                self._config.limits,
+                cancelled=running.called_off,
             )
-        news = News()
         now = self._clock.now()
 
-        def work(conn: sqlite3.Connection) -> None:
+        def work(conn: sqlite3.Connection, news: News) -> None:
             complete_job(
                 conn,
                 job,
@@ -247,38 +310,44 @@ class JobRunner:
                 news=news,
             )
 
-        await self._database.write(work)
+        _, news = await insist(self._database, work)
         log.info(LogEvent.STANDALONE_SERVICE_COMPLETED, job_id=job.id)
         if news.transfers_created:
-            count = sum(1 for entries in outputs.values() for entry in entries if entry.sha256)
-            log.info(LogEvent.TRANSFERRING_OUTPUTS, count=count, job_id=job.id)
+            log.info(LogEvent.TRANSFERRING_OUTPUTS, count=_count_files(outputs.values()), job_id=job.id)
         self._board.publish(news)
 
     async def _cancel(self, job: JobExecution, end: JobEnd) -> None:
-        news = News()
         now = self._clock.now()
-        await self._database.write(lambda conn: cancel_job(conn, job.id, end, now=now, news=news))
+
+        def work(conn: sqlite3.Connection, news: News) -> None:
+            with contextlib.suppress(StaleState):  # ended meanwhile by hand; its row says why
+                cancel_job(conn, job.id, end, now=now, news=news)
+
+        _, news = await insist(self._database, work)
         self._board.publish(news)
 
     async def _fail(self, claimed: ClaimedJob, end: JobEnd, *, retry: bool) -> None:
-        """Commit a failure: another attempt where the service allows one and one is left, else the end."""
+        """Commit a failure: another attempt where the service allows one and one is left, else the end.
+
+        A job that somebody wants to be cancelled gets no other attempt.
+        """
         job, service = claimed.job, claimed.service
-        again = retry and service.retry_safe and job.attempt < service.retry.attempts
-        news = News()
+        wanted = retry and service.retry_safe and job.attempt < service.retry.attempts
         now = self._clock.now()
         not_before = now + timedelta(seconds=service.retry.backoff_s)
 
-        def work(conn: sqlite3.Connection) -> None:
-            if job_executions.get_job(conn, job.id).status is not JobStatus.RUNNING:
-                return  # ended meanwhile by a cancel or by hand; its row says why
+        def work(conn: sqlite3.Connection, news: News) -> bool:
+            row = job_executions.get_job(conn, job.id)
+            if row.status is not JobStatus.RUNNING:
+                return False  # ended meanwhile by a cancel or by hand; its row says why
+            again = wanted and row.cancel_requested_at is None
             if again:
-                job_executions.mark_ready_again(
-                    conn, job.id, error=end.error or "", not_before=not_before, now=now
-                )
+                job_executions.mark_ready_again(conn, job.id, error=end.error or "", not_before=not_before, now=now)
             else:
                 fail_job(conn, job.id, end, now=now, news=news)
+            return again
 
-        await self._database.write(work)
+        again, news = await insist(self._database, work)
         if again:
             log.warning(LogEvent.JOB_RETRYING, job_id=job.id, attempt=job.attempt + 1, reason=end.error)
             self._board.jobs.ring()
@@ -302,3 +371,17 @@ def _end(words: str, observation: Observation | None) -> JobEnd:
         return JobEnd(error=words)
     return JobEnd(error=words, exit_code=observation.exit_code, exit_signal=observation.signal)
 
+
+def _count_files(outputs: Iterable[Sequence[FileEntry]]) -> int:
+    return sum(1 for entries in outputs for entry in entries if entry.sha256)
+
+
+async def _submit(executor: Executor, run: JobRun) -> str:
+    """Have a program started. Where the answer is that it cannot be, make sure that it was not: what runs has not failed."""
+    try:
+        return await executor.submit(run)
+    except ExecutorUnavailable:
+        handle = await executor.find(run.engine_name, run.directory)
+        if handle is None:
+            raise
+        return handle

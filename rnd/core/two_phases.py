@@ -17,15 +17,15 @@ from rnd.database.results import NewResult
 from rnd.database.workflow_executions import ExecutionBounds
 from rnd.log import get_logger
 from rnd.rules.definition import definition_from_json
-from rnd.rules.lifecycle import job_is_terminal
 from rnd.types.definitions import JobPlan, WorkflowDefinition
-from rnd.types.enums import ExecutionPhase, ExecutionStatus, JobStatus, MountFunction, ServiceType
-from rnd.types.errors import RndError
+from rnd.types.enums import ExecutionPhase, ExecutionStatus, JobStatus, MountFunction, ServiceType, WorkflowJobStatus
+from rnd.types.errors import CalledOff, RndError
 from rnd.types.executions import JobExecution, WorkflowExecution, WorkflowJob
 from rnd.types.ids import SELF_PEER_JOB, ConnectionId, ExecutionId, JobExecutionId, NodeId, PeerId
 from rnd.types.log_events import LogEvent
 from rnd.types.orders import JobEndpoint, JobRequest, JobStart, Route
 from rnd.types.seams import Clock, Entropy
+from rnd.workers.insistence import insist
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
 
@@ -67,7 +67,8 @@ class TwoPhases:
     async def start(self, execution: WorkflowExecution) -> None:
         """Bring an open execution through both phases, from wherever it stands.
 
-        Raises `PhaseOneRefused` where an executor refuses, `StaleState` where the execution has ended meanwhile.
+        Raises `PhaseOneRefused` where an executor refuses, `StaleState` where the execution has ended meanwhile,
+        `CalledOff` where somebody asked for its cancel before anything was started.
         """
         definition = definition_from_json(json.loads(execution.definition))
         if execution.status is ExecutionStatus.PENDING:
@@ -175,6 +176,8 @@ class TwoPhases:
     # ---- phase 2
 
     async def _phase_2(self, execution: WorkflowExecution, definition: WorkflowDefinition) -> None:
+        if await self._database.read(lambda conn: workflow_executions.cancel_reason(conn, execution.id)) is not None:
+            raise CalledOff(f"execution {execution.id} is to be cancelled")
         log.info(LogEvent.PHASE_2_BUILDING_MAPPINGS, execution_id=execution.id)
         log.info(LogEvent.BUILDING_MAPPINGS, execution_id=execution.id)
         rows = await self._database.read(
@@ -202,10 +205,9 @@ class TwoPhases:
 
     async def _start_reused(self, definition: WorkflowDefinition, mapping: Mapping[NodeId, WorkflowJob]) -> None:
         """Route the jobs whose outputs are reused, and owe what they have to deliver in this execution."""
-        news = News()
         now = self._clock.now()
 
-        def work(conn: sqlite3.Connection) -> None:
+        def work(conn: sqlite3.Connection, news: News) -> None:
             for plan in definition.jobs:
                 row = mapping[plan.node_id]
                 if row.result is None or row.job_execution_id is None:
@@ -218,20 +220,21 @@ class TwoPhases:
                 )
 
         if any(row.result is not None for row in mapping.values()):
-            await self._database.write(work)
+            _, news = await insist(self._database, work)
             self._board.publish(news)
 
 
 def reusable_nodes(definition: WorkflowDefinition, earlier: Mapping[NodeId, JobExecution]) -> list[NodeId]:
     """Return the nodes whose completed job in an earlier execution serves again, in the definition's order.
 
-    DATA has no outputs of its own to reuse: it runs again unless everything it feeds is reused.
+    DATA has no outputs of its own to reuse: it runs again unless everything it feeds is reused. A job that was set to
+    COMPLETED by hand has no manifest, and runs again.
     """
     completed = {node_id for node_id, job in earlier.items() if job.status is JobStatus.COMPLETED}
     programs = {
         plan.node_id
         for plan in definition.jobs
-        if plan.node_id in completed and plan.service_type is not ServiceType.DATA
+        if plan.node_id in completed and plan.service_type is not ServiceType.DATA and _has_outputs(earlier[plan.node_id])
     }
     data = {
         plan.node_id
@@ -239,6 +242,10 @@ def reusable_nodes(definition: WorkflowDefinition, earlier: Mapping[NodeId, JobE
         if plan.node_id in completed and plan.service_type is ServiceType.DATA and set(_receivers(plan)) <= programs
     }
     return [plan.node_id for plan in definition.jobs if plan.node_id in programs | data]
+
+
+def _has_outputs(job: JobExecution) -> bool:
+    return job.exit_code == 0 or job_executions.reused_execution(job) is not None
 
 
 def _receivers(plan: JobPlan) -> list[NodeId | None]:
@@ -266,7 +273,8 @@ def _starts(
     starts: dict[PeerId, list[JobStart]] = {}
     for plan in definition.jobs:
         row = mapping[plan.node_id]
-        if row.job_execution_id is None or job_is_terminal(row.status):
+        # A job that has failed already is told as well whom it was to feed, and takes those with it.
+        if row.job_execution_id is None or row.status is WorkflowJobStatus.COMPLETED:
             continue
         start = JobStart(job_execution_id=row.job_execution_id, routes=_routes(plan, mapping))
         starts.setdefault(plan.executor_peer_id, []).append(start)

@@ -8,6 +8,7 @@ wake-ups, with the ticker (10 s) as the net for deadlines, lost wake-ups and rep
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Mapping
 from datetime import timedelta
@@ -32,21 +33,32 @@ from rnd.core.planning import (
 from rnd.core.repairs import honour_execution_repairs
 from rnd.core.retention import Retention
 from rnd.core.two_phases import EndpointOf, PhaseOneRefused, TwoPhases
-from rnd.database import events, job_executions, results, workflow_executions, workflows
+from rnd.database import events, job_executions, results, transfers, workflow_executions, workflows
 from rnd.database.connection import Database
+from rnd.database.consequences import News, fail_transfer
 from rnd.log import get_logger
 from rnd.rules.lifecycle import Outcome, execution_is_terminal, execution_outcome
 from rnd.services.data_service import DataService
 from rnd.types.config import Config, Deadlines
 from rnd.types.definitions import JobPlan, WorkflowDefinition
 from rnd.types.enums import ExecutionPhase, ExecutionStatus
-from rnd.types.errors import Conflict, LimitExceeded, RndError, StaleState, ValidationFailed
+from rnd.types.errors import (
+    CalledOff,
+    Conflict,
+    DatabaseGone,
+    DatabaseNotNow,
+    LimitExceeded,
+    RndError,
+    StaleState,
+    ValidationFailed,
+)
 from rnd.types.executions import WorkflowExecution
 from rnd.types.ids import ConnectionId, ExecutionId, JobExecutionId, PeerId, ServiceId, WorkflowId, WorkflowJobId
 from rnd.types.log_events import LogEvent
 from rnd.types.orders import ExecutionOrder, JobRequest
 from rnd.types.seams import Clock, Entropy
 from rnd.workers.disk_guard import DiskGuard
+from rnd.workers.insistence import PAUSE_S, insist
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
 
@@ -100,7 +112,7 @@ class WorkflowManager:
         )
         self._starting: set[ExecutionId] = set()
         self._overdue: set[ExecutionId] = set()
-        self._ended: dict[ExecutionId, asyncio.Event] = {}
+        self._waiters: dict[ExecutionId, set[asyncio.Event]] = {}
 
     # ---- orders
 
@@ -218,7 +230,9 @@ class WorkflowManager:
 
     async def wait(self, execution_id: ExecutionId, *, timeout_s: float) -> None:
         """Return when the execution has ended or the time is up. Raises `NotFound`."""
-        ended = self._ended.setdefault(execution_id, asyncio.Event())
+        ended = asyncio.Event()
+        waiters = self._waiters.setdefault(execution_id, set())
+        waiters.add(ended)
         try:
             execution = await self._database.read(
                 lambda conn: workflow_executions.get_execution(conn, execution_id)
@@ -230,8 +244,9 @@ class WorkflowManager:
         except TimeoutError:
             return
         finally:
-            if self._ended.get(execution_id) is ended and ended.is_set():
-                del self._ended[execution_id]
+            waiters.discard(ended)
+            if not waiters and self._waiters.get(execution_id) is waiters:
+                del self._waiters[execution_id]
 
     # ---- the watch
 
@@ -243,14 +258,26 @@ class WorkflowManager:
             ticks = 0
             while True:
                 for execution_id in sorted(changed):
-                    await self._attend(execution_id, group)
+                    await self._look_after(execution_id, group)
                 pause_s = max(0.0, next_tick - self._clock.monotonic())
                 changed = await self._board.executions.wait(pause_s)
                 if self._clock.monotonic() >= next_tick:
                     next_tick = self._clock.monotonic() + self._config.status_interval_s
                     ticks += 1
-                    changed |= await self._tick(prune=ticks % PRUNE_EVERY_TICKS == 0)
-                    group.create_task(self._retention.sweep())
+                    try:
+                        changed |= await self._tick(prune=ticks % PRUNE_EVERY_TICKS == 0)
+                    except DatabaseNotNow as trouble:
+                        log.warning(LogEvent.DATABASE_WAITS, reason=str(trouble))  # the next tick does it all again
+                    group.create_task(self._sweep())
+
+    async def _look_after(self, execution_id: ExecutionId, group: asyncio.TaskGroup) -> None:
+        """Attend to one execution: the boundary at which what goes wrong with it leaves the others alone."""
+        try:
+            await self._attend(execution_id, group)
+        except DatabaseGone:
+            raise
+        except Exception:
+            log.exception(LogEvent.INTERNAL_ERROR, where="execution", execution_id=execution_id)
 
     async def _attend(self, execution_id: ExecutionId, group: asyncio.TaskGroup) -> None:
         """Look at one execution: start it, end it, or leave it to its jobs."""
@@ -265,9 +292,10 @@ class WorkflowManager:
             self._starting.add(execution_id)
             group.create_task(self._start(execution_id))
             return
-        if state.has_open_jobs and not (state.cancel_by is not None and state.cancel_by < now):
+        is_being_cancelled = state.phase is not ExecutionPhase.STARTED  # then jobs that are PENDING never will be more
+        if state.has_open_jobs and not is_being_cancelled and not (state.cancel_by is not None and state.cancel_by < now):
             return
-        outcome = await self._database.write(lambda conn: self._end(conn, execution_id))
+        outcome, _ = await insist(self._database, lambda conn, _: self._end(conn, execution_id))
         if outcome is not None:
             self._log_outcome(execution_id, outcome)
             self._tell_ended(execution_id)
@@ -293,18 +321,10 @@ class WorkflowManager:
 
     async def _start(self, execution_id: ExecutionId) -> None:
         """Run both phases: the boundary at which whatever goes wrong ends the execution."""
-        execution = await self._database.read(lambda conn: workflow_executions.get_execution(conn, execution_id))
         try:
-            await self._two_phases.start(execution)
-        except StaleState:
-            pass  # ended meanwhile, by hand or by a cancel; its row says why
-        except PhaseOneRefused as refusal:
-            await self._abort(execution_id, "phase 1 was refused: " + "; ".join(refusal.reasons))
-        except RndError as error:
-            await self._abort(execution_id, str(error))
-        except Exception as error:
-            log.exception(LogEvent.INTERNAL_ERROR, where="start", execution_id=execution_id)
-            await self._abort(execution_id, f"internal error: {type(error).__name__}")
+            error = await self._try_start(execution_id)
+            if error is not None:
+                await self._abort(execution_id, error)
         finally:
             self._starting.discard(execution_id)
         reason = await self._database.read(lambda conn: workflow_executions.cancel_reason(conn, execution_id))
@@ -312,17 +332,42 @@ class WorkflowManager:
             await self._cancel_jobs(execution_id, reason)
         self._board.executions.ring(execution_id)
 
+    async def _try_start(self, execution_id: ExecutionId) -> str | None:
+        """Run both phases; return why that can never succeed, `None` if it did or is to be tried again."""
+        try:
+            execution = await self._database.read(lambda conn: workflow_executions.get_execution(conn, execution_id))
+            await self._two_phases.start(execution)
+        except CalledOff:
+            return None  # somebody has asked for its cancel, which goes on from here
+        except DatabaseGone:
+            raise
+        except DatabaseNotNow as trouble:
+            log.warning(LogEvent.DATABASE_WAITS, reason=str(trouble))
+            await asyncio.sleep(PAUSE_S)
+            return None
+        except PhaseOneRefused as refusal:
+            return "phase 1 was refused: " + "; ".join(refusal.reasons)
+        except RndError as error:
+            return str(error)
+        except Exception as error:
+            log.exception(LogEvent.INTERNAL_ERROR, where="start", execution_id=execution_id)
+            return f"internal error: {type(error).__name__}"
+        return None
+
     async def _abort(self, execution_id: ExecutionId, error: str) -> None:
-        """End an execution that could not be started: what was created is cancelled, nothing has run."""
+        """End an execution that could not be started: what was created is cancelled, nothing has run.
+
+        Nothing is left to do where it has ended meanwhile, by hand or by a cancel; its row says why.
+        """
         await self._cancel_jobs(execution_id, error)
         now = self._clock.now()
 
-        def work(conn: sqlite3.Connection) -> None:
+        def work(conn: sqlite3.Connection, _: News) -> None:
             workflow_executions.fail_pending_jobs(conn, execution_id, error)
             workflow_executions.mark_ended(conn, execution_id, ExecutionStatus.FAILED, error, now=now)
 
         try:
-            await self._database.write(work)
+            await insist(self._database, work)
         except StaleState:
             return
         self._log_outcome(execution_id, Outcome(status=ExecutionStatus.FAILED, error=error))
@@ -338,12 +383,8 @@ class WorkflowManager:
         for execution in await self._database.read(
             lambda conn: workflow_executions.list_overdue_executions(conn, now=now)
         ):
-            if execution.deadline_at < now and execution.id not in self._overdue:
-                self._overdue.add(execution.id)
-                log.warning(
-                    LogEvent.EXECUTION_DEADLINE_PASSED, execution_id=execution.id, deadline=execution.deadline_at
-                )
-                await self._cancel_jobs(execution.id, "the workflow deadline has passed")
+            if execution.deadline_at < now:
+                await self._call_time(execution)
         if prune:
             while await self._database.write(self._prune_events):
                 pass  # each call drops a bounded number, so that nobody waits long for the writer
@@ -351,6 +392,34 @@ class WorkflowManager:
         if opened:
             log.info(LogEvent.UPDATING_WORKFLOW_STATUSES, active_count=len(opened))
         return opened
+
+    async def _call_time(self, execution: WorkflowExecution) -> None:
+        """Stop everything of an execution whose deadline has passed: its jobs, and what is still to come home."""
+        if execution.id not in self._overdue:
+            self._overdue.add(execution.id)
+            log.warning(LogEvent.EXECUTION_DEADLINE_PASSED, execution_id=execution.id, deadline=execution.deadline_at)
+        reason = "the workflow deadline has passed"
+        await self._cancel_jobs(execution.id, reason)
+        now = self._clock.now()
+
+        def work(conn: sqlite3.Connection, news: News) -> None:
+            for transfer_id in transfers.list_open_of_execution(conn, execution.id):
+                with contextlib.suppress(StaleState):  # it has ended with one before it
+                    fail_transfer(conn, transfer_id, reason, now=now, news=news)
+
+        _, news = await insist(self._database, work)
+        self._board.publish(news)
+
+    async def _sweep(self) -> None:
+        """Forget old executions; what cannot be forgotten now is tried again at the next tick."""
+        try:
+            await self._retention.sweep()
+        except DatabaseGone:
+            raise
+        except DatabaseNotNow as trouble:
+            log.warning(LogEvent.DATABASE_WAITS, reason=str(trouble))
+        except Exception:
+            log.exception(LogEvent.INTERNAL_ERROR, where="retention")
 
     def _prune_events(self, conn: sqlite3.Connection) -> int:
         return events.prune_events(conn, self._config.limits.events_kept)
@@ -442,12 +511,17 @@ class WorkflowManager:
         )
 
     async def _cancel_jobs(self, execution_id: ExecutionId, reason: str) -> None:
+        """Have every open job of an execution cancelled, once; what cannot be recorded now the ticker repeats."""
         jobs = await self._database.read(lambda conn: job_executions.list_open_jobs_of_execution(conn, execution_id))
         by_executor: dict[PeerId, list[JobExecutionId]] = {}
         for job in jobs:
-            by_executor.setdefault(job.executor_peer_id, []).append(job.id)
+            if job.cancel_requested_at is None:
+                by_executor.setdefault(job.executor_peer_id, []).append(job.id)
         for executor, job_ids in by_executor.items():
-            await self._endpoint_of(executor).cancel_jobs(job_ids, reason=reason)
+            try:
+                await self._endpoint_of(executor).cancel_jobs(job_ids, reason=reason)
+            except DatabaseNotNow as trouble:
+                log.warning(LogEvent.DATABASE_WAITS, reason=str(trouble))
 
     def _log_outcome(self, execution_id: ExecutionId, outcome: Outcome) -> None:
         match outcome.status:
@@ -459,7 +533,6 @@ class WorkflowManager:
                 log.info(LogEvent.WORKFLOW_COMPLETED, execution_id=execution_id, status=outcome.status)
 
     def _tell_ended(self, execution_id: ExecutionId) -> None:
-        ended = self._ended.get(execution_id)
-        if ended is not None:
+        for ended in self._waiters.get(execution_id, ()):
             ended.set()
         self._overdue.discard(execution_id)

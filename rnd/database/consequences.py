@@ -24,7 +24,7 @@ from rnd.types.enums import (
     TransferDirection,
     TransferStatus,
 )
-from rnd.types.errors import StaleState
+from rnd.types.errors import JobFailed, NotFound, StaleState
 from rnd.types.executions import FileEntry, InterfacePeer, JobExecution, JobInterface, Transfer
 from rnd.types.ids import SELF_PEER_JOB, ExecutionId, InterfacePeerId, JobExecutionId, TransferId
 from rnd.types.orders import JobStart
@@ -56,9 +56,11 @@ def start_job(
 ) -> bool:
     """Take a start command: routing, flag, what the self-peer owes it, and READY where nothing is waited for.
 
-    Returns False where the command was taken before or the job has ended meanwhile.
+    Returns False where the command was taken before or the job has ended meanwhile. One that has failed before it knew
+    whom it would feed takes those with it now, else they would wait for it.
     """
     if not job_executions.mark_started(conn, start.job_execution_id):
+        _spread_late(conn, start, now=now, news=news)
         return False
     job_interfaces.set_routes(conn, start.job_execution_id, start.routes)
     job = job_executions.get_job(conn, start.job_execution_id)
@@ -71,6 +73,13 @@ def start_job(
                 _owe_from_self_peer(conn, job, peer, new_transfer_id=new_transfer_id, now=now, news=news)
     news.waiting.append(job.id)
     return True
+
+
+def _spread_late(conn: sqlite3.Connection, start: JobStart, *, now: datetime, news: News) -> None:
+    job = job_executions.get_job(conn, start.job_execution_id)
+    if job.status in (JobStatus.ERRORED, JobStatus.CANCELLED):
+        job_interfaces.set_routes(conn, job.id, start.routes)
+        spread_failure(conn, job_executions.head_of(job), job.error_message, now=now, news=news)
 
 
 def check_inputs(conn: sqlite3.Connection, job_execution_id: JobExecutionId, *, now: datetime, news: News) -> bool:
@@ -145,6 +154,17 @@ def fail_job(
     head = job_executions.mark_errored(conn, job_execution_id, end, now=now)
     news.ended.append((head, end.error))
     spread_failure(conn, head, end.error, now=now, news=news)
+
+
+def fail_open_job(
+    conn: sqlite3.Connection, job_execution_id: JobExecutionId, end: JobEnd, *, now: datetime, news: News
+) -> bool:
+    """Do what `fail_job` does unless the job has ended, perhaps by what was done for one before it; say which."""
+    try:
+        fail_job(conn, job_execution_id, end, now=now, news=news)
+    except StaleState:
+        return False
+    return True
 
 
 def cancel_job(
@@ -227,7 +247,10 @@ def settle_data_job(conn: sqlite3.Connection, job_execution_id: JobExecutionId, 
     """
     if job_execution_id == SELF_PEER_JOB:
         return
-    job = job_executions.get_job(conn, job_execution_id)
+    try:
+        job = job_executions.get_job(conn, job_execution_id)
+    except NotFound:
+        return  # a person has deleted the row; nobody is left to end
     if job.service_type is not ServiceType.DATA or job.status is not JobStatus.RUNNING:
         return
     owed = transfers.list_by_source_job(conn, job_execution_id)
@@ -259,7 +282,7 @@ def _owe(
 ) -> bool:
     receiver = peer.peer_job_execution_id
     if receiver is None:
-        raise StaleState(f"job {job.id} was started without a route for connection {peer.connection_id}")
+        raise JobFailed(f"job {job.id} was started without a route for connection {peer.connection_id}")
     dest_row: InterfacePeerId | None = None
     result_id = None
     if receiver == SELF_PEER_JOB:

@@ -283,6 +283,7 @@ def next_attempt_at(conn: sqlite3.Connection, *, executor: PeerId) -> datetime |
         WHERE status = 'READY'
           AND start_received = 1
           AND executor_peer_id = :executor
+          AND cancel_requested_at IS NULL
         """,
         {"executor": executor},
     ).fetchone()
@@ -318,6 +319,21 @@ def list_unsettled(conn: sqlite3.Connection, *, executor: PeerId) -> list[JobExe
     """Return jobs whose status the daemon has not acted on: those that a person changed."""
     rows = conn.execute(
         _SELECT + "WHERE status IS NOT settled_status AND executor_peer_id = :executor ORDER BY id",
+        {"executor": executor},
+    ).fetchall()
+    return [_job(row) for row in rows]
+
+
+def list_taken_away(conn: sqlite3.Connection, *, executor: PeerId) -> list[JobExecution]:
+    """Return jobs that the daemon last knew as RUNNING and whose status a person has changed since."""
+    rows = conn.execute(
+        _SELECT
+        + """
+        WHERE status IS NOT settled_status
+          AND settled_status = 'RUNNING'
+          AND executor_peer_id = :executor
+        ORDER BY id
+        """,
         {"executor": executor},
     ).fetchall()
     return [_job(row) for row in rows]
@@ -449,6 +465,19 @@ def mark_reused(
     return head
 
 
+def head_of(job: JobExecution) -> JobHead:
+    """Return the little of a job that its news need."""
+    return JobHead(
+        id=job.id,
+        job_name=job.job_name,
+        node_id=job.node_id,
+        service_type=job.service_type,
+        status=job.status,
+        workflow_job_id=job.workflow_job_id,
+        workflow_execution_id=job.workflow_execution_id,
+    )
+
+
 def reused_execution(job: JobExecution) -> ExecutionId | None:
     """Return the earlier execution whose outputs a job reuses; `None` if it ran on its own."""
     if job.result is None or not job.result.startswith(_REUSED):
@@ -486,11 +515,18 @@ def cancel_reason(conn: sqlite3.Connection, job_execution_id: JobExecutionId) ->
 
 
 def settle_by_hand(conn: sqlite3.Connection, job: JobExecution, *, now: datetime) -> JobHead:
-    """Take over a status that a person has typed: complete the row, the orchestrator's row and the event."""
+    """Take over a status that a person has typed: complete the row, the orchestrator's row and the event.
+
+    What has run before and is to run again is another attempt, so that it is not taken for the one before.
+    """
     row = conn.execute(
         """
         UPDATE job_executions
         SET settled_status = status,
+            attempt = CASE WHEN status IN ('IDLE', 'READY') AND started_at IS NOT NULL
+                                AND settled_status NOT IN ('IDLE', 'READY')
+                           THEN attempt + 1
+                           ELSE attempt END,
             ended_at = CASE WHEN status IN ('IDLE', 'READY', 'RUNNING') THEN NULL ELSE COALESCE(ended_at, :now) END,
             error_message = CASE WHEN status IN ('ERRORED', 'CANCELLED')
                                  THEN COALESCE(error_message, 'set to ' || status || ' by hand')

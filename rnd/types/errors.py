@@ -153,25 +153,33 @@ class KeyFileUnsafe(RndError):
     """A key file can be read by others or holds no key; rnd does not start with it and never replaces it."""
 
 
-class DatabaseCorrupt(RndError):
+class DatabaseNotNow(RndError):
+    """The database takes no write at the moment. Nothing was changed; the same write may well succeed later."""
+
+
+class DatabaseGone(RndError):
+    """The database cannot be worked with any more; the daemon has to stop."""
+
+
+class DatabaseCorrupt(DatabaseGone):
     """The database does not pass its own check. It is never recreated silently."""
 
 
-class DatabaseTooNew(RndError):
+class DatabaseTooNew(DatabaseGone):
     """The database was written by a newer rnd; this one would damage it."""
 
 
-class DatabaseBusy(RndError):
+class DatabaseBusy(DatabaseNotNow):
     """Somebody else holds the database's write lock, longer than rnd waits for it. Nothing was changed."""
 
 
-class DatabaseFull(RndError):
+class DatabaseFull(DatabaseNotNow):
     """There is no space left for the database. Nothing was changed."""
 
 
-class DatabaseFailed(RndError):
+class DatabaseFailed(DatabaseGone):
     """The database could not be read or written; the message says what the system answered."""
 
 
-class DatabaseClosed(RndError):
+class DatabaseClosed(DatabaseGone):
     """The database is closed or closing; the daemon is on its way down."""

@@ -498,6 +498,11 @@ class LogEvent(StrEnum):
         "The database is damaged or too new; the daemon stops and leaves it as it is.",
         "critical",
     )
+    DATABASE_WAITS = (
+        "Database takes no write now: reason={reason}",
+        "It is locked by another program, or the disk is full. What is to be written is tried again until it works.",
+        "warning",
+    )
     RECOVERY_STARTED = (
         "Recovery started: executions={executions}, jobs={jobs}, transfers={transfers}",
         "A restarted daemon carries on with so much unfinished work.",

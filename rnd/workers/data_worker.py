@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +27,17 @@ from rnd.rules.selection import SelectionError, deliveries
 from rnd.services.data_service import DataService
 from rnd.services.snapshot import HostRules, find_host_source
 from rnd.types.config import Config
-from rnd.types.enums import ServiceType, TransferDirection
-from rnd.types.errors import CalledOff, JobFailed, NotFound, RndError, StaleState
+from rnd.types.enums import JobStatus, ServiceType, TransferDirection
+from rnd.types.errors import (
+    CalledOff,
+    DatabaseGone,
+    DatabaseNotNow,
+    JobFailed,
+    NotFound,
+    RndError,
+    StaleState,
+    UnfitFiles,
+)
 from rnd.types.executions import FileEntry, InterfacePeer, JobExecution, JobInterface, Transfer
 from rnd.types.ids import SELF_PEER_JOB, PeerId, TransferId
 from rnd.types.log_events import LogEvent
@@ -37,6 +47,7 @@ from rnd.workers.copying import OpenEntry, Reader, copy_entries, tree_source
 from rnd.workers.delivery_log import DeliveryLog, log_completed, log_initiated
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.files import OpenTree, hash_tree
+from rnd.workers.insistence import insist
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
 from rnd.workers.staging import carried_origins_of, origin_root
@@ -96,10 +107,20 @@ class DataWorker:
         self._peer_id = peer_id
         self._underway: dict[TransferId, Underway] = {}
         self._is_holding_back = False
+        # Threads of its own: deliveries that take hours must not keep the inputs and outputs of jobs waiting.
+        self._threads = ThreadPoolExecutor(config.transfer_slots, thread_name_prefix="rnd-delivery")
 
     async def run(self) -> None:
         """Make deliveries until cancelled. What an earlier daemon left unfinished begins again."""
-        await self._database.write(lambda conn: transfers.requeue_active(conn, direction=TransferDirection.LOCAL))
+        try:
+            await self._make_deliveries()
+        finally:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _make_deliveries(self) -> None:
+        await insist(
+            self._database, lambda conn, _: transfers.requeue_active(conn, direction=TransferDirection.LOCAL)
+        )
         async with asyncio.TaskGroup() as group:
             while True:
                 free = self._config.transfer_slots - len(self._underway)
@@ -108,23 +129,28 @@ class DataWorker:
                         self._underway[transfer.transfer_id] = Underway(started_at=self._clock.now(), disk=self._disk)
                         group.create_task(self._deliver(transfer, delivery))
                 changed = await self._board.transfers.wait(self._config.queue_interval_s)
-                await self._call_off_ended(changed)
+                for transfer_id in changed & self._underway.keys():
+                    self._underway[transfer_id].call_off()
 
     async def execute_data_service(
         self, job: JobExecution, service: Service, interfaces: Sequence[JobInterface]
     ) -> None:
-        """Begin every delivery that a DATA job owes; the job ends when the last of them has (ruling 16)."""
+        """Begin every delivery that a DATA job owes; the job ends when the last of them has (ruling 16).
+
+        Repeating it after a restart begins what is missing. Raises `StaleState` where the job has ended meanwhile.
+        """
         log.info(LogEvent.EXECUTING_DATA_SERVICE, job_id=job.id, service_id=service.id)
         log.info(LogEvent.DATA_SERVICE_PATH, path=service.service_path, job_id=job.id)
-        news = News()
         now = self._clock.now()
 
-        def work(conn: sqlite3.Connection) -> int:
+        def work(conn: sqlite3.Connection, news: News) -> int:
+            if job_executions.get_job(conn, job.id).status is not JobStatus.RUNNING:
+                raise StaleState(f"job {job.id} is not RUNNING")
             owe_deliveries(conn, job, interfaces, new_transfer_id=self._entropy.new_transfer_id, now=now, news=news)
             settle_data_job(conn, job.id, now=now, news=news)
             return len(transfers.list_by_source_job(conn, job.id))
 
-        count = await self._database.write(work)
+        count, news = await insist(self._database, work)
         log.info(LogEvent.INITIATING_DATA_TRANSFERS, count=count, job_id=job.id)
         self._board.publish(news)
 
@@ -135,12 +161,13 @@ class DataWorker:
             return False
         self._is_holding_back = words is not None
         now = self._clock.now()
-        await self._database.write(
-            lambda conn: transfers.set_hold_up(conn, words, direction=TransferDirection.LOCAL, now=now)
+        await insist(
+            self._database,
+            lambda conn, _: transfers.set_hold_up(conn, words, direction=TransferDirection.LOCAL, now=now),
         )
         return self._is_holding_back
 
-    async def _claim(self, count: int) -> list[tuple[Transfer, _Delivery | RndError]]:
+    async def _claim(self, count: int) -> list[tuple[Transfer, _Delivery | Exception]]:
         """Take deliveries that nobody has begun, with all that is known of each, from one snapshot.
 
         The row is the intent already, so taking it writes nothing; only one that takes its time becomes ACTIVE. What is
@@ -148,33 +175,33 @@ class DataWorker:
         """
         in_hand = set(self._underway)
 
-        def work(conn: sqlite3.Connection) -> list[tuple[Transfer, _Delivery | RndError]]:
-            claimed: list[tuple[Transfer, _Delivery | RndError]] = []
+        def work(conn: sqlite3.Connection) -> list[tuple[Transfer, _Delivery | Exception]]:
+            claimed: list[tuple[Transfer, _Delivery | Exception]] = []
             limit = count + len(in_hand)
             for transfer in transfers.list_pending(conn, direction=TransferDirection.LOCAL, limit=limit):
                 if transfer.transfer_id in in_hand:
                     continue
                 try:
                     claimed.append((transfer, self._look_up(conn, transfer)))
-                except RndError as error:
+                except sqlite3.Error:
+                    raise
+                except Exception as error:  # noqa: BLE001 - one transfer's; its own boundary deals with it
                     claimed.append((transfer, error))
             return claimed[:count]
 
         return await self._database.read(work)
 
-    async def _call_off_ended(self, changed: set[TransferId]) -> None:
-        for transfer_id in changed & self._underway.keys():
-            self._underway[transfer_id].call_off()
-
-    async def _deliver(self, transfer: Transfer, delivery: _Delivery | RndError) -> None:
+    async def _deliver(self, transfer: Transfer, delivery: _Delivery | Exception) -> None:
         """Make one delivery: the boundary at which whatever goes wrong with it becomes its error."""
         underway = self._underway[transfer.transfer_id]
         try:
-            if isinstance(delivery, RndError):
+            if isinstance(delivery, Exception):
                 raise delivery
             self._log_begin(delivery)
             files = await self._supervise(delivery, underway)
             await self._commit(delivery, underway, files)
+        except DatabaseGone:
+            raise
         except (CalledOff, StaleState):
             pass  # somebody ended the receiver or the delivery meanwhile, and has said why
         except (SelectionError, RndError) as error:
@@ -190,7 +217,8 @@ class DataWorker:
 
     async def _supervise(self, delivery: _Delivery, underway: Underway) -> list[FileEntry]:
         """Run the copy in a thread, tell its progress, and give up when nothing has moved for too long."""
-        work = asyncio.create_task(asyncio.to_thread(self._carry, delivery, underway))
+        work = asyncio.get_running_loop().run_in_executor(self._threads, self._carry, delivery, underway)
+        work.add_done_callback(_take_note)
         told, life, idle_since = -1, 0, self._clock.monotonic()
         try:
             while True:
@@ -224,26 +252,29 @@ class DataWorker:
                 now=now,
             )
 
-        await self._database.write(work)
+        try:
+            await self._database.write(work)
+        except DatabaseNotNow:
+            return  # progress is a courtesy; its end will be written down
         underway.active = True
 
     async def _commit(self, delivery: _Delivery, underway: Underway, files: list[FileEntry]) -> None:
-        news = News()
         now = self._clock.now()
-        done = await self._database.write(
-            lambda conn: complete_transfer(
+        done, news = await insist(
+            self._database,
+            lambda conn, news: complete_transfer(
                 conn, delivery.transfer.transfer_id, files, started_at=underway.started_at, now=now, news=news
-            )
+            ),
         )
         log_completed(done)
         self._board.publish(news)
 
     async def _fail(self, transfer: Transfer, error: str) -> None:
-        news = News()
         now = self._clock.now()
         try:
-            await self._database.write(
-                lambda conn: fail_transfer(conn, transfer.transfer_id, error, now=now, news=news)
+            _, news = await insist(
+                self._database,
+                lambda conn, news: fail_transfer(conn, transfer.transfer_id, error, now=now, news=news),
             )
         except StaleState:
             return
@@ -377,7 +408,7 @@ class DataWorker:
         for origin in carried_origins_of(delivery.source_job, interface, delivery.source_interfaces, peer):
             found = delivery.outputs.get(origin, [])
             if found:
-                tree = stack.enter_context(OpenTree(origin_root(self._folders, outputs_job, origin)))
+                tree = stack.enter_context(_open_outputs(origin_root(self._folders, outputs_job, origin), outputs_job))
                 openers.update(dict.fromkeys(found, tree_source(tree)))
                 entries += found
         return (lambda entry: openers[entry](entry)), deliveries(entries, delivery.include, delivery.file_name)
@@ -398,6 +429,19 @@ class DataWorker:
         entries = hash_tree(source.root, source.found, hard_links=True, cancelled=underway.must_stop)
         tree = stack.enter_context(OpenTree(source.root))
         return tree_source(tree), deliveries(entries, delivery.include, delivery.file_name)
+
+
+def _open_outputs(root: Path, job: JobExecution) -> OpenTree:
+    try:
+        return OpenTree(root)
+    except UnfitFiles as error:
+        raise JobFailed(f"the outputs of job {job.id} ({job.job_name}) cannot be read any more: {error}") from error
+
+
+def _take_note(work: asyncio.Future[list[FileEntry]]) -> None:
+    """Look at how a thread ended that nobody waits for any more, so that asyncio does not complain about it."""
+    if not work.cancelled():
+        work.exception()
 
 
 def _end_of(interfaces: Sequence[JobInterface], transfer: Transfer) -> tuple[JobInterface, InterfacePeer] | None:

@@ -7,7 +7,7 @@ they are read through `workers/files.py`, which follows no link.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from rnd.types.errors import JobFailed
 from rnd.types.executions import FileEntry, InterfacePeer, JobExecution, JobInterface
 from rnd.workers.copying import MountSource, place_mount
 from rnd.workers.durability import sync_folder
-from rnd.workers.files import FoundEntry, clear_tree, hash_tree, scan_tree
+from rnd.workers.files import FoundEntry, clear_tree, hash_tree, never_cancelled, scan_tree
 from rnd.workers.job_folders import JobFolders
 
 
@@ -37,11 +37,18 @@ def stages_at_once(job: JobExecution, interfaces: Sequence[JobInterface]) -> boo
     )
 
 
-def stage_job(folders: JobFolders, job: JobExecution, interfaces: Sequence[JobInterface], limits: Limits) -> StagedJob:
+def stage_job(
+    folders: JobFolders,
+    job: JobExecution,
+    interfaces: Sequence[JobInterface],
+    limits: Limits,
+    *,
+    cancelled: Callable[[], bool] = never_cancelled,
+) -> StagedJob:
     """Lay out a job's folder for a new attempt: empty output/ and logs/, mounts filled from the verified inputs.
 
     Inputs are kept between attempts. Raises `JobFailed` where an input that was acknowledged is not there any more, or
-    two providers of a mount share a name.
+    two providers of a mount share a name, and `CalledOff`.
     """
     directory = folders.job(job)
     path = os.fspath(directory)
@@ -59,19 +66,24 @@ def stage_job(folders: JobFolders, job: JobExecution, interfaces: Sequence[JobIn
     for interface in interfaces:
         sources = [peer for peer in interface.peers if peer.peer_mount_function is MountFunction.OUTPUT]
         if interface.interface_type is InterfaceType.MOUNT:
-            _stage_mount(folders, job, interface, sources, limits)
+            _stage_mount(folders, job, interface, sources, limits, cancelled)
         elif interface.interface_type is InterfaceType.STDIN:
             stdin_files += [path for peer in sources for path in _files_of(folders, job, peer, limits)]
     return StagedJob(directory=directory, stdin_files=tuple(stdin_files))
 
 
 def collect_outputs(
-    folders: JobFolders, job: JobExecution, interfaces: Sequence[JobInterface], limits: Limits
+    folders: JobFolders,
+    job: JobExecution,
+    interfaces: Sequence[JobInterface],
+    limits: Limits,
+    *,
+    cancelled: Callable[[], bool] = never_cancelled,
 ) -> dict[str, list[FileEntry]]:
     """Hash and make durable what the connections of an ended job carry; return its manifest by origin.
 
     Raises `UnfitFiles` (a `JobFailed`) where a job left a link, a special file or too much, `OSError` where the disk
-    fails.
+    fails, and `CalledOff`.
     """
     origins = {
         origin
@@ -89,7 +101,7 @@ def collect_outputs(
             ]
         else:
             found = _scan(root, limits, limits.file_bytes)
-        outputs[origin] = hash_tree(root, found)
+        outputs[origin] = hash_tree(root, found, cancelled=cancelled)
     _flush_way_to(folders, {origin_root(folders, job, origin) for origin in outputs})
     return outputs
 
@@ -137,6 +149,7 @@ def _stage_mount(
     interface: JobInterface,
     sources: Sequence[InterfacePeer],
     limits: Limits,
+    cancelled: Callable[[], bool],
 ) -> None:
     destination = folders.mount(job, interface.path)
     if interface.mount_function is MountFunction.OUTPUT:
@@ -150,7 +163,7 @@ def _stage_mount(
         )
         for peer in sources
     ]
-    place_mount(mounted, destination, writable=interface.mount_function is MountFunction.BOTH)
+    place_mount(mounted, destination, writable=interface.mount_function is MountFunction.BOTH, cancelled=cancelled)
 
 
 def _files_of(folders: JobFolders, job: JobExecution, peer: InterfacePeer, limits: Limits) -> list[Path]:

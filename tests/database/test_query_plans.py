@@ -371,6 +371,7 @@ CALLS: Final[dict[str, Call]] = {
     "job_executions.list_expired": lambda c, w: job_executions.list_expired(c, executor=ME, now=w.now),
     "job_executions.list_waiting": lambda c, w: job_executions.list_waiting(c, executor=ME),
     "job_executions.list_unsettled": lambda c, w: job_executions.list_unsettled(c, executor=ME),
+    "job_executions.list_taken_away": lambda c, w: job_executions.list_taken_away(c, executor=ME),
     "job_executions.count_by_status": lambda c, w: job_executions.count_by_status(c),
     "job_executions.count_completed": lambda c, w: job_executions.count_completed(c, w.execution.id),
     "job_executions.mark_started": lambda c, w: job_executions.mark_started(c, w.job.id),
@@ -409,8 +410,9 @@ CALLS: Final[dict[str, Call]] = {
     ),
     "job_interfaces.list_unserved_receivers": lambda c, w: job_interfaces.list_unserved_receivers(c, w.job.id),
     "executor_handles.record_intent": lambda c, w: executor_handles.record_intent(
-        c, w.job, executor="standalone", now=w.now
+        c, w.job, executor="standalone", boot_id="boot", now=w.now
     ),
+    "executor_handles.boot_of_intent": lambda c, w: executor_handles.boot_of_intent(c, w.job),
     "transfers.create_transfer": lambda c, w: transfers.create_transfer(
         c, new_transfer(w, TransferId("another")), now=w.now
     ),
