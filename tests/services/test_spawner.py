@@ -158,20 +158,27 @@ def test_sigterm_makes_room_for_another_and_drops_no_run(data_dir: Path) -> None
     _go(data_dir, test)
 
 
-def test_a_keeper_takes_the_next_run_after_an_ordinary_one_only(data_dir: Path) -> None:
-    async def keeper_of(executor: StandaloneExecutor, run: JobRun) -> int:
-        handle = await executor.submit(run)
-        await executor.wait(handle)
-        pid: int = json.loads(handle)["keeper_pid"]
-        return pid
+async def _keeper_of(executor: StandaloneExecutor, data_dir: Path, run: JobRun) -> int:
+    """Run to the end and return the keeper's pid, once the spawner too has heard that it is free."""
+    handle = await executor.submit(run)
+    await executor.wait(handle)
+    pid: int = json.loads(handle)["keeper_pid"]
+    client = SpawnerClient(data_dir, version="1")
+    assert await client.ended(run.engine_name, pid)
+    await client.close(stop=False)
+    return pid
 
+
+def test_a_keeper_takes_the_next_run_after_an_ordinary_one_only(data_dir: Path) -> None:
     async def test(executor: StandaloneExecutor) -> None:
-        first = await keeper_of(executor, _order(data_dir, 1, "exit 1"))
-        assert await keeper_of(executor, _order(data_dir, 2, "kill -9 $$")) == first
-        assert await keeper_of(executor, _order(data_dir, 3, "sleep 1000 & exit 0", grace_s=0.0)) == first
-        second = await keeper_of(executor, _order(data_dir, 4, "exit 0", limits=ResourceLimits(open_files=50)))
+        first = await _keeper_of(executor, data_dir, _order(data_dir, 1, "exit 1"))
+        assert await _keeper_of(executor, data_dir, _order(data_dir, 2, "kill -9 $$")) == first
+        assert await _keeper_of(executor, data_dir, _order(data_dir, 3, "sleep 1000 & exit 0", grace_s=0.0)) == first
+        second = await _keeper_of(
+            executor, data_dir, _order(data_dir, 4, "exit 0", limits=ResourceLimits(open_files=50))
+        )
         assert second != first
-        third = await keeper_of(executor, _order(data_dir, 5, "exit 0"))
+        third = await _keeper_of(executor, data_dir, _order(data_dir, 5, "exit 0"))
         assert third not in {first, second}
 
     _go(data_dir, test)
@@ -182,9 +189,7 @@ def test_a_keeper_that_is_used_again_holds_nothing_of_earlier_runs(data_dir: Pat
         held = set()
         for number in range(1, 6):
             run = _order(data_dir, number, "echo x; cat", stdin_files=(Path(__file__),))
-            handle = await executor.submit(run)
-            await executor.wait(handle)
-            pid = json.loads(handle)["keeper_pid"]
+            pid = await _keeper_of(executor, data_dir, run)
             held.add((pid, len(os.listdir(f"/proc/{pid}/fd")), os.readlink(f"/proc/{pid}/cwd")))
         [(_, _, folder)] = held
         assert folder == "/"
@@ -194,11 +199,12 @@ def test_a_keeper_that_is_used_again_holds_nothing_of_earlier_runs(data_dir: Pat
 
 def test_cancel_of_a_run_that_has_ended_does_not_reach_the_keepers_next(data_dir: Path) -> None:
     async def test(executor: StandaloneExecutor) -> None:
-        first = await executor.submit(_order(data_dir, 1, "exit 0"))
-        await executor.wait(first)
+        ended = _order(data_dir, 1, "exit 0")
+        keeper = await _keeper_of(executor, data_dir, ended)
+        first = await executor.submit(ended)
         run = _order(data_dir, 2, "touch ../up; until test -e ../go; do sleep 0.02; done; exit 6")
         second = await executor.submit(run)
-        assert json.loads(first)["keeper_pid"] == json.loads(second)["keeper_pid"]
+        assert json.loads(first)["keeper_pid"] == json.loads(second)["keeper_pid"] == keeper
         await eventually((run.directory / "up").exists)
         await executor.cancel(first, 0.0)
         os.kill(json.loads(second)["keeper_pid"], signal.SIGTERM)  # a cancel that came too late for the first
