@@ -164,7 +164,7 @@ async def _keeper_of(executor: StandaloneExecutor, data_dir: Path, run: JobRun) 
     await executor.wait(handle)
     pid: int = json.loads(handle)["keeper_pid"]
     client = SpawnerClient(data_dir, version="1")
-    assert await client.ended(run.engine_name, pid)
+    await client.ended(run.engine_name, pid)
     await client.close(stop=False)
     return pid
 
