@@ -109,7 +109,7 @@ def run(config: Config) -> int:
         print(f"rnd: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
         return EXIT_IN_USE if isinstance(error, DataDirectoryInUse) else EXIT_FAILED
     try:
-        configure_logging(config.log_level, log_path=_log_path(config), stream=sys.stderr)
+        configure_logging(config.log_level, log_path=_log_path(config), stream=sys.stderr, for_good=True)
         log.info(LogEvent.DAEMON_STARTING, version=__version__, data_dir=config.data_dir)
         return _serve(config)
     finally:

@@ -42,11 +42,17 @@ _TAGS["exception"] = _TAGS["error"]
 
 
 def configure_logging(
-    level: str, *, log_path: Path | None, stream: TextIO, now_s: Callable[[], float] = time.time
+    level: str,
+    *,
+    log_path: Path | None,
+    stream: TextIO,
+    now_s: Callable[[], float] = time.time,
+    for_good: bool = False,
 ) -> None:
     """Send lines of `level` and above to `stream` and, if given, to `log_path` (opened for append, mode 0600).
 
-    May be called again; loggers that exist follow. `now_s` gives the seconds since 1970 that lines are stamped with.
+    May be called again, and loggers that exist follow, unless it was `for_good`: then they settle on what they find at
+    their first line, which makes each line after it cheaper. `now_s` gives the seconds since 1970 that lines are stamped with.
     Raises `ValueError` for an unknown level and `OSError` when the file cannot be opened. Later faults of the file
     (a full disk) are told once on the stream and never reach the caller.
     """
@@ -59,7 +65,7 @@ def configure_logging(
         wrapper_class=structlog.make_filtering_bound_logger(number),
         context_class=dict,
         logger_factory=lambda: _sink,
-        cache_logger_on_first_use=False,
+        cache_logger_on_first_use=for_good,
     )
     _take_over_standard_library()
 

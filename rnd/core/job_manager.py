@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from rnd.core.explaining import Explainer
-from rnd.core.job_orders import accept_jobs, refusals
+from rnd.core.job_orders import OfferedServices, accept_jobs, refusals
 from rnd.core.job_run import ClaimedJob, Stop, StopKind, runtime_bound_s
 from rnd.core.job_runner import JobRunner
 from rnd.core.repairs import honour_job_repairs
@@ -165,11 +165,12 @@ class JobManager:
         self, conn: sqlite3.Connection, requests: Sequence[JobRequest], no_room: str | None
     ) -> list[JobResponse]:
         own_reasons = () if no_room is None else (no_room,)
+        offered = OfferedServices(conn)
         return [
             JobResponse(
                 node_id=request.plan.node_id,
                 job_execution_id=None,
-                reasons=refusals(conn, request, self_peer_id=self._peer_id) + own_reasons,
+                reasons=refusals(offered, request, self_peer_id=self._peer_id) + own_reasons,
             )
             for request in requests
         ]

@@ -13,20 +13,36 @@ from rnd.rules.definition import definition_to_json
 from rnd.types.definitions import WorkflowDefinition
 from rnd.types.enums import Egress, MountFunction, ServiceStatus, ServiceType
 from rnd.types.errors import NotFound
-from rnd.types.ids import PeerId
+from rnd.types.ids import PeerId, ServiceId
 from rnd.types.orders import JobRequest, JobResponse
 from rnd.types.services import DataSettings, Service
 
 
-def refusals(conn: sqlite3.Connection, request: JobRequest, *, self_peer_id: PeerId) -> tuple[str, ...]:
+class OfferedServices:
+    """The services of this peer within one transaction; each is read once, however many jobs name it."""
+
+    def __init__(self, conn: sqlite3.Connection) -> None:
+        self._conn = conn
+        self._known: dict[ServiceId, Service | None] = {}
+
+    def find(self, service_id: ServiceId) -> Service | None:
+        """Return a service; `None` if there is none."""
+        if service_id not in self._known:
+            try:
+                self._known[service_id] = offered_services.get_service(self._conn, service_id)
+            except NotFound:
+                self._known[service_id] = None
+        return self._known[service_id]
+
+
+def refusals(offered: OfferedServices, request: JobRequest, *, self_peer_id: PeerId) -> tuple[str, ...]:
     """Return every reason why this peer does not take a job; none if it does.
 
     The owner enforces its own rules here, whatever the orchestrator has checked (rulings 7 and 24).
     """
     plan = request.plan
-    try:
-        service = offered_services.get_service(conn, plan.service_id)
-    except NotFound:
+    service = offered.find(plan.service_id)
+    if service is None:
         return (f"Service {plan.service_id} not found",)
     reasons: list[str] = []
     if service.name != plan.service_name:
@@ -44,8 +60,9 @@ def refusals(conn: sqlite3.Connection, request: JobRequest, *, self_peer_id: Pee
 def accept_jobs(conn: sqlite3.Connection, requests: Sequence[JobRequest], *, now: datetime) -> list[JobResponse]:
     """Write the IDLE rows, interfaces and routing of accepted requests. Raises `StaleState` on a changed repetition."""
     responses: list[JobResponse] = []
+    offered = OfferedServices(conn)
     for request in requests:
-        service = offered_services.get_service(conn, request.plan.service_id)
+        service = offered.find(request.plan.service_id)
         digest = request_digest(request)
         job_id, new = job_executions.create_job(conn, request, service=service, digest=digest, now=now)
         if new:
