@@ -18,7 +18,9 @@ def _sqlite3(peer: RunningPeer, query: str) -> str:
 
 
 def _grep(peer: RunningPeer, words: str) -> list[str]:
-    done = subprocess.run(["grep", words, "logs/peer.log"], cwd=peer.data_dir, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["grep", words, "logs/peer.log"], cwd=peer.data_dir, capture_output=True, text=True, check=False
+    )
     return done.stdout.splitlines()
 
 
@@ -80,7 +82,11 @@ def test_queries_on_a_waiting_and_then_finished_workflow(peer: RunningPeer, tmp_
     """
     assert _sqlite3(peer, non_terminal) == "2|RUNNING\n3|IDLE\n"
     listing = subprocess.run(
-        f"ls -d '{peer.data_dir}'/workflows/*/*/jobs/*/*/input/*/*/", shell=True, capture_output=True, text=True, check=True
+        f"ls -d '{peer.data_dir}'/workflows/*/*/jobs/*/*/input/*/*/",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert len(listing.stdout.splitlines()) == 1
     explanation = peer.call("job.explain", job_execution_id=3)
@@ -129,7 +135,7 @@ def test_an_orphaned_job_set_to_errored_by_hand(peer: RunningPeer, tmp_path: Pat
     while _slow_runs(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not _slow_runs(tmp_path)
-    told = peer.sql("SELECT data FROM events WHERE type = 'job.updated' AND data LIKE '%"status":"ERRORED"%'")
+    told = peer.sql("""SELECT data FROM events WHERE type = 'job.updated' AND data LIKE '%"status":"ERRORED"%'""")
     assert len(told) == 1
     assert _grep(peer, "Repair by hand noticed: table=job_executions, id=2, status=ERRORED")
 
