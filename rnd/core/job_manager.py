@@ -92,7 +92,7 @@ class JobManager:
         self._peer_id = peer_id
         self._boot_id = boot_id
         self._repairs_are_due = True  # also those that were typed while no daemon ran
-        slots = config.job_slots or max(4, 2 * (os.cpu_count() or 1))
+        slots = config.job_slots or max(8, 4 * (os.cpu_count() or 1))
         self._slots = min(slots, config.limits.concurrent_jobs)
 
     # ---- the endpoint that the WorkflowManager speaks to

@@ -41,7 +41,7 @@ class Deadlines:
 class Config:
     """How one daemon runs. `api` and `peer` are `host:port`; port 0 takes a free one; `api` empty: socket only.
 
-    `job_slots` is how many DOCKER and STANDALONE jobs run at once (0: twice the processors, at least 4, at most
+    `job_slots` is how many DOCKER and STANDALONE jobs run at once (0: four a processor, at least 8, at most
     `limits.concurrent_jobs`). `log_file` True writes `<data-dir>/logs/peer.log` beside standard error.
     """
 
