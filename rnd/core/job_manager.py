@@ -28,7 +28,6 @@ from rnd.database.consequences import News, check_inputs, fail_open_job, spread_
 from rnd.database.job_executions import JobEnd, JobHead
 from rnd.log import get_logger
 from rnd.rules.explain import Explanation
-from rnd.rules.lifecycle import readiness
 from rnd.types.config import Config
 from rnd.types.enums import JobStatus, MountFunction, ServiceType
 from rnd.types.errors import DatabaseNotNow, NotFound, StaleState
@@ -56,7 +55,8 @@ class _Turn:
     """What one transaction of the queue found and moved."""
 
     news: News
-    checked: list[tuple[JobExecution, tuple[JobInterface, ...]]] = field(default_factory=list)
+    waiting: list[tuple[JobExecution, InterfacePeer]] = field(default_factory=list)
+    whole: list[tuple[JobExecution, tuple[JobInterface, ...]]] = field(default_factory=list)
     claimed: list[ClaimedJob] = field(default_factory=list)
     disowned: list[JobExecutionId] = field(default_factory=list)
     next_attempt_at: datetime | None = None
@@ -237,8 +237,12 @@ class JobManager:
             return
         if job.status is not JobStatus.IDLE or not job.start_received:
             return
-        check_inputs(conn, job_id, now=now, news=turn.news)
-        turn.checked.append((job, job_interfaces.list_interfaces(conn, job_id)))
+        missing = job_interfaces.find_open_input(conn, job_id)
+        if missing is not None:
+            # The first that is missing decides, as in the document; a job of 1,000 inputs is looked at 1,000 times.
+            turn.waiting.append((job, missing))
+        elif check_inputs(conn, job_id, now=now, news=turn.news):
+            turn.whole.append((job, job_interfaces.list_interfaces(conn, job_id)))
 
     def _claim(
         self,
@@ -332,8 +336,11 @@ class JobManager:
         )
 
     def _act_on(self, turn: _Turn, group: asyncio.TaskGroup) -> None:
-        for job, interfaces in turn.checked:
-            self._log_check(job, interfaces)
+        for job, missing in turn.waiting:
+            log.info(LogEvent.CHECKING_INPUTS_READY, job_id=job.id)
+            self._log_input(job, missing)
+        for job, interfaces in turn.whole:
+            self._log_whole(job, interfaces)
         self._board.publish(turn.news)
         if turn.claimed:
             log.info(LogEvent.JOB_QUEUE_PROCESSING, count=len(turn.claimed))
@@ -342,14 +349,9 @@ class JobManager:
         for job_id in turn.disowned:
             self._runner.stop(job_id, DISOWNED)
 
-    def _log_check(self, job: JobExecution, interfaces: Sequence[JobInterface]) -> None:
-        """Say what the document's checkInputsReady would say of this job."""
+    def _log_whole(self, job: JobExecution, interfaces: Sequence[JobInterface]) -> None:
+        """Say what the document's checkInputsReady says of a job whose inputs are all there."""
         log.info(LogEvent.CHECKING_INPUTS_READY, job_id=job.id)
-        state = readiness(interfaces)
-        if not state.ready:
-            # The first that is missing decides, as in the document; a job of 1,000 inputs is looked at 1,000 times.
-            self._log_input(job, state.missing[0])
-            return
         for interface in interfaces:
             for peer in interface.peers:
                 if peer.peer_mount_function is MountFunction.OUTPUT:

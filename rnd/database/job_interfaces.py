@@ -160,6 +160,25 @@ def open_inputs(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> i
     return int(row[0])
 
 
+def find_open_input(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> InterfacePeer | None:
+    """Return the first of a job's inputs that has not been acknowledged; `None` where all have."""
+    row = conn.execute(
+        """
+        SELECT jip.id, jip.job_interface_id, jip.peer_id, jip.peer_workflow_job_id, jip.peer_job_execution_id,
+               jip.peer_path, jip.peer_file_name, jip.peer_mount_function, jip.duty_acknowledged, jip.connection_id,
+               jip.peer_interface_type, jip.include, jip.source_path, jip.lane
+        FROM job_interfaces AS ji
+        JOIN job_interface_peers AS jip ON jip.job_interface_id = ji.id
+        WHERE ji.job_execution_id = :job_id
+          AND jip.peer_mount_function = 'OUTPUT'
+          AND jip.duty_acknowledged = 0
+        LIMIT 1
+        """,
+        {"job_id": job_execution_id},
+    ).fetchone()
+    return None if row is None else _peer(row)
+
+
 def find_end(
     conn: sqlite3.Connection, *, job_execution_id: JobExecutionId, connection_id: ConnectionId
 ) -> DutyEnd | None:

@@ -302,11 +302,9 @@ class DataWorker:
         if transfer.source_job_execution_id != SELF_PEER_JOB:
             source_job = job_executions.get_job(conn, transfer.source_job_execution_id)
             interfaces = job_interfaces.list_interfaces(conn, source_job.id)
-        source_end = _end_of(interfaces, transfer)
-        dest_end = None
-        if dest_job is not None:
-            dest_end = _end_of(job_interfaces.list_interfaces(conn, dest_job.id), transfer)
-        end = source_end or dest_end
+        end = source_end = _end_of(interfaces, transfer)
+        if end is None and dest_job is not None:
+            end = _end_of(job_interfaces.list_interfaces(conn, dest_job.id), transfer)
         if end is None:
             raise NotFound(f"Transfer {transfer.transfer_id} belongs to no interface of a job")
         _, peer = end

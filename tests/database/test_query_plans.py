@@ -405,6 +405,7 @@ CALLS: Final[dict[str, Call]] = {
     ),
     "job_interfaces.acknowledge_duty": lambda c, w: job_interfaces.acknowledge_duty(c, InterfacePeerId(1)),
     "job_interfaces.open_inputs": lambda c, w: job_interfaces.open_inputs(c, w.job.id),
+    "job_interfaces.find_open_input": lambda c, w: job_interfaces.find_open_input(c, w.job.id),
     "job_interfaces.find_end": lambda c, w: job_interfaces.find_end(
         c, job_execution_id=w.job.id, connection_id=ConnectionId(1)
     ),
