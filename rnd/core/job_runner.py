@@ -198,6 +198,8 @@ class JobRunner:
                     return await self._executors[claimed.job.service_type].wait(handle)
             except TimeoutError:
                 pass
+            finally:
+                running.bound = None
         if running.stop is None:
             bound_s = runtime_bound_s(claimed.job, claimed.service)
             log.warning(LogEvent.JOB_TIMED_OUT, job_id=claimed.job.id, deadline="max_runtime")
