@@ -77,9 +77,7 @@ class Retention:
                 str(self._folders.workflow_job(self._peer_id, job.id).relative_to(self._folders.data_dir))
                 for job in jobs
             ]
-            return retention.forget_execution(
-                conn, execution_id, ended_before=ended_before, folders=folders, now=now
-            )
+            return retention.forget_execution(conn, execution_id, ended_before=ended_before, folders=folders, now=now)
 
         return await self._database.write(work)
 

@@ -77,7 +77,12 @@ def list_unneeded_executions(
 
 
 def forget_execution(
-    conn: sqlite3.Connection, execution_id: ExecutionId, *, ended_before: datetime, folders: Sequence[str], now: datetime
+    conn: sqlite3.Connection,
+    execution_id: ExecutionId,
+    *,
+    ended_before: datetime,
+    folders: Sequence[str],
+    now: datetime,
 ) -> bool:
     """Delete an execution with all its rows and doom its folders; False if it has come to be needed meanwhile."""
     values = {"id": execution_id, "ended_before": to_text(ended_before)}
