@@ -188,7 +188,7 @@ class JobManager:
     async def run(self) -> None:
         """Work the queue until cancelled; first take up again what an earlier daemon was running."""
         async with asyncio.TaskGroup() as group:
-            self._runner.reattach(await self._take_up(), group)
+            self._runner.reattach(await self._take_up(is_restarted=True), group)
             changed: set[JobExecutionId] = set()
             next_tick = self._clock.monotonic()
             while True:
@@ -280,23 +280,22 @@ class JobManager:
             )
         )
 
-    async def _take_up(self, *, programs_only: bool = False) -> list[ClaimedJob]:
+    async def _take_up(self, *, is_restarted: bool) -> list[ClaimedJob]:
         """Return what is RUNNING in nobody's hands: after a restart all that an earlier daemon ran.
 
-        What a person has taken away from a stopped daemon is among them, so that no process of it goes on.
+        What a person has taken away from the stopped daemon is among them, so that no process of it goes on.
         """
         now = self._clock.now()
         in_hand = self._runner.in_hand()
 
         def work(conn: sqlite3.Connection, news: News) -> list[ClaimedJob]:
-            jobs = [
-                *job_executions.list_running(conn, executor=self._peer_id),
-                *job_executions.list_taken_away(conn, executor=self._peer_id),
-            ]
+            jobs = job_executions.list_running(conn, executor=self._peer_id)
+            if is_restarted:
+                jobs += job_executions.list_taken_away(conn, executor=self._peer_id)
             found = [
                 self._find_again(conn, job, news, now=now)
                 for job in jobs
-                if job.id not in in_hand and not (programs_only and job.service_type is ServiceType.DATA)
+                if job.id not in in_hand and (is_restarted or job.service_type is not ServiceType.DATA)
             ]
             # The failure of one may have ended another, so who is still to be run is decided last.
             return [
@@ -380,7 +379,7 @@ class JobManager:
         now = self._clock.now()
         with contextlib.suppress(DatabaseNotNow):  # then nobody else can have committed either; the next tick asks again
             self._repairs_are_due |= await self._database.changed_from_outside()
-        self._runner.reattach(await self._take_up(programs_only=True), group)
+        self._runner.reattach(await self._take_up(is_restarted=False), group)
 
         def work(conn: sqlite3.Connection, news: News) -> set[JobExecutionId]:
             if self._repairs_are_due:

@@ -29,8 +29,8 @@ def honour_job_repairs(conn: sqlite3.Connection, *, executor: PeerId, now: datet
     for job in job_executions.list_unsettled(conn, executor=executor):
         log.warning(LogEvent.REPAIR_NOTICED, table="job_executions", id=job.id, status=job.status)
         head = job_executions.settle_by_hand(conn, job, now=now)
+        news.inputs_changed.append(job.id)  # what still runs of it is disowned, or its inputs are looked at
         if not job_is_terminal(job.status):
-            news.inputs_changed.append(job.id)  # what still runs of it is disowned, and its inputs are looked at
             continue
         error = job.error_message or f"set to {job.status} by hand"
         if job.status is JobStatus.COMPLETED:

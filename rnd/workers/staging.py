@@ -177,10 +177,9 @@ def _files_of(folders: JobFolders, job: JobExecution, peer: InterfacePeer, limit
 
 def _received(folders: JobFolders, job: JobExecution, peer: InterfacePeer, limits: Limits) -> list[FoundEntry]:
     root = folders.input(job, peer)
-    try:
-        return scan_tree(root, max_files=limits.files_per_transfer, max_file_bytes=limits.file_bytes)
-    except FileNotFoundError as error:
-        raise JobFailed(f"the input of connection {peer.connection_id} was delivered but is gone: {root}") from error
+    if not root.is_dir():
+        raise JobFailed(f"the input of connection {peer.connection_id} was delivered but is gone: {root}")
+    return scan_tree(root, max_files=limits.files_per_transfer, max_file_bytes=limits.file_bytes)
 
 
 def _entry(found: FoundEntry) -> FileEntry:
