@@ -139,9 +139,12 @@ CREATE TABLE workflow_nodes (
     cmd TEXT,             -- JSON: ["script.py"]; NULL leaves the service's own
     pricing_amount REAL,
     pricing_type TEXT,
+    --
+    name TEXT,            -- what people call it; NULL: as its service is called
     FOREIGN KEY (workflow_id) REFERENCES workflows(id)
 );
 
+CREATE UNIQUE INDEX workflow_nodes_by_name ON workflow_nodes(workflow_id, name) WHERE name IS NOT NULL;
 CREATE INDEX workflow_nodes_by_workflow ON workflow_nodes(workflow_id);
 CREATE INDEX workflow_nodes_by_service ON workflow_nodes(service_id);
 

@@ -161,6 +161,7 @@ class _Import:
             cmd=drawn.cmd,
             pricing_amount=0.0 if service is None else service.pricing_amount,
             pricing_type="FREE" if service is None else service.pricing_type,
+            name=drawn.name,
         )
 
     def _add_connections(self, workflow_id: WorkflowId, nodes: Mapping[str, WorkflowNode]) -> None:

@@ -7,22 +7,19 @@ says its own JSON Schema for the OpenRPC document.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any, Final, Protocol
 
 from rnd.api.strict_json import JsonObject
+from rnd.rules.reading import is_visible
 
 MAX_INT64: Final = 2**63 - 1
 MIN_INT64: Final = -(2**63)
 MAX_NAME_CHARS: Final = 200
 MAX_TEXT_CHARS: Final = 10_000
 MAX_PATH_BYTES: Final = 4096
-
-# Control, format (bidirectional overrides, zero width), surrogate, private use, line and paragraph separators.
-_HOSTILE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 
 
 class Omitted(Enum):
@@ -123,9 +120,7 @@ def shown(text: str) -> str:
 
 def is_hostile(text: str) -> bool:
     """Tell whether a text holds characters that hide or reorder what a person sees."""
-    if text.isascii():
-        return not text.isprintable()
-    return any(unicodedata.category(char) in _HOSTILE_CATEGORIES for char in text)
+    return not is_visible(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,6 +75,7 @@ NODE: Final = members(
         "workflow_id": INTEGER,
         "service_id": INTEGER,
         "peer_id": TEXT,
+        "name": TEXT,
         "service_name": TEXT,
         "service_type": words(enums.ServiceType),
         "order": INTEGER,

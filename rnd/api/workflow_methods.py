@@ -34,6 +34,7 @@ from rnd.api.result_schemas import members
 from rnd.api.strict_json import JsonObject
 from rnd.rules.interfaces import interfaces_from_json
 from rnd.rules.paths import PATH_BYTES_MAX, relative_path_problem
+from rnd.rules.topology import NODE_NAME_CHARACTERS_MAX, node_name_problem
 from rnd.types.enums import Scope, ServiceType
 from rnd.types.services import ServiceInterface
 
@@ -108,6 +109,25 @@ class DestinationName:
         return {"type": "string", "minLength": 1, "maxLength": PATH_BYTES_MAX}
 
 
+@dataclass(frozen=True, slots=True)
+class NodeName:
+    """What people call a node; null or "" takes its name away again."""
+
+    def parse(self, value: object, where: str) -> str:
+        """Return the name, "" for none."""
+        if value is None or value == "":
+            return ""
+        name = Text().parse(value, where)
+        problem = node_name_problem(name)
+        if problem:
+            raise BadParameter(where, problem)
+        return name
+
+    def schema(self) -> JsonObject:
+        """Return the JSON Schema."""
+        return {"type": ["string", "null"], "maxLength": NODE_NAME_CHARACTERS_MAX}
+
+
 INTERFACES: Final = Interfaces()
 _WORKFLOW: Final = required("workflow_id", ID)
 _NODE: Final = required("node_id", ID)
@@ -124,6 +144,7 @@ PASSPHRASES: Final = (
     ),
 )
 _NODE_FIELDS: Final = (
+    optional("name", NodeName(), summary="What people call it, once in a workflow; left out: as its service."),
     optional("service_name", Name()),
     optional("service_type", Choice(ServiceType)),
     optional("order", Integer(minimum=-(2**31), maximum=2**31)),

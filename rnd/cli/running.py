@@ -22,6 +22,7 @@ from rnd.cli.session import Session, read_passphrase
 from rnd.cli.terminal import now
 from rnd.cli.watching import Watcher, job_failures
 from rnd.cli.workflow_files import import_or_reuse, means_a_file, read_document
+from rnd.cli.workflows import node_labels
 
 EXIT_CODES: Final = {"COMPLETED": OK, "FAILED": EXECUTION_FAILED, "CANCELLED": EXECUTION_CANCELLED}
 UPLOAD_PREFIX: Final = "upload:"
@@ -93,12 +94,13 @@ def _inputs(session: Session, workflow: int, texts: list[str]) -> dict[str, str]
 
 def _source(where: str, sources: list[dict[str, Any]], nodes: list[dict[str, Any]]) -> dict[str, Any]:
     by_id = [connection for connection in sources if str(connection["id"]) == where]
-    meant = {node["id"] for node in nodes if where in {str(node["id"]), node["service_name"]}}
+    labels = node_labels(nodes)
+    named = {node["id"] for node in nodes if labels[node["id"]] == where}
+    meant = named or {node["id"] for node in nodes if where in {str(node["id"]), node["service_name"]}}
     found = by_id or [connection for connection in sources if connection["to_node_id"] in meant]
     if len(found) == 1:
         return found[0]
-    names = {node["id"]: node["service_name"] for node in nodes}
-    ways = ", ".join(f"{c['id']} (to {names.get(c['to_node_id'])})" for c in sources)
+    ways = ", ".join(f"{c['id']} (to {labels.get(c['to_node_id'])})" for c in sources)
     hint = f"Connections from here: {ways}" if sources else "No connection of this workflow starts here."
     raise usage(f"--input {where}: " + ("is ambiguous" if found else "there is no such way in"), hint=hint)
 

@@ -101,15 +101,9 @@ def import_or_reuse(session: Session, document: dict[str, Any]) -> dict[str, Any
 
 
 def _content(session: Session, workflow: dict[str, Any]) -> dict[str, Any]:
-    """Return what a workflow says, without what is bound to its ids: nodes of one service are named after theirs."""
+    """Return what a workflow says, names of nodes included, without this peer's ids."""
     document: dict[str, Any] = session.call("workflow.export", workflow_id=workflow["id"])
-    positions = {node["name"]: index for index, node in enumerate(document["nodes"])}
-    nodes = [{**node, "name": positions[node["name"]]} for node in document["nodes"]]
-    connections = [
-        {**connection, "from": positions.get(connection.get("from")), "to": positions.get(connection.get("to"))}
-        for connection in document.get("connections", [])
-    ]
-    return {**document, "nodes": nodes, "connections": connections}
+    return document
 
 
 def _put_away(session: Session, old: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -50,22 +51,30 @@ def show(session: Session) -> int:
     terminal.facts([("workflow", f"{workflow} {facts['name']}"), ("description", facts["description"] or None)])
     terminal.line()
     here = session.call("node.status")["peer_id"]
-    rows = [
-        (n["id"], n["service_name"], n["service_type"], "here" if n["peer_id"] == here else n["peer_id"]) for n in nodes
-    ]
-    terminal.table(("NODE", "SERVICE", "TYPE", "PEER"), rows)
-    terminal.line()
     names = node_labels(nodes)
+    rows = [
+        (
+            n["id"],
+            names[n["id"]],
+            n["service_name"],
+            n["service_type"],
+            "here" if n["peer_id"] == here else n["peer_id"],
+        )
+        for n in nodes
+    ]
+    terminal.table(("NODE", "NAME", "SERVICE", "TYPE", "PEER"), rows)
+    terminal.line()
     table = [(c["id"], end(c, "from", names), end(c, "to", names), carried(c)) for c in connections]
     terminal.table(("CONNECTION", "FROM", "TO", "CARRIES"), table)
     return OK
 
 
 def node_labels(nodes: list[dict[str, Any]]) -> dict[int, str]:
-    """Return what to call each node, as its jobs are called: its service's name, with its id where two share that."""
-    names = [node["service_name"] for node in nodes]
+    """Return what to call each node, as its job is: its own name, else its service's, with its id where that is taken."""
+    names = [node["name"] or node["service_name"] for node in nodes]
+    uses = Counter(names)
     return {
-        node["id"]: name if names.count(name) == 1 else f"{name} (node {node['id']})"
+        node["id"]: name if node["name"] or uses[name] == 1 else f"{name} (node {node['id']})"
         for node, name in zip(nodes, names, strict=True)
     }
 

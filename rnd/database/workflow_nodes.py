@@ -8,14 +8,14 @@ from datetime import datetime
 from rnd.database.rows import interfaces_from_text, interfaces_to_text, page_of, words_from_text, words_to_text
 from rnd.database.workflows import get_workflow, touch_workflow
 from rnd.types.enums import ServiceType
-from rnd.types.errors import NotFound
+from rnd.types.errors import Conflict, NotFound
 from rnd.types.ids import NodeId, PeerId, WorkflowId
 from rnd.types.pages import Page
 from rnd.types.workflows import WorkflowNode
 
 _SELECT = """
     SELECT id, workflow_id, service_id, peer_id, service_name, service_type, "order", gui_x, gui_y, interfaces,
-           entrypoint, cmd, pricing_amount, pricing_type
+           entrypoint, cmd, pricing_amount, pricing_type, name
     FROM workflow_nodes
 """
 
@@ -23,21 +23,22 @@ _SELECT = """
 def add_node(conn: sqlite3.Connection, node: WorkflowNode, *, now: datetime) -> WorkflowNode:
     """Add a node to its workflow and return it with the id it was given; `node.id` is not looked at.
 
-    Raises `NotFound` without such a workflow.
+    Raises `NotFound` without such a workflow, `Conflict` where another of its nodes has the name.
     """
     get_workflow(conn, node.workflow_id)
+    _check_name(conn, node, apart_from=None)
     row = conn.execute(
         """
         INSERT INTO workflow_nodes (
             workflow_id, service_id, peer_id, service_name, service_type, "order", gui_x, gui_y, interfaces,
-            entrypoint, cmd, pricing_amount, pricing_type
+            entrypoint, cmd, pricing_amount, pricing_type, name
         )
         VALUES (
             :workflow_id, :service_id, :peer_id, :service_name, :service_type, :order, :gui_x, :gui_y, :interfaces,
-            :entrypoint, :cmd, :pricing_amount, :pricing_type
+            :entrypoint, :cmd, :pricing_amount, :pricing_type, :name
         )
         RETURNING id, workflow_id, service_id, peer_id, service_name, service_type, "order", gui_x, gui_y, interfaces,
-                  entrypoint, cmd, pricing_amount, pricing_type
+                  entrypoint, cmd, pricing_amount, pricing_type, name
         """,
         _columns(node),
     ).fetchone()
@@ -107,7 +108,8 @@ def count_nodes(conn: sqlite3.Connection, workflow_id: WorkflowId) -> int:
 
 
 def update_node(conn: sqlite3.Connection, node: WorkflowNode, *, now: datetime) -> WorkflowNode:
-    """Write every field of a node and return what is stored then. Raises `NotFound`."""
+    """Write every field of a node and return what is stored then. Raises `NotFound`, `Conflict` (name taken)."""
+    _check_name(conn, node, apart_from=node.id)
     row = conn.execute(
         """
         UPDATE workflow_nodes
@@ -122,11 +124,12 @@ def update_node(conn: sqlite3.Connection, node: WorkflowNode, *, now: datetime) 
             entrypoint = :entrypoint,
             cmd = :cmd,
             pricing_amount = :pricing_amount,
-            pricing_type = :pricing_type
+            pricing_type = :pricing_type,
+            name = :name
         WHERE id = :id
           AND workflow_id = :workflow_id
         RETURNING id, workflow_id, service_id, peer_id, service_name, service_type, "order", gui_x, gui_y, interfaces,
-                  entrypoint, cmd, pricing_amount, pricing_type
+                  entrypoint, cmd, pricing_amount, pricing_type, name
         """,
         _columns(node),
     ).fetchone()
@@ -157,6 +160,25 @@ def delete_node(conn: sqlite3.Connection, workflow_id: WorkflowId, node_id: Node
     touch_workflow(conn, workflow_id, "node_deleted", node_id=node_id, now=now)
 
 
+def _check_name(conn: sqlite3.Connection, node: WorkflowNode, *, apart_from: NodeId | None) -> None:
+    """Raise `Conflict` where another node of the workflow has this name; nodes without one do not count."""
+    row = conn.execute(
+        """
+        SELECT id
+        FROM workflow_nodes
+        WHERE workflow_id = :workflow_id
+          AND name = :name
+          AND id IS NOT :apart_from
+        """,
+        {"workflow_id": node.workflow_id, "name": node.name or None, "apart_from": apart_from},
+    ).fetchone()
+    if row is not None:
+        raise Conflict(
+            f"Node {row['id']} of workflow {node.workflow_id} is called {node.name!r} already",
+            hint="Choose another name, or rename that node first.",
+        )
+
+
 def _not_found(workflow_id: WorkflowId, node_id: NodeId) -> NotFound:
     return NotFound(f"Node {node_id} not found in workflow {workflow_id}")
 
@@ -177,6 +199,7 @@ def _columns(node: WorkflowNode) -> dict[str, object]:
         "cmd": words_to_text(node.cmd),
         "pricing_amount": node.pricing_amount,
         "pricing_type": node.pricing_type,
+        "name": node.name or None,
     }
 
 
@@ -196,4 +219,5 @@ def _node(row: sqlite3.Row) -> WorkflowNode:
         cmd=words_from_text(row["cmd"]),
         pricing_amount=row["pricing_amount"] or 0.0,
         pricing_type=row["pricing_type"] or "",
+        name=row["name"] or "",
     )

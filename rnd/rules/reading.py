@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,6 +11,9 @@ from typing import Final, TypeVar
 
 INTEGER_LIMIT: Final = 2**63
 """SQLite's integers end here; a larger number could not be stored."""
+
+# Control, format (bidirectional overrides, zero width), surrogate, private use, line and paragraph separators.
+_HOSTILE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 
 Word = TypeVar("Word", bound=StrEnum)
 
@@ -197,6 +201,13 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     """Return ` (did you mean X?)` for the known word that is nearest, or "" where none is near."""
     nearest = difflib.get_close_matches(word, list(known), n=1)
     return f" (did you mean {nearest[0]}?)" if nearest else ""
+
+
+def is_visible(text: str) -> bool:
+    """Say whether a text holds no character that hides or reorders what a person sees."""
+    if text.isascii():
+        return text.isprintable()
+    return not any(unicodedata.category(character) in _HOSTILE_CATEGORIES for character in text)
 
 
 def is_storable(text: str) -> bool:

@@ -6,9 +6,15 @@ import graphlib
 import heapq
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Final
 
+from rnd.rules.reading import is_visible
 from rnd.types.ids import NodeId
 from rnd.types.workflows import WorkflowConnection, WorkflowNode
+
+NODE_NAME_CHARACTERS_MAX: Final = 128
+# Leaves room for ` (node 9223372036854775807)`, so that what a node is called is always fit to be its name.
+_SERVICE_NAME_CHARACTERS: Final = 100
 
 
 def job_order(nodes: Sequence[WorkflowNode], connections: Sequence[WorkflowConnection]) -> tuple[WorkflowNode, ...]:
@@ -41,12 +47,29 @@ def find_cycle(nodes: Sequence[WorkflowNode], connections: Sequence[WorkflowConn
     return None
 
 
+def node_name_problem(name: str) -> str | None:
+    """Return why people cannot call a node so, or `None`."""
+    if not name.strip():
+        return "must not be empty"
+    if len(name) > NODE_NAME_CHARACTERS_MAX:
+        return f"must have at most {NODE_NAME_CHARACTERS_MAX} characters"
+    if not is_visible(name):
+        return "must not hold control or invisible characters"
+    if name != name.strip():
+        return "must not begin or end with a blank"
+    return None
+
+
 def node_names(nodes: Sequence[WorkflowNode]) -> Mapping[NodeId, str]:
-    """Return a name for each node that no other node has: its service's, with `(node 7)` added where two share it."""
-    names = {node.id: node.service_name or "node" for node in nodes}
+    """Return a name for each node that no other node has: its own, which stays as it is given, else its service's.
+
+    Where a service's name is taken, `(node 7)` is added.
+    """
+    own = {node.id for node in nodes if node.name}
+    names = {node.id: node.name or node.service_name[:_SERVICE_NAME_CHARACTERS].rstrip() or "node" for node in nodes}
     while True:
         counts = Counter(names.values())
-        shared = [node_id for node_id, name in names.items() if counts[name] > 1]
+        shared = [node_id for node_id, name in names.items() if counts[name] > 1 and node_id not in own]
         if not shared:
             return names
         for node_id in shared:

@@ -11,7 +11,7 @@ from rnd.rules.definition import cycle_problem
 from rnd.rules.interfaces import STREAM_PATHS, validate_interfaces
 from rnd.rules.pairing import Pairing, PairingError, mounts_that_fit, pair
 from rnd.rules.paths import normalise_mount_path
-from rnd.rules.topology import find_cycle, node_names
+from rnd.rules.topology import find_cycle, node_name_problem, node_names
 from rnd.types.config import Limits
 from rnd.types.enums import InterfaceType, ServiceStatus
 from rnd.types.errors import Problem, ValidationFailed
@@ -52,6 +52,7 @@ def validate_workflow(
     return (
         *_basic_problems(nodes, self_peer_id, services),
         *(problem for node in nodes for problem in _node_problems(node)),
+        *_shared_name_problems(nodes),
         *(problem for connection in connections for problem in connection_problems(connection, sketch.nodes)),
         *_download_problems(sketch),
         *_duplicate_problems(connections),
@@ -146,8 +147,24 @@ def _basic_problems(
 
 
 def _node_problems(node: WorkflowNode) -> tuple[Problem, ...]:
-    """Phase 2: the interfaces that the node declares."""
-    return validate_interfaces(node.service_type, node.interfaces, node_id=node.id)
+    """Phase 2: the interfaces that the node declares, and its name, which somebody may have typed into the database."""
+    problems = validate_interfaces(node.service_type, node.interfaces, node_id=node.id)
+    wrong = node_name_problem(node.name) if node.name else None
+    if wrong:
+        problems = (*problems, Problem(check="node_name", message=f"The name of the node {wrong}", node_id=node.id))
+    return problems
+
+
+def _shared_name_problems(nodes: Sequence[WorkflowNode]) -> list[Problem]:
+    """Phase 2: names that are given are given once."""
+    first: dict[str, WorkflowNode] = {}
+    problems: list[Problem] = []
+    for node in nodes:
+        other = first.setdefault(node.name, node)
+        if node.name and other is not node:
+            message = f"Node {node.id} is called {node.name!r}, as node {other.id} is already"
+            problems.append(Problem(check="node_name", message=message, node_id=node.id))
+    return problems
 
 
 def _download_problems(sketch: _Sketch) -> list[Problem]:

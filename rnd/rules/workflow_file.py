@@ -21,7 +21,7 @@ from typing import Final
 
 from rnd.rules.interfaces import interfaces_from_json, interfaces_to_json
 from rnd.rules.reading import JsonObject, Reading, suggestion
-from rnd.rules.topology import node_names
+from rnd.rules.topology import node_name_problem, node_names
 from rnd.types.enums import InterfaceType, ServiceType
 from rnd.types.errors import ValidationFailed
 from rnd.types.ids import NodeId, PeerId
@@ -257,7 +257,7 @@ def _read_node(item: JsonObject, services: Mapping[str, _Service]) -> FileNode:
     shared = services.get(service_name, _Service(service_type=None, interfaces=None))
     own_interfaces = _read_interfaces(item)
     return FileNode(
-        name=_short_text(item, "name"),
+        name=_node_name(item),
         service_name=service_name,
         service_type=item.word_or_none("service_type", ServiceType) or shared.service_type,
         peer_id=item.text_or_none("peer_id"),
@@ -268,6 +268,14 @@ def _read_node(item: JsonObject, services: Mapping[str, _Service]) -> FileNode:
         entrypoint=item.texts_or_none("entrypoint"),
         cmd=item.texts_or_none("cmd"),
     )
+
+
+def _node_name(item: JsonObject) -> str:
+    name = item.text("name")
+    problem = node_name_problem(name) if item.has("name") and isinstance(item.fields["name"], str) else None
+    if problem:
+        item.reading.note(item.place("name"), problem)
+    return name
 
 
 def _coordinate(item: JsonObject, key: str) -> int:

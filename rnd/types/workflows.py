@@ -27,7 +27,8 @@ class WorkflowNode:
     """A row of `workflow_nodes`.
 
     `interfaces` are copied from the service when the node is made. `entrypoint` and `cmd` are `None` where the node
-    leaves the service's own in force, and a list (perhaps empty) where it replaces them.
+    leaves the service's own in force, and a list (perhaps empty) where it replaces them. `name` is what people call
+    it, no two nodes of a workflow the same; "" where it is called as its service is.
     """
 
     id: NodeId
@@ -44,6 +45,7 @@ class WorkflowNode:
     cmd: tuple[str, ...] | None
     pricing_amount: float
     pricing_type: str
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

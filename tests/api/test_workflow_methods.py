@@ -130,6 +130,55 @@ def test_an_unknown_workflow_is_not_found(peer: Peer, method: str, params: dict[
 # ---------------------------------------------------------------- nodes
 
 
+def test_a_node_has_the_name_that_it_is_given(peer: Peer) -> None:
+    workflow_id = workflow(peer)
+    named = node(peer, workflow_id, name="first look")
+    check(peer, "workflow.add_node", named)
+    unnamed = node(peer, workflow_id)
+    assert (named["name"], unnamed["name"]) == ("first look", "")
+    again = peer.call("workflow.update_node", workflow_id=workflow_id, node_id=unnamed["id"], name="second")
+    assert again["name"] == "second"
+    assert (
+        peer.call("workflow.update_node", workflow_id=workflow_id, node_id=unnamed["id"], order=7)["name"] == "second"
+    )
+    bare = peer.call("workflow.update_node", workflow_id=workflow_id, node_id=unnamed["id"], name=None)
+    assert bare["name"] == ""
+
+
+def test_two_nodes_of_a_workflow_never_share_a_name(peer: Peer) -> None:
+    workflow_id = workflow(peer)
+    node(peer, workflow_id, name="one")
+    other = node(peer, workflow_id, name="two")
+    given = {"workflow_id": workflow_id, "name": "one"}
+    for method, more in (("add_node", {"service_id": other["service_id"]}), ("update_node", {"node_id": other["id"]})):
+        error = peer.refusal(f"workflow.{method}", **given, **more)
+        assert (error.code, error.data["error"]) == (1200, "CONFLICT")
+        assert "is called 'one' already" in error.message
+    same = peer.call("workflow.update_node", workflow_id=workflow_id, node_id=other["id"], name="two", order=3)
+    assert same["name"] == "two"
+    node(peer, workflow(peer), name="one")
+
+
+@pytest.mark.parametrize("name", [" a", "a\n", "x" * 129, "a\u202eb", 5, ["a"]])
+def test_a_name_that_no_node_can_have_is_refused(peer: Peer, name: object) -> None:
+    error = peer.refusal("workflow.add_node", workflow_id=1, service_id=1, name=name)
+    assert (error.code, error.data["parameter"]) == (-32602, "name")
+
+
+def test_names_of_nodes_survive_a_file(peer: Peer) -> None:
+    workflow_id = workflow(peer)
+    offered = service(peer)
+    for name in ("here", "there"):
+        node(peer, workflow_id, service_id=offered["id"], name=name)
+    document = peer.call("workflow.export", workflow_id=workflow_id)
+    imported = peer.call("workflow.import", document=document)["id"]
+    assert [item["name"] for item in peer.call("workflow.list_nodes", workflow_id=imported)["items"]] == [
+        "here",
+        "there",
+    ]
+    assert peer.call("workflow.export", workflow_id=imported) == document
+
+
 def test_a_node_copies_what_is_not_given_from_its_service(peer: Peer) -> None:
     offered = service(peer, pricing_amount=2.5, pricing_type="PER_RUN")
     added = node(peer, workflow(peer), service_id=offered["id"])

@@ -31,15 +31,20 @@ def services(peer: RunningPeer) -> None:
 
 
 def workflow_file(rnd: Rnd, name: str, *services: str, **first: object) -> Path:
-    """Write a workflow: the services in a line, the last one's STDOUT comes home as `out.txt`."""
-    nodes = [{"name": f"n{index}", "service_name": service} for index, service in enumerate(services)]
-    ends: list[str | None] = [f"n{index}" for index in range(len(services))]
+    """Write a workflow: the services in a line, the last one's STDOUT comes home as `out.txt`.
+
+    Nodes are called as their services are, `upper-1` where that is taken.
+    """
+    ends = [
+        service if service not in services[:index] else f"{service}-{index}" for index, service in enumerate(services)
+    ]
+    nodes = [{"name": name, "service_name": service} for name, service in zip(ends, services, strict=True)]
     connections = [
         {"from": start, "from_interface_type": "STDOUT", "to": end, "to_interface_type": "STDIN"}
         for start, end in itertools.pairwise(ends)
     ]
     home = {"from": ends[-1], "from_interface_type": "STDOUT", "destination_file_name": "out.txt"}
-    sent = [{"to": "n0", "to_interface_type": "STDIN", **first}] if first else []
+    sent = [{"to": ends[0], "to_interface_type": "STDIN", **first}] if first else []
     document = {"format": "rnd.workflow/1", "nodes": nodes, "connections": [*sent, *connections, home]}
     path = rnd.home / f"{name}.json"
     path.write_text(json.dumps(document))
@@ -222,6 +227,30 @@ def test_a_workflow_goes_out_and_comes_back_the_same(on_peer: Rnd) -> None:
     shown = ok(on_peer("workflow", "show", "trip")).out
     assert re.search(r"upper STDOUT +speaks STDIN +everything", shown)
     assert re.search(r"speaks STDOUT +you +as out.txt", shown)
+
+
+def test_the_names_of_a_files_nodes_are_what_jobs_are_called(on_peer: Rnd) -> None:
+    (on_peer.home / "in.txt").write_text("abc\n")
+    path = workflow_file(on_peer, "called", "upper", "upper", source_path="in.txt")
+    path.write_text(
+        path.read_text()
+        .replace('"upper-1"', '"loud"')
+        .replace('"name": "upper"', '"name": "first"')
+        .replace('"to": "upper"', '"to": "first"')
+        .replace('"from": "upper"', '"from": "first"')
+    )
+    run = ok(on_peer("run", path, "--input", "first=in.txt", "--json")).json
+    assert [job["job_name"] for job in run["jobs"]] == ["first", "loud"]
+    assert re.search(r"\d+ +first +upper +STANDALONE +here", ok(on_peer("workflow", "show", "called")).out)
+    assert re.search(r"\d+ +loud +\d+ +STANDALONE +COMPLETED", ok(on_peer("show", "last")).out)
+    assert ok(on_peer("logs", "last", "loud", "--stream", "stdout")).out == "ABC\n"
+    assert [node["name"] for node in json.loads(ok(on_peer("workflow", "export", "called")).out)["nodes"]] == [
+        "first",
+        "loud",
+    ]
+    path.write_text(path.read_text().replace('"loud"', '"last one"'))
+    renamed = ok(on_peer("run", path, "--json")).json
+    assert renamed["workflow_id"] != run["workflow_id"]
 
 
 def test_check_finds_every_problem_and_leaves_nothing_behind(on_peer: Rnd) -> None:

@@ -153,6 +153,20 @@ def execution(conn: sqlite3.Connection, workflow: Workflow, status: str) -> int:
     return int(row["id"])
 
 
+def test_a_name_is_kept_and_no_two_nodes_of_a_workflow_share_it(
+    conn: sqlite3.Connection, workflow: Workflow, pair: tuple[WorkflowNode, WorkflowNode], now: datetime
+) -> None:
+    first, second = (replace(each, name=name) for each, name in zip(pair, ("a", "b"), strict=True))
+    for each in (first, second):
+        assert workflow_nodes.update_node(conn, each, now=now) == each
+    with pytest.raises(Conflict, match="is called 'a' already"):
+        workflow_nodes.add_node(conn, replace(first, id=NodeId(0)), now=now)
+    with pytest.raises(Conflict):
+        workflow_nodes.update_node(conn, replace(second, name="a"), now=now)
+    with pytest.raises(sqlite3.IntegrityError):
+        conn.execute("UPDATE workflow_nodes SET name = 'a'")
+
+
 def test_a_new_workflow_has_an_empty_definition(conn: sqlite3.Connection, workflow: Workflow, now: datetime) -> None:
     assert workflow == Workflow(
         id=WorkflowId(1),

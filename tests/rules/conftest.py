@@ -40,7 +40,7 @@ class Make:
             interface_type=InterfaceType.MOUNT, path=path, mount_function=MountFunction(function), required=required
         )
 
-    def node(self, node_id: int, name: str = "", **values: Any) -> WorkflowNode:
+    def node(self, node_id: int, name: str = "", *, own_name: str = "", **values: Any) -> WorkflowNode:
         service_type = ServiceType(values.pop("service_type", "STANDALONE"))
         streams = ("STDOUT",) if service_type is ServiceType.DATA else ("STDIN", "STDOUT", "STDERR", "LOGS")
         mounts = values.pop("mounts", ())
@@ -59,6 +59,7 @@ class Make:
             "cmd": None,
             "pricing_amount": 0.0,
             "pricing_type": "FREE",
+            "name": own_name,
         }
         return WorkflowNode(**(fields | values))
 

@@ -111,6 +111,12 @@ def interface(job: JobPlan, kind: str, path: str = "") -> InterfacePlan:
     return found
 
 
+def test_a_job_is_called_as_its_node_is(make: Any) -> None:
+    nodes = [make.node(1, "count", own_name="first"), make.node(2, "count")]
+    definition = build_definition(nodes, [], self_peer_id=PeerId("self"))
+    assert [(job.name, job.service_name) for job in definition.jobs] == [("first", "count"), ("count", "count")]
+
+
 def test_the_document_s_example_field_for_field(make: Any) -> None:
     nodes = [
         make.node(

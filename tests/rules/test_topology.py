@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnd.rules.topology import find_cycle, job_order, node_names
+from rnd.rules.topology import find_cycle, job_order, node_name_problem, node_names
 
 
 def edge(make: Any, number: int, source: int | None, destination: int | None) -> Any:
@@ -39,6 +39,26 @@ def test_a_node_that_feeds_itself_is_a_cycle(make: Any) -> None:
 def test_names_are_the_services_names_unless_two_share_one(make: Any) -> None:
     nodes = [make.node(1, "a"), make.node(2, "b"), make.node(7, "b"), make.node(8, service_name="")]
     assert node_names(nodes) == {1: "a", 2: "b (node 2)", 7: "b (node 7)", 8: "node"}
+
+
+def test_a_name_that_is_given_is_kept_and_the_service_gives_way(make: Any) -> None:
+    nodes = [make.node(1, "a"), make.node(2, "b", own_name="a"), make.node(7, "b", own_name="c"), make.node(8, "b")]
+    assert node_names(nodes) == {1: "a (node 1)", 2: "a", 7: "c", 8: "b"}
+
+
+def test_what_a_node_is_called_is_always_fit_to_be_its_name(make: Any) -> None:
+    nodes = [make.node(node_id, "s" * 99 + " long") for node_id in (1, 2**63 - 1)]
+    assert [node_name_problem(name) for name in node_names(nodes).values()] == [None, None]
+
+
+@pytest.mark.parametrize("name", ["a", "n" * 128, "Stationen säubern", "count (node 3)"])
+def test_a_name_that_people_can_read_is_fine(name: str) -> None:
+    assert node_name_problem(name) is None
+
+
+@pytest.mark.parametrize("name", ["", " ", "n" * 129, "a\tb", "a\nb", "a\x00", " a", "a ", "a\u202eb", "a\u200bb"])
+def test_a_name_that_nobody_could_type_or_see_is_refused(name: str) -> None:
+    assert node_name_problem(name)
 
 
 def test_names_stay_apart_even_from_names_that_look_made(make: Any) -> None:

@@ -72,6 +72,15 @@ def test_services_of_this_peer_exist_fit_and_are_active(make: Any) -> None:
     ]
 
 
+def test_names_that_somebody_typed_into_the_database_are_checked(make: Any) -> None:
+    nodes = [make.node(1, own_name="a"), make.node(2, own_name="a"), make.node(3), make.node(4, own_name="b\n")]
+    problems = [problem for problem in validate(make, nodes) if problem.check == "node_name"]
+    assert [(problem.message, problem.node_id) for problem in problems] == [
+        ("The name of the node must not hold control or invisible characters", 4),
+        ("Node 2 is called 'a', as node 1 is already", 2),
+    ]
+
+
 def test_interfaces_are_checked_node_by_node(make: Any) -> None:
     nodes = [make.data(1, interfaces=()), make.node(2, mounts=(make.mount("/a"), make.mount("/a/b")))]
     problems = validate(make, nodes)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnd.rules.reading import MalformedDocument
-from rnd.rules.topology import node_names
+from rnd.rules.topology import node_name_problem, node_names
 from rnd.rules.workflow_file import (
     FileConnection,
     FileNode,
@@ -240,6 +240,7 @@ def test_a_drawn_workflow_becomes_a_file_without_ids(make: Any) -> None:
 CHARACTERS = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 TEXT = st.text(CHARACTERS, max_size=5)
 NAMES = st.text(CHARACTERS, min_size=1, max_size=5).filter(str.strip)
+NODE_NAMES = NAMES.filter(lambda name: node_name_problem(name) is None)
 TEXTS = st.lists(TEXT, max_size=2).map(tuple)
 INTERFACES = st.lists(
     st.sampled_from([STDIN])
@@ -259,7 +260,7 @@ NUMBERS = st.floats(-1e9, 1e9)
 
 @st.composite
 def files(draw: st.DrawFn) -> WorkflowFile:
-    names = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
+    names = draw(st.lists(NODE_NAMES, min_size=1, max_size=4, unique=True))
     nodes = tuple(
         draw(
             st.builds(
