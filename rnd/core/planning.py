@@ -193,7 +193,7 @@ def shortened(deadlines: Deadlines, wishes: Mapping[str, float]) -> Deadlines:
         if name not in SHORTENABLE:
             known = ", ".join(SHORTENABLE)
             problems.append(Problem(check="deadlines", message=f"There is no deadline {name}; there are {known}"))
-        elif seconds <= 0:
+        elif not seconds > 0:  # no number is not more than 0 either
             problems.append(Problem(check="deadlines", message=f"{name} must be more than 0 s, not {seconds:g}"))
         elif seconds > getattr(deadlines, name):
             bound = getattr(deadlines, name)
