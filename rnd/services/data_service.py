@@ -35,7 +35,8 @@ from rnd.protocol.sealing import (
     unwrap_key,
     wrap_key,
 )
-from rnd.services.ingest import UPLOADS_FOLDER, bad_paths, clear_unknown, ingest
+from rnd.rules.upload_names import UPLOADS_FOLDER
+from rnd.services.ingest import bad_paths, clear_unknown, ingest
 from rnd.services.snapshot import manifest_sha256, open_stored
 from rnd.services.vault import Vault
 from rnd.types.config import Config

@@ -115,4 +115,7 @@ class Executor(Protocol):
         """Ask the run and all its processes to end, and make them after `grace_s`; `wait` confirms. Idempotent."""
 
     async def cleanup(self, handle: str) -> None:
-        """Forget the run and remove the engine's own traces of it. Idempotent; only after its result is committed."""
+        """Remove what the run held: secrets, temporary files, a container. Idempotent; only after its result is committed.
+
+        Whether `find` still knows the run is the engine's affair; its name is never used again.
+        """

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from rnd.database.uploads import Upload
-from rnd.services.snapshot import HostRules, Source, check_side_by_side, find_host_source, take_snapshot
+from rnd.services.snapshot import HostRules, Source, check_side_by_side, find_host_source, find_upload, take_snapshot
 from rnd.types.config import Config
 from rnd.types.errors import LimitExceeded, Problem, UnfitFiles, ValidationFailed
 from rnd.types.executions import FileEntry
 from rnd.workers.copying import write_failure
-from rnd.workers.files import clear_tree, found_file, free_bytes
-
-UPLOADS_FOLDER: Final = "uploads"
+from rnd.workers.files import clear_tree, free_bytes
 
 
 def ingest(
@@ -81,11 +79,10 @@ def _find_sources(paths: Sequence[str | Path], known_uploads: Mapping[Path, Uplo
 
 
 def _upload_source(upload: Upload, rules: HostRules) -> Source:
-    folder = (rules.data_dir / UPLOADS_FOLDER).resolve()
-    found = found_file(folder / upload.name, max_file_bytes=rules.max_file_bytes)
-    if found.size_bytes != upload.size_bytes:
+    source = find_upload(upload.name, rules)
+    if source.found[0].size_bytes != upload.size_bytes:
         raise UnfitFiles(f"upload {upload.name} is not what arrived: upload it again")
-    return Source(root=folder, found=[found], label=f"upload {upload.name}", sha256=upload.sha256)
+    return replace(source, sha256=upload.sha256)
 
 
 def _check_room(wanted_bytes: int, config: Config) -> None:

@@ -138,9 +138,9 @@ def read_fault(directory: str, engine_name: str) -> str:
     return str(_read(_path(directory, engine_name, FAULT)).get("fault", ""))
 
 
-def remove_run_files(directory: str, engine_name: str) -> None:
-    """Remove every record of a run. Idempotent."""
-    for kind in (RECORD, CANCEL, FAULT):
+def remove_notes(directory: str, engine_name: str) -> None:
+    """Remove what lies beside the record of a run that is over. Idempotent."""
+    for kind in (CANCEL, FAULT):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(_path(directory, engine_name, kind))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from rnd.protocol.sealing import CHUNK_BYTES, SEALED_CHUNK_BYTES, TAG_BYTES, Stream, chunk_count, sealed_bytes
+from rnd.rules.upload_names import UPLOADS_FOLDER
 from rnd.types.errors import CalledOff, SealBroken, TransferFailed, UnfitFiles
 from rnd.types.executions import FileEntry
 from rnd.workers.copying import WRITE_FLAGS, Reader, copy_hashed, replace_folder, write_all
@@ -82,6 +83,13 @@ def find_host_source(given: str, rules: HostRules) -> Source:
     if not entries:
         raise UnfitFiles(f"there is nothing in {given}")
     return Source(root=path, found=entries, label=given)
+
+
+def find_upload(name: str, rules: HostRules) -> Source:
+    """Find a file that a client has uploaded. Raises `UnfitFiles`."""
+    folder = (rules.data_dir / UPLOADS_FOLDER).resolve()
+    found = found_file(folder / name, max_file_bytes=rules.max_file_bytes)
+    return Source(root=folder, found=[found], label=f"upload {name}")
 
 
 def check_side_by_side(sources: Sequence[Source], *, max_files: int) -> None:

@@ -167,20 +167,23 @@ class StandaloneExecutor:
             os.close(pidfd)
 
     async def cleanup(self, handle: str) -> None:
-        """Remove the records of a run, its secrets and its temporary folder. Idempotent."""
+        """Remove a run's secrets, its notes and what it left in its temporary folder. Idempotent.
+
+        The record itself stays, with the job's folder, as a trace of what ran: removing a file and a folder a job costs
+        more than half of what running it does, since ext4 is slow to use their inodes again.
+        """
         kept = _parse(handle)
         record = run_files.read(kept.directory, kept.engine_name)
         secrets = record.started.secrets_directory if record else ""
         temporary = os.path.join(kept.directory, run_files.TEMPORARY_FOLDER)
-        with contextlib.suppress(OSError):
-            os.rmdir(temporary)  # nearly always empty; what is not, or holds secrets, is work for a thread
+        if _is_empty(temporary):
             temporary = ""
         if not secrets or not run_files.is_secrets_directory(secrets, kept.directory, kept.engine_name):
             secrets = ""
         for folder in filter(None, (temporary, secrets)):
             with contextlib.suppress(OSError, RecursionError):  # a job's doing; its folder goes as a whole some day
                 await asyncio.to_thread(run_files.remove_tree, folder)
-        run_files.remove_run_files(kept.directory, kept.engine_name)
+        run_files.remove_notes(kept.directory, kept.engine_name)
 
     def _open_keeper(self, kept: _Kept) -> int | None:
         if kept.boot_id != self._boot_id:
@@ -281,6 +284,16 @@ def _checked_observation(ended: Mapping[str, Any], started: run_files.Started) -
         streams_cut=tuple(LogStream(name) for name in ended.get("streams_cut", ())),
         leftovers_killed=int(ended.get("leftovers_killed", 0)),
     )
+
+
+def _is_empty(folder: str) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -261,7 +261,6 @@ class ExecutorConformance(ExecutorHarness):
             assert await executor.find(run.engine_name, run.directory) is not None
             await executor.cleanup(handle)
             await executor.cleanup(handle)
-            assert await executor.find(run.engine_name, run.directory) is None
 
         self.go(data_dir, test)
 

@@ -56,7 +56,10 @@ class _Standalone(ExecutorHarness):
     def assert_nothing_left(self, data_dir: Path) -> None:
         assert_no_processes(data_dir)
         for job in (data_dir / "jobs").glob("*"):
-            assert {path.name for path in job.iterdir()} <= {"input", "output", "mounts", "logs", "go", "up"}
+            # The record stays as the trace of a run, and its temporary folder, which is empty again.
+            names = {path.name for path in job.iterdir() if not path.name.endswith(".run.jsonl")}
+            assert names <= {"input", "output", "mounts", "logs", "tmp", "go", "up"}
+            assert not (job / "tmp").exists() or not any((job / "tmp").iterdir())
 
 
 class TestConformance(_Standalone, ExecutorConformance):
