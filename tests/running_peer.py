@@ -136,6 +136,15 @@ class RunningPeer:
         finally:
             connection.close()
 
+    def put(self, path: str, content: bytes) -> tuple[int, bytes]:
+        connection = _UnixConnection(self.socket_path)
+        try:
+            connection.request("PUT", path, content)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
     def sql(self, query: str, /, **values: Any) -> list[tuple[Any, ...]]:
         with contextlib.closing(sqlite3.connect(self.data_dir / "rnd.db", timeout=10)) as conn, conn:
             return conn.execute(query, values).fetchall()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import stat
@@ -15,11 +16,11 @@ from rnd.api.context import ApiContext, Call
 from rnd.api.host_paths import check_host_path
 from rnd.api.parameters import BadParameter
 from rnd.api.rendering import JsonMembers, render, render_page, render_service
-from rnd.api.uploads import UPLOAD_PREFIX
 from rnd.database import offered_services, sealed_secrets
 from rnd.database.offered_services import NewService
 from rnd.log import get_logger
 from rnd.rules.interfaces import default_interfaces, validate_interfaces, with_streams
+from rnd.rules.upload_names import UPLOAD_PREFIX
 from rnd.services.service_secrets import secret_purpose
 from rnd.types.enums import Egress, SecretPurpose, ServiceStatus, ServiceType
 from rnd.types.errors import Conflict, ExecutorUnavailable, Problem, ValidationFailed
@@ -116,7 +117,8 @@ async def _create_data(api: ApiContext, interfaces: tuple[ServiceInterface, ...]
         **_common(given),
     )
     for name in uploads:
-        await api.uploads.delete(name)  # the service has its own copy now
+        with contextlib.suppress(Conflict):  # an execution has yet to send it; it is dropped a day after its last use
+            await api.uploads.delete(name)  # the service has its own copy now
     return service
 
 

@@ -17,6 +17,7 @@ from rnd.database import offered_services, workflow_connections, workflow_nodes,
 from rnd.log import get_logger
 from rnd.rules.interfaces import default_interfaces
 from rnd.rules.reading import MalformedDocument
+from rnd.rules.upload_names import uploaded_name
 from rnd.rules.validation import validate_connection
 from rnd.rules.workflow_file import (
     FileConnection,
@@ -57,7 +58,7 @@ async def workflow_import(call: Call, *, document: JsonObject, name: str | None 
     title = Name().parse(file.name if name is None else name, "name")
     _check_size(file, api.config.limits)
     for connection in file.connections:
-        if connection.source_path is not None:
+        if connection.source_path is not None and uploaded_name(connection.source_path) is None:
             await check_host_path(api.config, connection.source_path, must_exist=False)
     now = api.clock.now()
     workflow = await api.database.write(lambda conn: _Import(conn, api, file, now).run(title))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,9 +15,10 @@ from rnd.database import offered_services, workflow_connections, workflow_nodes,
 from rnd.log import get_logger
 from rnd.rules.definition import definition_to_json
 from rnd.rules.interfaces import parse_interface_type
+from rnd.rules.upload_names import uploaded_name
 from rnd.rules.validation import validate_connection
 from rnd.types.enums import ExecutionStatus
-from rnd.types.errors import LimitExceeded, PeerUnreachable, Problem, ValidationFailed
+from rnd.types.errors import LimitExceeded, NotFound, PeerUnreachable, Problem, ValidationFailed
 from rnd.types.ids import ConnectionId, NodeId, PeerId, ServiceId, WorkflowId
 from rnd.types.log_events import LogEvent
 from rnd.types.workflows import WorkflowConnection, WorkflowNode
@@ -201,7 +203,7 @@ async def workflow_add_connection(
         include=tuple(include),
         source_path=source_path,
     )
-    if source_path is not None:
+    if source_path is not None and uploaded_name(source_path) is None:
         await check_host_path(api.config, source_path, must_exist=False)
 
     def add(conn: sqlite3.Connection) -> WorkflowConnection:
@@ -232,8 +234,9 @@ async def workflow_update_connection(
     for name in ("from_interface_type", "to_interface_type"):
         if name in changes:
             changes[name] = parse_interface_type(changes[name])
-    if changes.get("source_path") is not None:
-        await check_host_path(api.config, changes["source_path"], must_exist=False)
+    source_path = changes.get("source_path")
+    if source_path is not None and uploaded_name(source_path) is None:
+        await check_host_path(api.config, source_path, must_exist=False)
 
     def update(conn: sqlite3.Connection) -> WorkflowConnection:
         before = workflow_connections.get_connection(conn, workflow_id, connection_id)
@@ -326,11 +329,22 @@ async def workflow_execute(
 ) -> JsonMembers:
     """Answer `workflow.execute`: validated before the answer, run after it."""
     for path in inputs.values():
-        await check_host_path(call.api.config, path)
+        if uploaded_name(path) is None:
+            await check_host_path(call.api.config, path)
+    await _keep_uploads(call.api, workflow_id, inputs)
     execution_id = await call.api.workflow_manager.execute(
         workflow_id, passphrase=passphrase, passphrases=passphrases, inputs=inputs, deadlines=deadlines
     )
     return {"execution_id": execution_id, "status": ExecutionStatus.PENDING}
+
+
+async def _keep_uploads(api: ApiContext, workflow_id: WorkflowId, inputs: Mapping[ConnectionId, str]) -> None:
+    """Keep the uploads that are to be sent from expiring now; those that are not there are told by what validates."""
+    connections = await api.database.read(lambda conn: workflow_connections.list_connections(conn, workflow_id))
+    paths = {connection.id: connection.source_path or "" for connection in connections} | dict(inputs)
+    for name in {name for path in paths.values() if (name := uploaded_name(path)) is not None}:
+        with contextlib.suppress(NotFound):
+            await api.uploads.claim(name)
 
 
 def render_problem(problem: Problem) -> JsonMembers:

@@ -30,8 +30,8 @@ from rnd.api.parameters import (
 from rnd.api.result_schemas import members
 from rnd.api.service_methods import service_methods
 from rnd.api.strict_json import JsonObject
-from rnd.api.uploads import NAME_PATTERN
 from rnd.api.workflow_methods import PASSPHRASES, workflow_methods
+from rnd.rules.upload_names import UPLOAD_NAME_PATTERN
 from rnd.types.enums import EventType, ExecutionStatus, JobStatus, LogStream, Scope, TransferStatus
 
 PAGE: Final[tuple[Parameter, ...]] = (
@@ -374,6 +374,6 @@ def _upload_methods() -> Iterable[Method]:
         summary="Remove an upload.",
         scope=Scope.OPERATE,
         handler=uploads.upload_delete,
-        parameters=(required("name", Text(max_chars=128, pattern=NAME_PATTERN)),),
+        parameters=(required("name", Text(max_chars=128, pattern=UPLOAD_NAME_PATTERN)),),
         result=members({"deleted": answers.FLAG}),
     )

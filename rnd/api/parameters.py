@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from rnd.api.strict_json import JsonObject
 from rnd.rules.reading import is_visible
+from rnd.rules.upload_names import UPLOAD_NAME_PATTERN, UPLOAD_PREFIX, uploaded_name
 
 MAX_INT64: Final = 2**63 - 1
 MIN_INT64: Final = -(2**63)
@@ -245,6 +246,24 @@ class HostPath:
     def schema(self) -> JsonObject:
         """Return the JSON Schema."""
         return {"type": "string", "minLength": 1, "maxLength": MAX_PATH_BYTES, "pattern": "^/"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourcePath:
+    """What the self-peer sends: an absolute path of this host, or `upload:NAME` for a file sent by PUT /upload/NAME."""
+
+    def parse(self, value: object, where: str) -> str:
+        """Return the path, or the upload as it was named."""
+        if isinstance(value, str) and value.startswith(UPLOAD_PREFIX):
+            if uploaded_name(value) is None:
+                raise BadParameter(where, f"must name an upload that can be: upload:{UPLOAD_NAME_PATTERN}")
+            return value
+        return HostPath().parse(value, where)
+
+    def schema(self) -> JsonObject:
+        """Return the JSON Schema."""
+        pattern = f"^(?:/|{UPLOAD_PREFIX}{UPLOAD_NAME_PATTERN}$)"
+        return {"type": "string", "minLength": 1, "maxLength": MAX_PATH_BYTES, "pattern": pattern}
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,8 @@ from rnd.api.parameters import (
     required,
 )
 from rnd.api.result_schemas import members
-from rnd.api.uploads import NAME_PATTERN, UPLOAD_PREFIX
 from rnd.api.workflow_methods import DESCRIPTION, INTERFACES, PASSPHRASE, PEER_ID, WORDS
+from rnd.rules.upload_names import UPLOAD_NAME_PATTERN, UPLOAD_PREFIX
 from rnd.types.enums import Confine, Egress, Scope, ServiceAccess, ServiceStatus, ServiceType
 from rnd.types.services import HostPath as OpenedPath
 from rnd.types.services import ResourceLimits, RetryPolicy
@@ -144,7 +144,7 @@ def _owner_methods() -> Iterable[Method]:
                 "paths",
                 ListOf(
                     items=Text(
-                        min_chars=1, max_chars=MAX_PATH_BYTES, pattern=f"(?s:/.*)|{UPLOAD_PREFIX}{NAME_PATTERN}"
+                        min_chars=1, max_chars=MAX_PATH_BYTES, pattern=f"(?s:/.*)|{UPLOAD_PREFIX}{UPLOAD_NAME_PATTERN}"
                     ),
                     min_items=1,
                     max_items=MAX_PATHS,

@@ -1,12 +1,12 @@
-"""Files that clients send ahead of `service.create`: streamed to `<data-dir>/uploads/`, never held in memory."""
+"""Files that clients send ahead of `service.create` or `workflow.execute`: streamed to `<data-dir>/uploads/`, never held in memory."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import os
-import re
 from collections.abc import AsyncIterable
 from datetime import timedelta
 from pathlib import Path
@@ -23,8 +23,6 @@ from rnd.types.log_events import LogEvent
 from rnd.types.seams import Clock
 from rnd.types.times import to_text
 
-NAME_PATTERN: Final = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
-UPLOAD_PREFIX: Final = "upload:"
 KEPT_FOR_S: Final = 24 * 3600.0
 SWEEP_INTERVAL_S: Final = 600.0
 FLOOR_CHECK_BYTES: Final = 64 << 20
@@ -113,8 +111,8 @@ class UploadStore:
         return self.directory / name
 
     async def delete(self, name: str) -> None:
-        """Remove a waiting upload. Raises `NotFound`."""
-        await self._database.write(lambda conn: uploads.delete_upload(conn, name))
+        """Remove a waiting upload. Raises `NotFound`, `Conflict` while an execution has it to send."""
+        await self._database.write(lambda conn: uploads.give_up_upload(conn, name))
         await asyncio.to_thread((self.directory / name).unlink, missing_ok=True)
 
     async def run(self) -> None:
@@ -127,7 +125,7 @@ class UploadStore:
                 log.error(LogEvent.INTERNAL_ERROR, where="dropping old uploads", exc_info=error)
 
     async def sweep(self, *, starting: bool = False) -> None:
-        """Drop expired uploads; when starting, before any comes in, also what a crash left: files or rows alone."""
+        """Drop expired uploads that no execution has to send; when starting, before any comes in, also what a crash left: files or rows alone."""
         before = self._clock.now() - timedelta(seconds=KEPT_FOR_S)
         for name in await self._database.write(lambda conn: uploads.delete_unused_uploads(conn, before=before)):
             await asyncio.to_thread((self.directory / name).unlink, missing_ok=True)
@@ -157,7 +155,7 @@ class UploadStore:
         known = {row.name for row in rows.items}
         for name in known - await asyncio.to_thread(self._files_kept, known):
             with contextlib.suppress(NotFound):
-                await self.delete(name)
+                await self._database.write(functools.partial(uploads.delete_upload, name=name))
 
     def _files_kept(self, known: set[str]) -> set[str]:
         """Remove files that no row knows, which a crash left behind, and return the names of the others."""
@@ -168,11 +166,6 @@ class UploadStore:
             elif not path.is_dir() or path.is_symlink():
                 path.unlink(missing_ok=True)
         return found
-
-
-def is_upload_name(name: str) -> bool:
-    """Tell whether a client may use this name: letters, digits, `._-`, no leading dot, at most 128 characters."""
-    return re.fullmatch(NAME_PATTERN, name) is not None
 
 
 def render_upload(upload: Upload) -> JsonMembers:

@@ -17,7 +17,6 @@ from rnd.api.parameters import (
     BadParameter,
     Boolean,
     Choice,
-    HostPath,
     Integer,
     ListOf,
     MapOf,
@@ -25,6 +24,7 @@ from rnd.api.parameters import (
     Nullable,
     Number,
     Parameter,
+    SourcePath,
     Text,
     id_key,
     optional,
@@ -173,8 +173,8 @@ _CONNECTION_FIELDS: Final = (
     ),
     optional(
         "source_path",
-        Nullable(HostPath()),
-        summary="Self-peer as source: the file or folder of this host that it sends.",
+        Nullable(SourcePath()),
+        summary="Self-peer as source: the file or folder of this host that it sends, or upload:NAME.",
     ),
 )
 
@@ -405,9 +405,9 @@ def _running_methods() -> Iterable[Method]:
             *PASSPHRASES,
             optional(
                 "inputs",
-                MapOf(values=HostPath(), key=id_key, key_pattern=ID_KEY_PATTERN, max_items=5_000),
+                MapOf(values=SourcePath(), key=id_key, key_pattern=ID_KEY_PATTERN, max_items=5_000),
                 {},
-                "By connection id: what the self-peer sends this time.",
+                "By connection id: what the self-peer sends this time: a file or folder of this host, or upload:NAME, which stays.",
             ),
             optional(
                 "deadlines",

@@ -21,11 +21,10 @@ from rnd.cli.results import fetch_results, say_fetched
 from rnd.cli.session import Session, read_passphrase
 from rnd.cli.terminal import now
 from rnd.cli.watching import Watcher, job_failures
-from rnd.cli.workflow_files import import_or_reuse, means_a_file, read_document
+from rnd.cli.workflow_files import UPLOAD_PREFIX, import_or_reuse, means_a_file, read_document
 from rnd.cli.workflows import node_labels
 
 EXIT_CODES: Final = {"COMPLETED": OK, "FAILED": EXECUTION_FAILED, "CANCELLED": EXECUTION_CANCELLED}
-UPLOAD_PREFIX: Final = "upload:"
 
 
 def run(session: Session) -> int:

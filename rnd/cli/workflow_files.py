@@ -13,6 +13,7 @@ from rnd.cli.session import Session
 
 FORMAT: Final = "rnd.workflow/1"
 SUFFIXES: Final = (".json", ".toml")
+UPLOAD_PREFIX: Final = "upload:"
 STANDARD_INPUT: Final = "-"
 CONFLICT: Final = "CONFLICT"
 
@@ -43,7 +44,7 @@ def read_document(given: str) -> dict[str, Any]:
     connections = document.get("connections")
     for connection in connections if isinstance(connections, list) else ():
         source = connection.get("source_path") if isinstance(connection, dict) else None
-        if isinstance(source, str) and source:
+        if isinstance(source, str) and source and not source.startswith(UPLOAD_PREFIX):
             connection["source_path"] = str(folder / Path(source).expanduser())
     return document
 

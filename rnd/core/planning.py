@@ -14,6 +14,7 @@ from typing import Final
 
 from rnd.database import offered_services, workflow_connections, workflow_nodes, workflows
 from rnd.rules.definition import build_definition, definition_to_json
+from rnd.rules.upload_names import UPLOADS_FOLDER, uploaded_name
 from rnd.rules.validation import validate_workflow
 from rnd.services.data_service import DataService
 from rnd.types.config import Config, Deadlines
@@ -156,7 +157,12 @@ def source_problems(connections: Sequence[WorkflowConnection], config: Config) -
     for connection in connections:
         if connection.from_node_id is not None or connection.source_path is None:
             continue
-        words = _source_words(Path(connection.source_path), config)
+        upload = uploaded_name(connection.source_path)
+        if upload is None:
+            words = _source_words(Path(connection.source_path), config)
+        else:
+            waits = (config.data_dir / UPLOADS_FOLDER / upload).is_file()
+            words = "" if waits else f"There is no upload {upload!r} to send; it is sent to this peer by PUT /upload/{upload}"
         if words:
             problems.append(Problem(check="source_path", message=words, connection_id=connection.id))
     return problems

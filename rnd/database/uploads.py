@@ -1,4 +1,8 @@
-"""Files that a client has uploaded and no service has taken yet: table `uploads`."""
+"""Files that a client has uploaded and no service has taken yet: table `uploads`.
+
+An execution may have an upload to send: its frozen definition names it then as a `source_path`, `upload:NAME`. Names
+hold nothing that JSON would write in another way, so they are looked for in the definition's text.
+"""
 
 from __future__ import annotations
 
@@ -106,12 +110,40 @@ def delete_upload(conn: sqlite3.Connection, name: str) -> None:
         raise _not_found(name)
 
 
+def give_up_upload(conn: sqlite3.Connection, name: str) -> None:
+    """Take an upload off the list if no execution has it to send. Raises `NotFound`, `Conflict`."""
+    row = conn.execute(
+        """
+        SELECT id
+        FROM workflow_executions
+        WHERE status IN ('PENDING', 'RUNNING')
+          AND instr(definition, :source) > 0
+        """,
+        {"source": f'"upload:{name}"'},
+    ).fetchone()
+    if row is not None:
+        raise Conflict(
+            f'Upload "{name}" is to be sent by execution {row["id"]}',
+            hint="Wait for the end of that execution, or cancel it.",
+        )
+    delete_upload(conn, name)
+
+
 def delete_unused_uploads(conn: sqlite3.Connection, *, before: datetime) -> list[str]:
-    """Take every upload off the list that was last of use before that time; return their names."""
+    """Take uploads off the list that were last of use before that time and that no execution has to send.
+
+    Returns their names.
+    """
     rows = conn.execute(
         """
         DELETE FROM uploads
         WHERE used_at < :before
+          AND NOT EXISTS (
+            SELECT 1
+            FROM workflow_executions
+            WHERE status IN ('PENDING', 'RUNNING')
+              AND instr(definition, '"upload:' || uploads.name || '"') > 0
+          )
         RETURNING name
         """,
         {"before": to_text(before)},

@@ -12,6 +12,7 @@ from rnd.rules.pairing import End, Pairing, PairingError, pair
 from rnd.rules.paths import relative_path_problem
 from rnd.rules.reading import is_storable
 from rnd.rules.selection import STREAM_ORIGINS, stream_file_name
+from rnd.rules.upload_names import uploaded_name
 from rnd.types.enums import InterfaceType, ServiceType
 from rnd.types.errors import Problem
 from rnd.types.ids import ConnectionId, NodeId
@@ -163,9 +164,11 @@ def _source_message(connection: WorkflowConnection) -> str | None:
 
 
 def source_path_problem(path: str) -> str | None:
-    """Return why a path cannot name a file or folder of this host to send, or `None`. It is not looked for here."""
+    """Return why a path cannot name a file or folder of this host, or an upload, or `None`. It is not looked for here."""
+    if uploaded_name(path) is not None:
+        return None
     if not path.startswith("/"):
-        return f"source_path {path!r} must be absolute"
+        return f"source_path {path!r} must be absolute, or upload:NAME"
     if not is_storable(path) or len(path.encode()) > SOURCE_PATH_BYTES_MAX:
         return f"source_path {path[:80]!r} is no path of this system"
     return None

@@ -13,6 +13,7 @@ from rnd.rules.pairing import End, PairingError, pair
 from rnd.rules.paths import normalise_mount_path
 from rnd.rules.reading import JsonObject, Reading
 from rnd.rules.topology import find_cycle, job_order, node_names
+from rnd.rules.upload_names import uploaded_name
 from rnd.types.definitions import InputWait, InterfacePeerPlan, InterfacePlan, JobPlan, WorkflowDefinition
 from rnd.types.enums import ExecutionConstraint, InterfaceType, MountFunction, ServiceType
 from rnd.types.errors import Problem, ValidationFailed
@@ -126,7 +127,8 @@ def missing_node_problem(connection: WorkflowConnection) -> Problem:
 def _source_name(connection: WorkflowConnection, source: End, single_files: Mapping[NodeId, str]) -> str | None:
     """Return the name of the one file that a connection carries, where it is known before anything has run."""
     if source.node is None:
-        return PurePosixPath(connection.source_path).name or None if connection.source_path else None
+        path = connection.source_path or ""
+        return uploaded_name(path) or PurePosixPath(path).name or None
     return single_files.get(source.node.id) if source.node.service_type is ServiceType.DATA else None
 
 

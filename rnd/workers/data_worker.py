@@ -24,8 +24,9 @@ from rnd.database.consequences import News, complete_transfer, fail_transfer, ow
 from rnd.database.workflow_executions import ExecutionBounds, get_bounds
 from rnd.log import get_logger
 from rnd.rules.selection import SelectionError, deliveries
+from rnd.rules.upload_names import uploaded_name
 from rnd.services.data_service import DataService
-from rnd.services.snapshot import HostRules, find_host_source
+from rnd.services.snapshot import HostRules, find_host_source, find_upload
 from rnd.types.config import Config
 from rnd.types.enums import JobStatus, ServiceType, TransferDirection
 from rnd.types.errors import (
@@ -423,7 +424,8 @@ class DataWorker:
             max_files=limits.files_per_transfer,
             max_file_bytes=limits.file_bytes,
         )
-        source = find_host_source(delivery.source_path, rules)
+        upload = uploaded_name(delivery.source_path)
+        source = find_host_source(delivery.source_path, rules) if upload is None else find_upload(upload, rules)
         entries = hash_tree(source.root, source.found, hard_links=True, cancelled=underway.must_stop)
         tree = stack.enter_context(OpenTree(source.root))
         return tree_source(tree), deliveries(entries, delivery.include, delivery.file_name)

@@ -297,6 +297,7 @@ CALLS: Final[dict[str, Call]] = {
     "uploads.list_uploads": lambda c, w: uploads.list_uploads(c, limit=9),
     "uploads.touch_upload": lambda c, w: uploads.touch_upload(c, "a", now=w.now),
     "uploads.delete_upload": lambda c, w: uploads.delete_upload(c, "a"),
+    "uploads.give_up_upload": lambda c, w: uploads.give_up_upload(c, "a"),
     "uploads.delete_unused_uploads": lambda c, w: uploads.delete_unused_uploads(c, before=w.now),
     "api_tokens.create_token": lambda c, w: api_tokens.create_token(
         c, name="t", scope=Scope.READ, token_sha256="ab", now=w.now

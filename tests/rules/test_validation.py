@@ -312,7 +312,7 @@ def test_the_self_peer_s_files_are_named_now_or_at_execute(make: Any) -> None:
     assert messages(make, nodes, [nothing], inputs={ConnectionId(3)}) == []
     validate_connection(nothing, nodes)
     assert messages(make, nodes, [replace(nothing, source_path="data.csv")]) == [
-        "source_path 'data.csv' must be absolute"
+        "source_path 'data.csv' must be absolute, or upload:NAME"
     ]
     elsewhere = make.connection(3, (1, "STDOUT"), (None, "MOUNT"), source_path="/x")
     assert messages(make, nodes, [elsewhere]) == ["source_path is for connections from the self-peer only"]
@@ -320,6 +320,8 @@ def test_the_self_peer_s_files_are_named_now_or_at_execute(make: Any) -> None:
 
 def test_source_paths_that_no_system_has() -> None:
     assert source_path_problem("/home/x y/ü") is None
+    assert source_path_problem("upload:words.txt") is None
+    assert source_path_problem("upload:../rnd.db") == "source_path 'upload:../rnd.db' must be absolute, or upload:NAME"
     assert source_path_problem("/a\0") == "source_path '/a\\x00' is no path of this system"
     assert source_path_problem("/" + "x" * 4096) is not None
 
