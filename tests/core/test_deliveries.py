@@ -274,7 +274,7 @@ def _get_stuck(daemon: Daemon, gate: asyncio.Event) -> None:
     def open_entry(*_: object) -> Reader:
         return StuckReader(gate)
 
-    daemon.data.open_entry = open_entry  # type: ignore[method-assign]  # a disk that does not answer
+    daemon.data.open_entry = open_entry  # type: ignore[method-assign,assignment]  # a disk that does not answer
 
 
 def test_a_delivery_that_stands_still_fails_in_time(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,7 +380,7 @@ def test_a_data_job_that_was_cancelled_before_it_began_owes_nothing(machine: Mac
             await daemon.workflow_manager.cancel(ONE, reason="enough")
             await begun(*arguments)  # type: ignore[arg-type]  # handed on as they are
 
-        daemon.data_worker.execute_data_service = late  # type: ignore[method-assign]  # makes the race certain
+        daemon.data_worker.execute_data_service = late  # type: ignore[method-assign,assignment]  # makes the race certain
         await daemon.workflow_manager.execute(drawn.workflow_id)
         assert (await daemon.ended(ONE)).status is ExecutionStatus.CANCELLED
         assert await daemon.sql("SELECT COUNT(*) FROM transfers") == [(0,)]
