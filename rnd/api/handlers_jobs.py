@@ -57,16 +57,21 @@ async def execution_list(
     *,
     workflow_id: WorkflowId | None = None,
     status: ExecutionStatus | None = None,
+    newest_first: bool,
     limit: int,
     after_id: int,
 ) -> JsonMembers:
-    """Answer `execution.list`."""
-    page = await call.api.database.read(
-        lambda conn: workflow_executions.list_executions(
-            conn, workflow_id=workflow_id, status=status, limit=limit, after_id=after_id
+    """Answer `execution.list`, with how many jobs of each have ended."""
+
+    def find(conn: sqlite3.Connection) -> JsonMembers:
+        page = workflow_executions.list_executions(
+            conn, workflow_id=workflow_id, status=status, limit=limit, after_id=after_id, newest_first=newest_first
         )
-    )
-    return render_page(page, render_execution)
+        counts = workflow_executions.count_jobs(conn, [execution.id for execution in page.items])
+        none = workflow_executions.JobCounts()
+        return render_page(page, lambda each: {**render_execution(each), **render(counts.get(each.id, none))})
+
+    return await call.api.database.read(find)
 
 
 async def execution_wait(call: Call, *, execution_id: ExecutionId, timeout_s: float) -> JsonMembers:
@@ -148,13 +153,14 @@ async def job_list(
     *,
     status: JobStatus | None = None,
     execution_id: ExecutionId | None = None,
+    newest_first: bool,
     limit: int,
     after_id: int,
 ) -> JsonMembers:
     """Answer `job.list`."""
     page = await call.api.database.read(
         lambda conn: job_executions.list_jobs(
-            conn, status=status, execution_id=execution_id, limit=limit, after_id=after_id
+            conn, status=status, execution_id=execution_id, limit=limit, after_id=after_id, newest_first=newest_first
         )
     )
     return render_page(page, render_job)

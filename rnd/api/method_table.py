@@ -17,6 +17,7 @@ from rnd.api.openrpc import describe
 from rnd.api.parameters import (
     ID,
     MAX_INT64,
+    Boolean,
     Choice,
     Integer,
     ListOf,
@@ -37,6 +38,9 @@ from rnd.types.enums import EventType, ExecutionStatus, JobStatus, LogStream, Sc
 PAGE: Final[tuple[Parameter, ...]] = (
     optional("limit", Integer(minimum=1, maximum=1_000), 100, "How many items at most."),
     optional("after_id", Integer(minimum=0), 0, "Continue after this: `next_after_id` of the page before."),
+)
+_NEWEST_FIRST: Final = optional(
+    "newest_first", Boolean(), False, "Ids go down, and after_id means: continue below this (0: from the newest)."
 )
 WAIT_S_MAX: Final = 25.0
 EXECUTION_WAIT_S_MAX: Final = 3_600.0
@@ -173,10 +177,10 @@ def _execution_methods() -> Iterable[Method]:
     )
     yield Method(
         name="execution.list",
-        summary="List executions, oldest first.",
+        summary="List executions, oldest first or newest first.",
         scope=Scope.READ,
         handler=jobs.execution_list,
-        parameters=(optional("workflow_id", ID), optional("status", Choice(ExecutionStatus)), *PAGE),
+        parameters=(optional("workflow_id", ID), optional("status", Choice(ExecutionStatus)), _NEWEST_FIRST, *PAGE),
         result=answers.page_of(answers.EXECUTION_SUMMARY),
     )
     yield Method(
@@ -255,10 +259,10 @@ def _job_methods() -> Iterable[Method]:
     )
     yield Method(
         name="job.list",
-        summary="List jobs, oldest first.",
+        summary="List jobs, oldest first or newest first.",
         scope=Scope.READ,
         handler=jobs.job_list,
-        parameters=(optional("status", Choice(JobStatus)), optional("execution_id", ID), *PAGE),
+        parameters=(optional("status", Choice(JobStatus)), optional("execution_id", ID), _NEWEST_FIRST, *PAGE),
         result=answers.page_of(answers.JOB),
     )
     yield Method(

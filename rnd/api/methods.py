@@ -12,7 +12,15 @@ from rnd.api.envelope import INTERNAL_ERROR, INVALID_PARAMS, Error, Result, Succ
 from rnd.api.parameters import BadParameter, Parameter, bind
 from rnd.api.strict_json import JsonObject
 from rnd.types.enums import Scope
-from rnd.types.errors import ApplicationError, PermissionDenied, TimedOut, ValidationFailed
+from rnd.types.errors import (
+    ApplicationError,
+    DatabaseBusy,
+    DatabaseFull,
+    LimitExceeded,
+    PermissionDenied,
+    TimedOut,
+    ValidationFailed,
+)
 
 CALL_TIMEOUT_S: Final = 30.0
 
@@ -120,6 +128,10 @@ async def _run(method: Method, call: ScopedCall, arguments: dict[str, Any]) -> o
     try:
         async with bound:
             return await method.handler(call, **arguments)
+    except DatabaseBusy as error:
+        raise TimedOut(str(error), hint="Nothing was changed: end that transaction, and try again.") from error
+    except DatabaseFull as error:
+        raise LimitExceeded(str(error), hint="Nothing was changed: free space on the peer's disk.") from error
     except TimeoutError:
         if not bound.expired():
             raise

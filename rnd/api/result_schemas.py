@@ -164,6 +164,8 @@ EXECUTION_SUMMARY: Final = members(
         "error": nullable(TEXT),
         "started_at": nullable(TIME),
         "completed_at": nullable(TIME),
+        "jobs_total": COUNT,
+        "jobs_terminal": COUNT,
     }
 )
 

@@ -44,19 +44,17 @@ def ps(session: Session) -> int:
 
 def _print_executions(session: Session, executions: list[dict[str, Any]]) -> None:
     time = now()
-    rows = []
-    for execution in executions:
-        progress = session.call("execution.get", execution_id=execution["id"])["progress"]
-        rows.append(
-            (
-                execution["id"],
-                execution.get("workflow_name") or execution.get("workflow_id"),
-                execution["status"],
-                f"{progress['jobs_terminal']}/{progress['jobs_total']}",
-                words.ago(execution["started_at"] or execution.get("created_at"), now=time),
-                words.took(execution["started_at"], execution["completed_at"], now=time),
-            )
+    rows = [
+        (
+            execution["id"],
+            execution.get("workflow_name") or execution.get("workflow_id"),
+            execution["status"],
+            f"{execution['jobs_terminal']}/{execution['jobs_total']}",
+            words.ago(execution["started_at"] or execution.get("created_at"), now=time),
+            words.took(execution["started_at"], execution["completed_at"], now=time),
         )
+        for execution in executions
+    ]
     session.terminal.table(("EXEC", "WORKFLOW", "STATUS", "JOBS", "STARTED", "TOOK"), rows)
 
 

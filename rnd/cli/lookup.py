@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 from rnd.cli.failures import CommandFailed
@@ -24,53 +24,16 @@ def list_all(session: Session, method: str, **params: Any) -> Iterator[dict[str,
 
 
 def list_newest(session: Session, method: str, count: int, **params: Any) -> tuple[list[dict[str, Any]], int]:
-    """Return the newest `count` items of a list method in ascending order, and how many there are in all.
-
-    Lists go up from the oldest. Past the first page the newest id is found by halving, so that a long history costs
-    a few calls and not all its pages.
-    """
-    page = session.call(method, limit=PAGE, **params)
-    total: int = page["total"]
-    after = page.get("next_after_id")
-    if after is None:
-        return page["items"][-count:] if count > 0 else [], total
-    newest = _newest_id(lambda after_id: _first_after(session, method, after_id, params), after)
-    reach = count
+    """Return the newest `count` items of a list method in ascending order, and how many there are in all."""
     found: list[dict[str, Any]] = []
-    while len(found) < count and reach < 4 * (newest + count):
-        # Ids may have gaps, where others are filtered out or were pruned.
-        found = list(_after(session, method, max(newest - reach, 0), params))
-        reach *= 4
-    return found[-count:], total
-
-
-def _after(session: Session, method: str, after_id: int, params: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    after: int | None = after_id
-    while after is not None:
-        page = session.call(method, limit=PAGE, after_id=after, **params)
-        yield from page["items"]
+    after: int | None = None
+    while True:
+        limit = max(1, min(PAGE, count - len(found)))
+        page = session.call(method, newest_first=True, limit=limit, after_id=after, **params)
+        found += page["items"]
         after = page.get("next_after_id")
-
-
-def _first_after(session: Session, method: str, after_id: int, params: dict[str, Any]) -> int | None:
-    items = session.call(method, limit=1, after_id=after_id, **params)["items"]
-    return items[0]["id"] if items else None
-
-
-def _newest_id(first_after: Callable[[int], int | None], known: int) -> int:
-    """Return the greatest id, given one that exists: reach out in doubling steps, then halve what is left."""
-    step, low = PAGE, known
-    while (found := first_after(low + step)) is not None:
-        low, step = found, step * 2
-    high = low + step
-    while low < high:
-        middle = (low + high) // 2
-        found = first_after(middle)
-        if found is None:
-            high = middle
-        else:
-            low = found
-    return low
+        if after is None or len(found) >= count:
+            return found[:count][::-1], page["total"]
 
 
 def execution_id(session: Session, given: str) -> int:

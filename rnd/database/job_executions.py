@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from rnd.database.events import record_event
-from rnd.database.rows import moment_or_none
+from rnd.database.rows import moment_or_none, page_part
 from rnd.types.enums import EventType, ExecutionConstraint, JobStatus, ServiceType
 from rnd.types.errors import NotFound, StaleState
 from rnd.types.executions import JobExecution
@@ -43,10 +43,10 @@ _SELECT = """
 _COUNT = "SELECT COUNT(*) FROM job_executions "
 # One condition for each set of filters, so that each finds its index: (status given, execution given).
 _MATCHING: Final = {
-    (False, False): "WHERE id > :after_id",
-    (True, False): "WHERE status = :status AND id > :after_id",
-    (False, True): "WHERE workflow_execution_id = :execution_id AND id > :after_id",
-    (True, True): "WHERE workflow_execution_id = :execution_id AND status = :status AND id > :after_id",
+    (False, False): "WHERE id > 0",
+    (True, False): "WHERE status = :status",
+    (False, True): "WHERE workflow_execution_id = :execution_id",
+    (True, True): "WHERE workflow_execution_id = :execution_id AND status = :status",
 }
 _REUSED: Final = "reused:"
 _END = """
@@ -185,13 +185,18 @@ def list_jobs(
     status: JobStatus | None = None,
     execution_id: ExecutionId | None = None,
     limit: int,
-    after_id: int,
+    after_id: int = 0,
+    newest_first: bool = False,
 ) -> Page[JobExecution]:
-    """Return jobs in ascending id order, narrowed by status and own execution."""
-    values = {"status": status, "execution_id": execution_id, "after_id": after_id, "limit": limit + 1}
+    """Return jobs in ascending id order, narrowed by status and own execution.
+
+    With `newest_first` ids go down, and `after_id` is the one to go on below (0: from the newest).
+    """
+    values = {"status": status, "execution_id": execution_id, "limit": limit + 1}
     matching = _MATCHING[status is not None, execution_id is not None]
-    total = conn.execute(_COUNT + matching, values | {"after_id": 0}).fetchone()[0]
-    rows = conn.execute(_SELECT + matching + " ORDER BY id LIMIT :limit", values).fetchall()
+    total = conn.execute(_COUNT + matching, values).fetchone()[0]
+    part = page_part(after_id, newest_first=newest_first)
+    rows = conn.execute(_SELECT + matching + part.sql, {**values, **part.values}).fetchall()
     items = [_job(row) for row in rows[:limit]]
     return Page(items=items, total=total, next_after_id=items[-1].id if len(rows) > limit else None)
 

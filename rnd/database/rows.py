@@ -7,7 +7,8 @@ kindly; what rnd writes is always whole.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
@@ -20,6 +21,8 @@ Item = TypeVar("Item")
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 """Stands for a time that is missing in a row that was typed by hand."""
+
+_ABOVE_EVERY_ID: Final = 2**63 - 1
 
 
 def moment_or_none(text: str | None) -> datetime | None:
@@ -76,6 +79,21 @@ def interfaces_from_text(text: str | None) -> tuple[ServiceInterface, ...]:
         )
         for item in json.loads(text or "[]")
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PagePart:
+    """The end of a statement that selects one page (after its conditions), and the values that it names."""
+
+    sql: str
+    values: Mapping[str, object]
+
+
+def page_part(after_id: int, *, newest_first: bool) -> PagePart:
+    """Return what continues a list after an id: upwards, or downwards from the newest (0: from the end)."""
+    if newest_first:
+        return PagePart(" AND id < :below ORDER BY id DESC LIMIT :limit", {"below": after_id or _ABOVE_EVERY_ID})
+    return PagePart(" AND id > :after_id ORDER BY id LIMIT :limit", {"after_id": after_id})
 
 
 def page_of(items: Sequence[Item], *, limit: int, total: int, id_of: Callable[[Item], int]) -> Page[Item]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from rnd.database.events import record_event
-from rnd.database.rows import moment_or_none
+from rnd.database.rows import moment_or_none, page_part
 from rnd.types.definitions import WorkflowDefinition
 from rnd.types.enums import EventType, ExecutionPhase, ExecutionStatus, ServiceType, WorkflowJobStatus
 from rnd.types.errors import Conflict, NotFound, StaleState
@@ -36,10 +38,10 @@ _SELECT = """
 _COUNT = "SELECT COUNT(*) FROM workflow_executions "
 # One condition for each set of filters, so that each finds its index: (status given, workflow given).
 _MATCHING: Final = {
-    (False, False): "WHERE id > :after_id",
-    (True, False): "WHERE status = :status AND id > :after_id",
-    (False, True): "WHERE workflow_id = :workflow_id AND id > :after_id",
-    (True, True): "WHERE workflow_id = :workflow_id AND status = :status AND id > :after_id",
+    (False, False): "WHERE id > 0",
+    (True, False): "WHERE status = :status",
+    (False, True): "WHERE workflow_id = :workflow_id",
+    (True, True): "WHERE workflow_id = :workflow_id AND status = :status",
 }
 
 
@@ -51,6 +53,14 @@ class Progress:
     jobs_terminal: int
     bytes_total: int
     bytes_done: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobCounts:
+    """How many jobs an execution has, and how many of them ended."""
+
+    jobs_total: int = 0
+    jobs_terminal: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,13 +140,18 @@ def list_executions(
     workflow_id: WorkflowId | None = None,
     status: ExecutionStatus | None = None,
     limit: int,
-    after_id: int,
+    after_id: int = 0,
+    newest_first: bool = False,
 ) -> Page[WorkflowExecution]:
-    """Return executions in ascending id order, narrowed by workflow and status."""
-    values = {"workflow_id": workflow_id, "status": status, "after_id": after_id, "limit": limit + 1}
+    """Return executions in ascending id order, narrowed by workflow and status.
+
+    With `newest_first` ids go down, and `after_id` is the one to go on below (0: from the newest).
+    """
+    values = {"workflow_id": workflow_id, "status": status, "limit": limit + 1}
     matching = _MATCHING[status is not None, workflow_id is not None]
-    total = conn.execute(_COUNT + matching, values | {"after_id": 0}).fetchone()[0]
-    rows = conn.execute(_SELECT + matching + " ORDER BY id LIMIT :limit", values).fetchall()
+    total = conn.execute(_COUNT + matching, values).fetchone()[0]
+    part = page_part(after_id, newest_first=newest_first)
+    rows = conn.execute(_SELECT + matching + part.sql, {**values, **part.values}).fetchall()
     items = [_execution(row) for row in rows[:limit]]
     return Page(items=items, total=total, next_after_id=items[-1].id if len(rows) > limit else None)
 
@@ -405,6 +420,23 @@ def execution_progress(conn: sqlite3.Connection, execution_id: ExecutionId) -> P
         {"id": execution_id},
     ).fetchone()
     return Progress(jobs_total=jobs[0], jobs_terminal=jobs[1], bytes_total=moved[0], bytes_done=moved[1])
+
+
+def count_jobs(conn: sqlite3.Connection, execution_ids: Sequence[ExecutionId]) -> dict[ExecutionId, JobCounts]:
+    """Return for each of these executions how many jobs it has and how many ended; one without jobs is left out."""
+    rows = conn.execute(
+        """
+        SELECT workflow_execution_id, COUNT(*), SUM(status IN ('COMPLETED', 'ERRORED', 'CANCELLED'))
+        FROM workflow_jobs
+        WHERE workflow_execution_id IN (
+            SELECT value
+            FROM json_each(:ids)
+        )
+        GROUP BY workflow_execution_id
+        """,
+        {"ids": json.dumps(execution_ids)},
+    )
+    return {ExecutionId(row[0]): JobCounts(jobs_total=row[1], jobs_terminal=row[2] or 0) for row in rows}
 
 
 def _announce(

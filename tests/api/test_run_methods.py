@@ -115,7 +115,28 @@ def test_a_finished_execution_tells_its_jobs_and_progress(peer: RunningPeer, fin
 def test_executions_are_listed_by_workflow_and_status(peer: RunningPeer, finished: dict[str, Any]) -> None:
     listed = checked(peer, "execution.list", workflow_id=finished["workflow_id"], status="COMPLETED")
     assert [item["id"] for item in listed["items"]] == [finished["execution"]["id"]]
+    assert (listed["items"][0]["jobs_total"], listed["items"][0]["jobs_terminal"]) == (2, 2)
     assert checked(peer, "execution.list", workflow_id=finished["workflow_id"], status="FAILED")["items"] == []
+
+
+@pytest.mark.parametrize("method", ["execution.list", "job.list"])
+def test_lists_go_down_from_the_newest_as_they_go_up_from_the_oldest(
+    peer: RunningPeer, finished: dict[str, Any], method: str
+) -> None:
+    peer.run(finished["workflow_id"])
+    up = [item["id"] for item in checked(peer, method)["items"]]
+    assert len(up) > 1
+    assert up == sorted(up)
+    down: list[int] = []
+    after_id = 0
+    while after_id is not None:
+        page = checked(peer, method, newest_first=True, limit=1, after_id=after_id)
+        assert page["total"] == len(up)
+        down += [item["id"] for item in page["items"]]
+        after_id = page["next_after_id"]
+    assert down == up[::-1]
+    completed = [item["id"] for item in checked(peer, method, newest_first=True, status="COMPLETED")["items"]]
+    assert completed == [item["id"] for item in checked(peer, method, status="COMPLETED")["items"]][::-1]
 
 
 def test_waiting_for_what_has_ended_returns_at_once(peer: RunningPeer, finished: dict[str, Any]) -> None:

@@ -311,10 +311,14 @@ CALLS: Final[dict[str, Call]] = {
     "workflow_executions.get_execution": lambda c, w: workflow_executions.get_execution(c, w.execution.id),
     "workflow_executions.get_bounds": lambda c, w: workflow_executions.get_bounds(c, w.execution.id),
     "workflow_executions.list_executions": lambda c, w: [
-        workflow_executions.list_executions(c, workflow_id=workflow_id, status=status, limit=9, after_id=1)
+        workflow_executions.list_executions(
+            c, workflow_id=workflow_id, status=status, limit=9, after_id=1, newest_first=newest_first
+        )
         for workflow_id in (None, w.workflow.id)
         for status in (None, ExecutionStatus.FAILED)
+        for newest_first in (False, True)
     ],
+    "workflow_executions.count_jobs": lambda c, w: workflow_executions.count_jobs(c, [w.execution.id]),
     "workflow_executions.list_open_executions": lambda c, w: workflow_executions.list_open_executions(c),
     "workflow_executions.list_overdue_executions": lambda c, w: workflow_executions.list_overdue_executions(
         c, now=w.now
@@ -355,9 +359,12 @@ CALLS: Final[dict[str, Call]] = {
     "job_executions.get_job": lambda c, w: job_executions.get_job(c, w.job.id),
     "job_executions.find_job": lambda c, w: job_executions.find_job(c, execution_id=w.execution.id, node_id=w.node.id),
     "job_executions.list_jobs": lambda c, w: [
-        job_executions.list_jobs(c, execution_id=execution_id, status=status, limit=9, after_id=1)
+        job_executions.list_jobs(
+            c, execution_id=execution_id, status=status, limit=9, after_id=1, newest_first=newest_first
+        )
         for execution_id in (None, w.execution.id)
         for status in (None, JobStatus.ERRORED)
+        for newest_first in (False, True)
     ],
     "job_executions.list_jobs_of_execution": lambda c, w: job_executions.list_jobs_of_execution(c, w.execution.id),
     "job_executions.list_open_jobs_of_execution": lambda c, w: job_executions.list_open_jobs_of_execution(
