@@ -35,7 +35,7 @@ def find_reason(evidence: Evidence) -> Finding:
     if job.cancel_requested_at is not None and not job_is_terminal(job.status):
         return Finding(
             because=f"It is being cancelled since {to_text(job.cancel_requested_at)}; its processes are being ended.",
-            do=_about_execution(job, "execution.wait"),
+            do=_about_execution(job, "watch"),
         )
     match job.status:
         case JobStatus.IDLE:
@@ -69,7 +69,7 @@ def _why_idle(evidence: Evidence) -> Finding:
             return lost
     return Finding(
         because="Everything it waits for is here; the next look at the queue moves it on.",
-        do=_about_execution(job, "execution.wait"),
+        do=_about_execution(job, "watch"),
     )
 
 
@@ -81,7 +81,7 @@ def _lost_input(evidence: Evidence) -> Finding | None:
             if peer.peer_mount_function is MountFunction.OUTPUT and end.path_exists is False:
                 what = f"The input from {end.name} (connection {peer.connection_id})"
                 because = f"{what} had arrived, but its folder is gone: {end.path}"
-                return Finding(because=because, do=_about_execution(evidence.job, "execution.retry"))
+                return Finding(because=because, do=_about_execution(evidence.job, "retry"))
     return None
 
 
@@ -89,7 +89,7 @@ def _why_not_started(evidence: Evidence) -> Finding:
     job = evidence.job
     if evidence.now >= job.start_by:
         because = f"Its start command did not come before {to_text(job.start_by)}; it is about to be given up."
-        return Finding(because=because, do=_about_execution(job, "execution.wait"))
+        return Finding(because=because, do=_about_execution(job, "watch"))
     if evidence.execution_status in (ExecutionStatus.FAILED, ExecutionStatus.CANCELLED, ExecutionStatus.COMPLETED):
         because = f"Its execution ended {evidence.execution_status} before the job was started."
         return Finding(because=because, do=_rpc("job.get", job_execution_id=job.id))
@@ -104,9 +104,7 @@ def _why_not_started(evidence: Evidence) -> Finding:
             because = "Its orchestrator has not sent the start command."
         case _:
             assert_never(evidence.execution_phase)
-    return Finding(
-        because=f"{because} It waits until {to_text(job.start_by)}.", do=_about_execution(job, "execution.get")
-    )
+    return Finding(because=f"{because} It waits until {to_text(job.start_by)}.", do=_about_execution(job, "show"))
 
 
 def _why_missing(evidence: Evidence, peer: InterfacePeer) -> tuple[int, Finding]:
@@ -117,7 +115,7 @@ def _why_missing(evidence: Evidence, peer: InterfacePeer) -> tuple[int, Finding]
     transfer = end.transfer
     if end.status in (WorkflowJobStatus.ERRORED, WorkflowJobStatus.CANCELLED):
         because = f"{what} will not come: that job is {end.status}: {end.error or NO_REASON}."
-        return 0, Finding(because=_sentence(because), do=_about_execution(job, "execution.get"))
+        return 0, Finding(because=_sentence(because), do=_about_execution(job, "show"))
     if peer.peer_job_execution_id is None:
         because = f"phase 2 has not told it which job sends {what}."
         return 1, Finding(because=_sentence(because), do=_rpc("job.interfaces", job_execution_id=job.id))
@@ -152,29 +150,29 @@ def _waiting_for_sender(job: JobExecution, end: OtherEnd, what: str) -> Finding:
         because = f"its sender {end.name} is COMPLETED, but {what} is not on its way yet."
     else:
         because = f"{what} comes when that job has ended; it is {end.status}."
-    return Finding(because=_sentence(because), do=_about_execution(job, "execution.get"))
+    return Finding(because=_sentence(because), do=_about_execution(job, "show"))
 
 
 def _why_ready(evidence: Evidence) -> Finding:
     job = evidence.job
     if not evidence.service_found:
         because = f"Service {job.service_name} (id {job.service_id}) is not on this peer any more."
-        return Finding(because=because, do=_rpc("service.list"))
+        return Finding(because=because, do="rnd service list")
     if not evidence.service_active:
         because = f"Service {job.service_name} is INACTIVE."
-        return Finding(because=because, do=_rpc("service.set_status", service_id=job.service_id, status="ACTIVE"))
+        return Finding(because=because, do=f"rnd service set-status {job.service_id} ACTIVE")
     if evidence.executor_reason:
         because = f"The {job.service_type} engine is not available: {evidence.executor_reason}."
-        return Finding(because=because, do=_rpc("node.status"))
+        return Finding(because=because, do="rnd status")
     if evidence.not_before is not None and evidence.now < evidence.not_before:
         because = f"Attempt {job.attempt} waits until {to_text(evidence.not_before)}, since the one before failed."
-        return Finding(because=because, do=_about_execution(job, "execution.wait"))
+        return Finding(because=because, do=_about_execution(job, "watch"))
     if evidence.slots_total and evidence.slots_in_use >= evidence.slots_total:
         because = f"All {evidence.slots_total} job slots of this peer are in use."
         return Finding(because=because, do=_rpc("job.list", status="RUNNING"))
     return Finding(
         because="It waits for a free worker; the next look at the queue takes it.",
-        do=_about_execution(job, "execution.wait"),
+        do=_about_execution(job, "watch"),
     )
 
 
@@ -185,13 +183,13 @@ def _why_running(evidence: Evidence) -> Finding:
     if job.run_by is not None and evidence.now >= job.run_by:
         return Finding(
             because=f"Its time was up at {to_text(job.run_by)}; it is being ended.",
-            do=_about_execution(job, "execution.wait"),
+            do=_about_execution(job, "watch"),
         )
     if job.service_type is ServiceType.DATA:
         unconfirmed = _unconfirmed(evidence)
         return unconfirmed or Finding(
             because="Its files are with every destination; it is about to end.",
-            do=_about_execution(job, "execution.wait"),
+            do=_about_execution(job, "watch"),
         )
     match evidence.handle:
         case HandleState.LOST:
@@ -200,14 +198,14 @@ def _why_running(evidence: Evidence) -> Finding:
         case HandleState.EXITED:
             because, do = (
                 "Its program has ended; its outputs are being collected.",
-                _about_execution(job, "execution.wait"),
+                _about_execution(job, "watch"),
             )
         case HandleState.NONE | HandleState.SUBMITTING:
-            because, do = "Its folders and its program are being prepared.", _about_execution(job, "execution.wait")
+            because, do = "Its folders and its program are being prepared.", _about_execution(job, "watch")
         case HandleState.RUNNING:
             until = f" It may run until {to_text(job.run_by)}." if job.run_by is not None else ""
             because = f"Its program runs since {since}.{until}"
-            do = _rpc("job.logs", job_execution_id=job.id, stream="logs")
+            do = f"rnd logs {job.id}"
         case _:
             assert_never(evidence.handle)
     return Finding(because=because, do=do)
@@ -220,7 +218,7 @@ def _why_completed(evidence: Evidence) -> Finding:
         return Finding(because=f"The job itself is done, but {_lower(unconfirmed.because)}", do=unconfirmed.do)
     return Finding(
         because="It is done, and everything it owes is delivered.",
-        do=_about_execution(evidence.job, "execution.results"),
+        do=_about_execution(evidence.job, "results"),
     )
 
 
@@ -269,15 +267,15 @@ def _why_errored(job: JobExecution) -> Finding:
         ended = f" (exit code {job.exit_code})"
     because = f"It failed{ended}: {job.error_message or NO_REASON}"
     if job.service_type is ServiceType.DATA or job.started_at is None:
-        return Finding(because=because, do=_about_execution(job, "execution.get"))
-    return Finding(because=because, do=_rpc("job.logs", job_execution_id=job.id, stream="stderr"))
+        return Finding(because=because, do=_about_execution(job, "show"))
+    return Finding(because=because, do=f"rnd logs {job.id} --stream stderr")
 
 
 def _why_cancelled(job: JobExecution) -> Finding:
     reason = job.error_message or NO_REASON
     if reason.startswith(UPSTREAM_PREFIX):
-        return Finding(because=f"It could not run: {reason}", do=_about_execution(job, "execution.get"))
-    return Finding(because=f"It was cancelled: {reason}", do=_about_execution(job, "execution.retry"))
+        return Finding(because=f"It could not run: {reason}", do=_about_execution(job, "show"))
+    return Finding(because=f"It was cancelled: {reason}", do=_about_execution(job, "retry"))
 
 
 def _sentence(words: str) -> str:
@@ -293,11 +291,12 @@ def _progress(transfer: Transfer) -> str:
 
 
 def _rpc(method: str, **values: object) -> str:
+    """Return how to call a method that has no command of its own."""
     return " ".join(["rnd rpc", method, *(f"{key}={value}" for key, value in values.items())])
 
 
-def _about_execution(job: JobExecution, method: str) -> str:
+def _about_execution(job: JobExecution, command: str) -> str:
     """Point to the whole execution where this peer has it, else to the job alone."""
     if job.workflow_execution_id is None:
         return _rpc("job.get", job_execution_id=job.id)
-    return _rpc(method, execution_id=job.workflow_execution_id)
+    return f"rnd {command} {job.workflow_execution_id}"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rnd.cli.parser import parse
 from rnd.rules.evidence import Evidence, HandleState, OtherEnd
 from rnd.rules.explain import Explanation, explain
 from rnd.types.enums import (
@@ -22,8 +23,8 @@ from rnd.types.enums import (
     WorkflowJobStatus,
 )
 
-WAIT = "rnd rpc execution.wait execution_id=3"
-EXECUTION = "rnd rpc execution.get execution_id=3"
+WAIT = "rnd watch 3"
+EXECUTION = "rnd show 3"
 INTERFACES = "rnd rpc job.interfaces job_execution_id=5"
 TRANSFER = "rnd rpc transfer.get transfer_id=t-1"
 
@@ -174,7 +175,7 @@ def test_a_folder_that_somebody_has_removed(make: Any) -> None:
     ends = {1: OtherEnd(name="load", path="/w/in", path_exists=False)}
     found = asked(make, make.job("IDLE"), interfaces, other_ends=ends)
     assert found.because == "The input from load (connection 1) had arrived, but its folder is gone: /w/in"
-    assert found.do == "rnd rpc execution.retry execution_id=3"
+    assert found.do == "rnd retry 3"
     assert checks(found)[2] == ("input path of connection 1", False, "/w/in is missing")
 
 
@@ -213,17 +214,17 @@ def test_what_was_seen_of_an_input_is_in_the_checks(make: Any) -> None:
         (
             {"service_found": False},
             "Service wc (id 9) is not on this peer any more.",
-            "rnd rpc service.list",
+            "rnd service list",
         ),
         (
             {"service_active": False},
             "Service wc is INACTIVE.",
-            "rnd rpc service.set_status service_id=9 status=ACTIVE",
+            "rnd service set-status 9 ACTIVE",
         ),
         (
             {"executor_reason": "dockerd does not answer"},
             "The STANDALONE engine is not available: dockerd does not answer.",
-            "rnd rpc node.status",
+            "rnd status",
         ),
         (
             {"slots_in_use": 4, "slots_total": 4},
@@ -276,7 +277,7 @@ def test_what_a_worker_needs_is_in_the_checks(make: Any) -> None:
         (
             HandleState.RUNNING,
             "Its program runs since 2026-01-31T12:00:00.000Z. It may run until 2026-02-01T12:00:00.000Z.",
-            "rnd rpc job.logs job_execution_id=5 stream=logs",
+            "rnd logs 5",
         ),
         (
             HandleState.LOST,
@@ -356,7 +357,7 @@ def test_data_that_is_everywhere_is_about_to_end(make: Any) -> None:
 def test_a_job_that_is_done(make: Any) -> None:
     assert answer(make, make.job("COMPLETED")) == (
         "It is done, and everything it owes is delivered.",
-        "rnd rpc execution.results execution_id=3",
+        "rnd results 3",
     )
 
 
@@ -371,7 +372,7 @@ def test_a_job_that_is_done(make: Any) -> None:
     ],
 )
 def test_a_job_that_failed(make: Any, values: Any, because: str, do: str) -> None:
-    logs = "rnd rpc job.logs job_execution_id=5 stream=stderr"
+    logs = "rnd logs 5 --stream stderr"
     assert answer(make, make.job("ERRORED", **values)) == (because, logs if do == "logs" else EXECUTION)
 
 
@@ -388,7 +389,7 @@ def test_a_cancelled_job_says_who_is_to_blame(make: Any) -> None:
     upstream = make.job("CANCELLED", error_message="upstream job load failed: boom")
     assert answer(make, upstream) == ("It could not run: upstream job load failed: boom", EXECUTION)
     by_hand = make.job("CANCELLED", error_message="wrong data")
-    assert answer(make, by_hand) == ("It was cancelled: wrong data", "rnd rpc execution.retry execution_id=3")
+    assert answer(make, by_hand) == ("It was cancelled: wrong data", "rnd retry 3")
 
 
 @pytest.mark.parametrize("status", ["IDLE", "READY", "RUNNING"])
@@ -431,5 +432,6 @@ def test_every_case_has_one_reason_and_one_next_step(
         handle=handle,
     )
     assert found.because[0].isupper()
-    assert found.do.startswith("rnd rpc ")
+    assert found.do.split()[0] == "rnd"
+    assert parse(found.do.split()[1:]).handler
     assert all(check.check and check.evidence for check in found.checks)
