@@ -15,7 +15,7 @@ python_that_fits() {
 }
 
 # make_environment NAME WHAT: set $environment to a virtual environment with WHAT (a pip requirement of this project)
-# installed. It is kept until setup.cfg, pyproject.toml or the interpreter changes. TOOLS_ENVIRONMENT names one to use as it is.
+# installed. It is kept until setup.cfg or the interpreter changes. TOOLS_ENVIRONMENT names one to use as it is.
 make_environment() {
     local name=$1 what=$2 interpreter key
     if [[ -n ${TOOLS_ENVIRONMENT:-} ]]; then
@@ -33,7 +33,7 @@ make_environment() {
         fi
     fi
     # The project's own path is part of the key: the project is installed in place, and folders move.
-    key=$({ cat setup.cfg pyproject.toml; "$interpreter" -VV; command -v -- "$interpreter"; pwd; } | sha256sum | cut -c1-12)
+    key=$({ cat setup.cfg; "$interpreter" -VV; command -v -- "$interpreter"; pwd; } | sha256sum | cut -c1-12)
     mkdir -p .tools
     echo '*' >.tools/.gitignore
     environment="$PWD/.tools/$name-$key"
