@@ -105,9 +105,13 @@ def run(config: Config) -> int:
     try:
         config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = _lock(config.data_dir)
-    except (DataDirectoryInUse, OSError) as error:
+    except DataDirectoryInUse as error:
         print(f"rnd: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
-        return EXIT_IN_USE if isinstance(error, DataDirectoryInUse) else EXIT_FAILED
+        return EXIT_IN_USE
+    except OSError as error:
+        reason = "it is not a folder" if isinstance(error, FileExistsError) else error.strerror
+        print(f"rnd: {config.data_dir} cannot hold a peer: {reason}", file=sys.stderr)  # noqa: T201 - there is no log yet
+        return EXIT_FAILED
     try:
         configure_logging(config.log_level, log_path=_log_path(config), stream=sys.stderr, for_good=True)
         log.info(LogEvent.DAEMON_STARTING, version=__version__, data_dir=config.data_dir)
@@ -172,9 +176,7 @@ class _Daemon:
         board = NewsBoard()
         folders = JobFolders(config.data_dir)
         disk = DiskGuard(config.data_dir, floor_bytes=config.limits.disk_floor_bytes)
-        data_service = DataService(
-            database=database, clock=clock, entropy=entropy, config=config, vault=vault
-        )
+        data_service = DataService(database=database, clock=clock, entropy=entropy, config=config, vault=vault)
         await data_service.sweep()
         standalone = StandaloneExecutor(config.data_dir)
         executors: dict[ServiceType, Executor] = {ServiceType.STANDALONE: standalone}

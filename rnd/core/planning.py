@@ -162,7 +162,11 @@ def source_problems(connections: Sequence[WorkflowConnection], config: Config) -
             words = _source_words(Path(connection.source_path), config)
         else:
             waits = (config.data_dir / UPLOADS_FOLDER / upload).is_file()
-            words = "" if waits else f"There is no upload {upload!r} to send; it is sent to this peer by PUT /upload/{upload}"
+            words = (
+                ""
+                if waits
+                else f"There is no upload {upload!r} to send; it is sent to this peer by PUT /upload/{upload}"
+            )
         if words:
             problems.append(Problem(check="source_path", message=words, connection_id=connection.id))
     return problems
@@ -173,8 +177,12 @@ def _source_words(path: Path, config: Config) -> str:
         return f"The file to send must be named by its full path, not {str(path)!r}"
     try:
         resolved = path.resolve(strict=True)
-    except (OSError, RuntimeError) as error:
-        return f"The file to send is not there: {path} ({type(error).__name__})"
+    except FileNotFoundError:
+        return f"The file to send is not there: {path}"
+    except OSError as error:
+        return f"The file to send cannot be reached: {path} ({error.strerror})"
+    except RuntimeError:
+        return f"The file to send cannot be reached: {path} (its symbolic links lead in a circle)"
     if not resolved.is_file() and not resolved.is_dir():
         return f"{path} is neither a file nor a folder"
     if resolved.is_relative_to(config.data_dir.resolve()):
@@ -204,7 +212,9 @@ def shortened(deadlines: Deadlines, wishes: Mapping[str, float]) -> Deadlines:
         elif seconds > getattr(deadlines, name):
             bound = getattr(deadlines, name)
             problems.append(
-                Problem(check="deadlines", message=f"{name} may only be shortened: at most {bound:g} s, not {seconds:g}")
+                Problem(
+                    check="deadlines", message=f"{name} may only be shortened: at most {bound:g} s, not {seconds:g}"
+                )
             )
     if problems:
         raise ValidationFailed(problems)
@@ -243,4 +253,3 @@ def locked(service: Service) -> Problem:
         check="passphrase",
         message=f"DATA service {service.name} is encrypted: give its passphrase, or have its owner unlock it",
     )
-

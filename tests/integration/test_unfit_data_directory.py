@@ -1,0 +1,25 @@
+"""A place that cannot hold a peer is named in words, before anything is written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.running_peer import PROJECT
+
+
+def test_a_data_directory_that_is_a_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    place = tmp_path / "notes.txt"
+    place.write_text("mine")
+    served = subprocess.run(
+        [sys.executable, "-m", "rnd", "serve", "--data-dir", str(place), "--api", "127.0.0.1:0"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (served.returncode, served.stdout) == (1, "")
+    assert served.stderr == f"rnd: {place} cannot hold a peer: it is not a folder\n"
+    assert place.read_text() == "mine"
