@@ -38,6 +38,7 @@ from rnd.database.connection import Database
 from rnd.log import configure_logging, get_logger
 from rnd.p2p.identity import Identity, load_identity
 from rnd.services import processes
+from rnd.services.data_directory import prepare_data_directory
 from rnd.services.data_service import DataService
 from rnd.services.executor import Executor
 from rnd.services.service_secrets import ServiceSecrets
@@ -103,7 +104,7 @@ class DataDirectoryInUse(RndError):
 def run(config: Config) -> int:
     """Serve one peer until SIGTERM or SIGINT; return the exit code of the process."""
     try:
-        config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        prepare_data_directory(config.data_dir, group=config.api_group)
         lock = _lock(config.data_dir)
     except DataDirectoryInUse as error:
         print(f"rnd: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
