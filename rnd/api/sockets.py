@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import grp
+import ipaddress
 import os
 import socket
 import stat
@@ -81,11 +82,16 @@ def connect_unix(path: Path) -> socket.socket:
 
 
 def listen_tcp(address: str) -> socket.socket:
-    """Listen at `host:port` (`[::1]:0` takes a free port of IPv6). Raises `ValueError` for an odd address, `OSError`."""
+    """Listen at `host:port` of the loopback (`[::1]:0` takes a free port of IPv6). Raises `ValueError`, `OSError`.
+
+    The API is plain HTTP with a bearer token, so it never listens where others could read along.
+    """
     host, port = parse_address(address)
     family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
         0
     ]
+    if not ipaddress.ip_address(where[0]).is_loopback:
+        raise ValueError(f"the API listens on the loopback only, not at {address}; an SSH tunnel reaches it from elsewhere")
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

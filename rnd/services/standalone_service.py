@@ -211,6 +211,8 @@ class StandaloneExecutor:
     def _why_lost(self, kept: _Kept) -> str:
         if kept.boot_id != self._boot_id:
             return "the machine was restarted while it ran"
+        if run_files.read(kept.directory, kept.engine_name) is None:
+            return "its record is gone; the job has removed or changed its own folder"
         return "the process that kept it was killed, so nobody knows how it ended"
 
 

@@ -124,3 +124,9 @@ def test_addresses_are_read(address: str, parsed: tuple[str, int]) -> None:
 def test_odd_addresses_are_refused(address: str) -> None:
     with pytest.raises(ValueError, match=r"host:port|brackets"):
         parse_address(address)
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0"])
+def test_tcp_listens_on_the_loopback_only(address: str) -> None:
+    with pytest.raises(ValueError, match="loopback only"):
+        listen_tcp(address)

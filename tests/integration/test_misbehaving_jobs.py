@@ -141,6 +141,13 @@ def test_a_stream_that_floods_is_cut_and_not_passed_on_as_whole(tmp_path: Path) 
         flooding.dispose()
 
 
+def test_a_job_that_removes_its_own_folder_is_told_that(peer: RunningPeer) -> None:
+    execution, job = _run_one(peer, 'own=$(cd ..; pwd); cd /; rm -rf "$own"')
+    assert (execution["status"], job["status"]) == ("FAILED", "ERRORED")
+    assert "removed or changed its own folder" in job["error_message"]
+    _alive(peer)
+
+
 def test_a_program_that_is_gone_says_so(peer: RunningPeer) -> None:
     workflow = peer.workflow("gone")
     peer.node(workflow, peer.program("gone", "exit 0"))
