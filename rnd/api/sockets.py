@@ -91,7 +91,9 @@ def listen_tcp(address: str) -> socket.socket:
         0
     ]
     if not ipaddress.ip_address(where[0]).is_loopback:
-        raise ValueError(f"the API listens on the loopback only, not at {address}; an SSH tunnel reaches it from elsewhere")
+        raise ValueError(
+            f"the API listens on the loopback only, not at {address}; an SSH tunnel reaches it from elsewhere"
+        )
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -377,7 +377,9 @@ class JobManager:
     async def _tick(self, group: asyncio.TaskGroup) -> set[JobExecutionId]:
         """The safety net: deadlines, repairs by hand, and every waiting job, whatever wake-up may have been lost."""
         now = self._clock.now()
-        with contextlib.suppress(DatabaseNotNow):  # then nobody else can have committed either; the next tick asks again
+        with contextlib.suppress(
+            DatabaseNotNow
+        ):  # then nobody else can have committed either; the next tick asks again
             self._repairs_are_due |= await self._database.changed_from_outside()
         self._runner.reattach(await self._take_up(is_restarted=False), group)
 

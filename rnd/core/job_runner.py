@@ -356,9 +356,7 @@ class JobRunner:
         self._board.publish(news)
 
     def _log_end(self, job: JobExecution, observation: Observation) -> None:
-        log.info(
-            LogEvent.PROCESS_EXITED, code=observation.exit_code, job_id=job.id, signal=observation.signal
-        )
+        log.info(LogEvent.PROCESS_EXITED, code=observation.exit_code, job_id=job.id, signal=observation.signal)
         for stream in observation.streams_cut:
             limit = self._config.limits.stream_bytes
             log.warning(LogEvent.STREAM_CUT, job_id=job.id, stream=stream, limit_bytes=limit)

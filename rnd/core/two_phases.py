@@ -74,9 +74,7 @@ class TwoPhases:
         if execution.status is ExecutionStatus.PENDING:
             log.info(LogEvent.STARTING_WORKFLOW_EXECUTION, execution_id=execution.id)
             now = self._clock.now()
-            await self._database.write(
-                lambda conn: workflow_executions.mark_running(conn, execution.id, now=now)
-            )
+            await self._database.write(lambda conn: workflow_executions.mark_running(conn, execution.id, now=now))
         if execution.phase is ExecutionPhase.CREATING:
             await self._phase_1(execution, definition)
         if execution.phase is not ExecutionPhase.STARTED:
@@ -180,9 +178,7 @@ class TwoPhases:
             raise CalledOff(f"execution {execution.id} is to be cancelled")
         log.info(LogEvent.PHASE_2_BUILDING_MAPPINGS, execution_id=execution.id)
         log.info(LogEvent.BUILDING_MAPPINGS, execution_id=execution.id)
-        rows = await self._database.read(
-            lambda conn: workflow_executions.list_workflow_jobs(conn, execution.id)
-        )
+        rows = await self._database.read(lambda conn: workflow_executions.list_workflow_jobs(conn, execution.id))
         mapping = {row.node_id: row for row in rows}
         words = ", ".join(f"{node_id}: {row.job_execution_id}" for node_id, row in mapping.items())
         log.info(LogEvent.NODE_TO_JOB_EXECUTION_ID, mapping=f"{{{words}}}", execution_id=execution.id)
@@ -215,9 +211,7 @@ class TwoPhases:
                 job = job_executions.get_job(conn, row.job_execution_id)
                 job_interfaces.set_routes(conn, job.id, _routes(plan, mapping))
                 interfaces = job_interfaces.list_interfaces(conn, job.id)
-                owe_deliveries(
-                    conn, job, interfaces, new_transfer_id=self._entropy.new_transfer_id, now=now, news=news
-                )
+                owe_deliveries(conn, job, interfaces, new_transfer_id=self._entropy.new_transfer_id, now=now, news=news)
 
         if any(row.result is not None for row in mapping.values()):
             _, news = await insist(self._database, work)
@@ -234,7 +228,9 @@ def reusable_nodes(definition: WorkflowDefinition, earlier: Mapping[NodeId, JobE
     programs = {
         plan.node_id
         for plan in definition.jobs
-        if plan.node_id in completed and plan.service_type is not ServiceType.DATA and _has_outputs(earlier[plan.node_id])
+        if plan.node_id in completed
+        and plan.service_type is not ServiceType.DATA
+        and _has_outputs(earlier[plan.node_id])
     }
     data = {
         plan.node_id
@@ -267,9 +263,7 @@ def _homeward(plan: JobPlan) -> list[tuple[ConnectionId, str]]:
     ]
 
 
-def _starts(
-    definition: WorkflowDefinition, mapping: Mapping[NodeId, WorkflowJob]
-) -> dict[PeerId, list[JobStart]]:
+def _starts(definition: WorkflowDefinition, mapping: Mapping[NodeId, WorkflowJob]) -> dict[PeerId, list[JobStart]]:
     starts: dict[PeerId, list[JobStart]] = {}
     for plan in definition.jobs:
         row = mapping[plan.node_id]

@@ -107,9 +107,7 @@ class WorkflowManager:
             board=board,
             peer_id=peer_id,
         )
-        self._retention = Retention(
-            database=database, clock=clock, config=config, folders=folders, peer_id=peer_id
-        )
+        self._retention = Retention(database=database, clock=clock, config=config, folders=folders, peer_id=peer_id)
         self._starting: set[ExecutionId] = set()
         self._overdue: set[ExecutionId] = set()
         self._waiters: dict[ExecutionId, set[asyncio.Event]] = {}
@@ -209,9 +207,7 @@ class WorkflowManager:
         order = self._order(drawing, earlier.definition, self._config.deadlines, retry_of=execution_id)
         execution = await self._accept(order, keys)
         reused = await self._database.read(lambda conn: job_executions.count_completed(conn, execution_id))
-        log.info(
-            LogEvent.EXECUTION_RETRIED, execution_id=execution.id, retry_of=execution_id, reused=reused
-        )
+        log.info(LogEvent.EXECUTION_RETRIED, execution_id=execution.id, retry_of=execution_id, reused=reused)
         return execution.id
 
     async def cancel(self, execution_id: ExecutionId, *, reason: str) -> None:
@@ -234,9 +230,7 @@ class WorkflowManager:
         waiters = self._waiters.setdefault(execution_id, set())
         waiters.add(ended)
         try:
-            execution = await self._database.read(
-                lambda conn: workflow_executions.get_execution(conn, execution_id)
-            )
+            execution = await self._database.read(lambda conn: workflow_executions.get_execution(conn, execution_id))
             if execution_is_terminal(execution.status):
                 return
             async with asyncio.timeout(timeout_s):
@@ -293,7 +287,11 @@ class WorkflowManager:
             group.create_task(self._start(execution_id))
             return
         is_being_cancelled = state.phase is not ExecutionPhase.STARTED  # then jobs that are PENDING never will be more
-        if state.has_open_jobs and not is_being_cancelled and not (state.cancel_by is not None and state.cancel_by < now):
+        if (
+            state.has_open_jobs
+            and not is_being_cancelled
+            and not (state.cancel_by is not None and state.cancel_by < now)
+        ):
             return
         outcome, _ = await insist(self._database, lambda conn, _: self._end(conn, execution_id))
         if outcome is not None:
@@ -446,9 +444,7 @@ class WorkflowManager:
 
     async def _drawing(self, workflow_id: WorkflowId) -> Drawing:
         return await self._database.read(
-            lambda conn: read_drawing(
-                conn, workflow_id, self_peer_id=self._peer_id, data_service=self._data_service
-            )
+            lambda conn: read_drawing(conn, workflow_id, self_peer_id=self._peer_id, data_service=self._data_service)
         )
 
     def _definition(self, drawing: Drawing) -> WorkflowDefinition:

@@ -18,9 +18,7 @@ def engine_name_of(job: JobExecution) -> str:
     return f"job-{job.id}-{job.attempt}"
 
 
-def record_intent(
-    conn: sqlite3.Connection, job: JobExecution, *, executor: str, boot_id: str, now: datetime
-) -> str:
+def record_intent(conn: sqlite3.Connection, job: JobExecution, *, executor: str, boot_id: str, now: datetime) -> str:
     """Commit to running a job's current attempt under a name, in this boot of the machine; return the name."""
     engine_name = engine_name_of(job)
     conn.execute(

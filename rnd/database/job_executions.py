@@ -116,7 +116,10 @@ def create_job(
             "commands": _words_text(plan.cmd),
             "constraint": plan.execution_constraint,
             "detail": json.dumps(
-                [{"connection_id": wait.connection_id, "from_node_id": wait.from_node_id} for wait in plan.constraint_detail]
+                [
+                    {"connection_id": wait.connection_id, "from_node_id": wait.from_node_id}
+                    for wait in plan.constraint_detail
+                ]
             ),
             "execution_id": request.workflow_execution_id,
             "order_workflow_job_id": request.workflow_job_id,

@@ -63,9 +63,7 @@ def create_result(conn: sqlite3.Connection, result: NewResult) -> None:
     )
 
 
-def find_result(
-    conn: sqlite3.Connection, *, execution_id: ExecutionId, connection_id: ConnectionId
-) -> Result | None:
+def find_result(conn: sqlite3.Connection, *, execution_id: ExecutionId, connection_id: ConnectionId) -> Result | None:
     """Return what a connection is to bring home in an execution; `None` if it does not lead home."""
     row = conn.execute(
         _SELECT + "WHERE workflow_execution_id = :execution_id AND connection_id = :connection_id",

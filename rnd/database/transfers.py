@@ -212,9 +212,7 @@ def set_progress(
         _announce(conn, transfer.transfer_id, now=now)
 
 
-def set_hold_up(
-    conn: sqlite3.Connection, words: str | None, *, direction: TransferDirection, now: datetime
-) -> None:
+def set_hold_up(conn: sqlite3.Connection, words: str | None, *, direction: TransferDirection, now: datetime) -> None:
     """Note on every delivery that nobody has begun why it may not begin; `None` takes the note back."""
     rows = conn.execute(
         """

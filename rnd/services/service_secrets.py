@@ -28,6 +28,4 @@ class ServiceSecrets:
         if not isinstance(service.settings, StandaloneSettings) or not service.settings.secret_names:
             return {}
         sealed = await self._database.read(lambda conn: sealed_secrets.list_service_secrets(conn, service.id))
-        return {
-            name: self._vault.open(text, purpose=secret_purpose(service.id, name)) for name, text in sealed.items()
-        }
+        return {name: self._vault.open(text, purpose=secret_purpose(service.id, name)) for name, text in sealed.items()}

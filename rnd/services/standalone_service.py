@@ -194,7 +194,9 @@ class StandaloneExecutor:
         pidfd = self._open_keeper(kept)
         if pidfd is not None:
             os.close(pidfd)
-        record = run_files.read(kept.directory, kept.engine_name)  # after the look at the keeper, which may end meanwhile
+        record = run_files.read(
+            kept.directory, kept.engine_name
+        )  # after the look at the keeper, which may end meanwhile
         if record is not None and record.ended is not None:
             return _observation(record)
         if pidfd is None or record is None:

@@ -119,9 +119,7 @@ class DataWorker:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _make_deliveries(self) -> None:
-        await insist(
-            self._database, lambda conn, _: transfers.requeue_active(conn, direction=TransferDirection.LOCAL)
-        )
+        await insist(self._database, lambda conn, _: transfers.requeue_active(conn, direction=TransferDirection.LOCAL))
         async with asyncio.TaskGroup() as group:
             while True:
                 free = self._config.transfer_slots - len(self._underway)

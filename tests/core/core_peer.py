@@ -322,9 +322,7 @@ class Daemon:
             retry=RetryPolicy(attempts=attempts, backoff_s=backoff_s),
             service_path="/bin/true",
         )
-        return await self.database.write(
-            lambda conn: offered_services.create_service(conn, new, now=self.clock.now())
-        )
+        return await self.database.write(lambda conn: offered_services.create_service(conn, new, now=self.clock.now()))
 
     async def files(self, name: str, content: Mapping[str, bytes], *, passphrase: str | None = None) -> Service:
         """Offer files as DATA."""

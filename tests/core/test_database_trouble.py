@@ -33,7 +33,9 @@ def _short_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def locked(daemon: Daemon) -> AsyncIterator[None]:
     """Be a person who has typed BEGIN IMMEDIATE."""
-    with closing(sqlite3.connect(daemon.machine.data_dir / "rnd.db", isolation_level=None, timeout=10, check_same_thread=False)) as conn:
+    with closing(
+        sqlite3.connect(daemon.machine.data_dir / "rnd.db", isolation_level=None, timeout=10, check_same_thread=False)
+    ) as conn:
         await asyncio.to_thread(conn.execute, "BEGIN IMMEDIATE")
         try:
             yield

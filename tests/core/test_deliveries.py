@@ -386,5 +386,3 @@ def test_a_data_job_that_was_cancelled_before_it_began_owes_nothing(machine: Mac
         assert await daemon.sql("SELECT COUNT(*) FROM transfers") == [(0,)]
 
     machine.play(play)
-
-

@@ -171,7 +171,9 @@ def test_a_job_that_failed_before_it_knew_whom_it_feeds_takes_them_with_it(machi
         await _chain(daemon, Script(), Script(), Script())
         await _start(daemon)
         await daemon.by_hand("UPDATE job_executions SET start_received = 0, status = 'IDLE', settled_status = 'IDLE'")
-        await daemon.by_hand("UPDATE job_interface_peers SET peer_job_execution_id = NULL WHERE peer_job_execution_id > 0")
+        await daemon.by_hand(
+            "UPDATE job_interface_peers SET peer_job_execution_id = NULL WHERE peer_job_execution_id > 0"
+        )
         await daemon.by_hand(
             "UPDATE job_executions SET status = 'ERRORED', settled_status = 'ERRORED', error_message = 'broken' WHERE id = 1"
         )
@@ -180,7 +182,11 @@ def test_a_job_that_failed_before_it_knew_whom_it_feeds_takes_them_with_it(machi
         daemon.tasks += [asyncio.create_task(part) for part in daemon.parts()]
         assert (await daemon.ended(ONE)).status is ExecutionStatus.FAILED
         words = "upstream job a failed: broken"
-        assert await daemon.story() == [("a", "ERRORED", "broken"), ("b", "CANCELLED", words), ("c", "CANCELLED", words)]
+        assert await daemon.story() == [
+            ("a", "ERRORED", "broken"),
+            ("b", "CANCELLED", words),
+            ("c", "CANCELLED", words),
+        ]
 
     machine.play(play, is_idle=True)
 
@@ -416,5 +422,3 @@ def test_an_execution_that_does_not_exist_is_not_cancelled(machine: Machine) -> 
             await daemon.workflow_manager.cancel(ONE, reason="x")
 
     machine.play(play, is_idle=True)
-
-

@@ -88,7 +88,9 @@ def test_half_a_stream_never_passes_for_a_whole(machine: Machine) -> None:
 
 
 def test_a_cut_stream_that_nobody_carries_is_no_failure(machine: Machine) -> None:
-    cut = Script(observation=Observation(phase=Phase.EXITED, exit_code=0, streams_cut=(LogStream.STDOUT,), leftovers_killed=2))
+    cut = Script(
+        observation=Observation(phase=Phase.EXITED, exit_code=0, streams_cut=(LogStream.STDOUT,), leftovers_killed=2)
+    )
 
     async def play(daemon: Daemon) -> None:
         await _run(daemon, cut)
@@ -409,5 +411,3 @@ def test_a_running_job_whose_service_is_gone_after_a_restart_ends(machine: Machi
             assert await daemon.story() == [("a", "ERRORED", "Service 1 not found")]
 
     asyncio.run(play())
-
-

@@ -41,7 +41,9 @@ async def _plans(daemon: Daemon, egress: Egress = Egress.ANY_JOB, *, downloadabl
         WHERE id = {data.id}
         """
     )
-    drawn = await daemon.draw([data, await daemon.program("a")], [edge(0, 1)] + ([edge(0, None)] if downloadable else []))
+    drawn = await daemon.draw(
+        [data, await daemon.program("a")], [edge(0, 1)] + ([edge(0, None)] if downloadable else [])
+    )
     report = await daemon.workflow_manager.validate(drawn.workflow_id)
     assert report.definition is not None, report.problems
     return list(report.definition.jobs)

@@ -14,7 +14,10 @@ from rnd.services.executor import Observation, Phase
     ("observation", "words"),
     [
         (Observation(phase=Phase.EXITED, exit_code=3), "Process exited with code 3"),
-        (Observation(phase=Phase.EXITED, exit_code=3, reason="out of memory"), "Process exited with code 3: out of memory"),
+        (
+            Observation(phase=Phase.EXITED, exit_code=3, reason="out of memory"),
+            "Process exited with code 3: out of memory",
+        ),
         (Observation(phase=Phase.EXITED, signal=11), "Process killed by signal 11 (SIGSEGV)"),
         (Observation(phase=Phase.EXITED, signal=63), "Process killed by signal 63 (unknown)"),
         (Observation(phase=Phase.LOST), "lost: nobody wrote down how it ended"),

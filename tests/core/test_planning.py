@@ -127,7 +127,9 @@ def test_a_plan_says_what_every_executor_would_answer_and_changes_nothing(machin
         report = await daemon.workflow_manager.plan(drawn.workflow_id)
         assert report.ok
         assert [(job.node_id, job.accepted) for job in report.jobs] == [(node, True) for node in drawn.nodes]
-        assert [(end.from_peer_id, end.to_peer_id, end.reachable) for end in report.edges] == [("rnme", "rnme", True)] * 2
+        assert [(end.from_peer_id, end.to_peer_id, end.reachable) for end in report.edges] == [
+            ("rnme", "rnme", True)
+        ] * 2
         await daemon.by_hand("UPDATE offered_services SET service_type = 'DOCKER' WHERE name = 'b'")
         counts = "SELECT (SELECT COUNT(*) FROM job_executions) + (SELECT COUNT(*) FROM workflow_executions)"
         assert await daemon.sql(counts) == [(0,)]

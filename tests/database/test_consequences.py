@@ -128,7 +128,9 @@ class Graph:
             pricing_type="ONE_TIME",
         )
 
-    def _connection(self, number: int, pair: tuple[int | None, int | None], workflow_id: WorkflowId) -> WorkflowConnection:
+    def _connection(
+        self, number: int, pair: tuple[int | None, int | None], workflow_id: WorkflowId
+    ) -> WorkflowConnection:
         start, end = pair
         return WorkflowConnection(
             id=ConnectionId(number + 1),
@@ -209,9 +211,7 @@ class Graph:
         job = job_executions.get_job(self.conn, job_id)
         if job.service_type is ServiceType.DATA:
             interfaces = job_interfaces.list_interfaces(self.conn, job_id)
-            owe_deliveries(
-                self.conn, job, interfaces, new_transfer_id=self.new_transfer_id, now=NOW, news=News()
-            )
+            owe_deliveries(self.conn, job, interfaces, new_transfer_id=self.new_transfer_id, now=NOW, news=News())
             settle_data_job(self.conn, job_id, now=NOW, news=News())
 
     def complete(self, job_id: JobExecutionId) -> None:

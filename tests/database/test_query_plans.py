@@ -440,9 +440,7 @@ CALLS: Final[dict[str, Call]] = {
     "transfers.set_progress": lambda c, w: transfers.set_progress(
         c, transfers.mark_active(c, DELIVERY, now=w.now), file_count=1, size_bytes=1, bytes_done=1, now=w.now
     ),
-    "transfers.set_hold_up": lambda c, w: transfers.set_hold_up(
-        c, "why", direction=TransferDirection.LOCAL, now=w.now
-    ),
+    "transfers.set_hold_up": lambda c, w: transfers.set_hold_up(c, "why", direction=TransferDirection.LOCAL, now=w.now),
     "transfers.mark_completed": lambda c, w: (
         transfers.mark_active(c, DELIVERY, now=w.now),
         transfers.mark_completed(c, DELIVERY, file_count=1, size_bytes=1, started_at=w.now, now=w.now),

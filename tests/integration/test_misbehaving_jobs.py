@@ -70,9 +70,7 @@ def test_a_job_that_ignores_sigterm_ends_at_its_timeout(tmp_path: Path) -> None:
     try:
         with_short_grace.start()
         begun = time.monotonic()
-        execution, job = _run_one(
-            with_short_grace, "trap '' TERM; while :; do sleep 0.1; done", timeout_s=1
-        )
+        execution, job = _run_one(with_short_grace, "trap '' TERM; while :; do sleep 0.1; done", timeout_s=1)
         assert (execution["status"], job["status"]) == ("FAILED", "ERRORED")
         assert job["error_message"] == "timed out after 1 s (max_runtime)"
         assert time.monotonic() - begun < 15

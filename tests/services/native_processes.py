@@ -29,7 +29,9 @@ def processes_of(data_dir: Path) -> dict[int, str]:
 
 def spawner_of(data_dir: Path) -> int:
     """Return the pid of the spawner of a data directory: its keepers have its arguments too, but are its children."""
-    [pid] = [pid for pid in processes_of(data_dir) if name_of(pid) == "rnd-spawner" and _parent_name(pid) != "rnd-spawner"]
+    [pid] = [
+        pid for pid in processes_of(data_dir) if name_of(pid) == "rnd-spawner" and _parent_name(pid) != "rnd-spawner"
+    ]
     return pid
 
 

@@ -232,9 +232,7 @@ def test_programs_that_cannot_run_are_refused_before_anything_starts(tmp_path: P
 
 def test_secrets_are_given_by_safe_names_and_never_shown(tmp_path: Path) -> None:
     def build(secrets: dict[str, bytes]) -> JobRun:
-        return build_run(
-            _job(), _service(), tmp_path, (), engine_name="job-7-2", stream_bytes=1, secrets=secrets
-        )
+        return build_run(_job(), _service(), tmp_path, (), engine_name="job-7-2", stream_bytes=1, secrets=secrets)
 
     run = build({"api.key": b"hunter2"})
     assert run.secrets == {"api.key": b"hunter2"}

@@ -319,7 +319,10 @@ class TestCrashes(_Standalone):
 
         self.go(data_dir, test)
 
-    @pytest.mark.parametrize("record", ["", "{\n", "[]\n", '{"phase": "EXITED"}\n', '{"phase": "NOVEL"}\n', '{"phase": "EXITED", "exit_code": 0}'])
+    @pytest.mark.parametrize(
+        "record",
+        ["", "{\n", "[]\n", '{"phase": "EXITED"}\n', '{"phase": "NOVEL"}\n', '{"phase": "EXITED", "exit_code": 0}'],
+    )
     def test_a_record_that_makes_no_sense_is_no_success(self, data_dir: Path, record: str) -> None:
         run = self.order(data_dir, "exit 0")
 

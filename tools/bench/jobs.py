@@ -102,9 +102,12 @@ def dask_jobs(count: int) -> float:
     """Run no-ops by dask.distributed with worker processes."""
     from distributed import Client, LocalCluster
 
-    with LocalCluster(
-        n_workers=PARALLEL, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
-    ) as cluster, Client(cluster) as client:
+    with (
+        LocalCluster(
+            n_workers=PARALLEL, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
         client.submit(_call, NOOP, pure=False).result()
         begun = time.perf_counter()
         client.gather([client.submit(_call, NOOP, pure=False) for _ in range(count)])
@@ -115,9 +118,12 @@ def dask_chain(count: int) -> float:
     """Run no-ops in a row by dask.distributed with worker processes."""
     from distributed import Client, LocalCluster
 
-    with LocalCluster(
-        n_workers=PARALLEL, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
-    ) as cluster, Client(cluster) as client:
+    with (
+        LocalCluster(
+            n_workers=PARALLEL, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
         client.submit(_call, NOOP, pure=False).result()
         begun = time.perf_counter()
         future = client.submit(_call, NOOP, pure=False)
@@ -189,9 +195,10 @@ def rnd_chain(count: int) -> float:
 
 @contextlib.contextmanager
 def _peer():  # type: ignore[no-untyped-def]  # a generator of RunningPeer; the tools are not part of the typed package
-    with tempfile.TemporaryDirectory() as folder, running_peer(
-        Path(folder) / "peer", env={"RND_QUEUE_INTERVAL_S": "10", "RND_STATUS_INTERVAL_S": "10"}
-    ) as peer:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_peer(Path(folder) / "peer", env={"RND_QUEUE_INTERVAL_S": "10", "RND_STATUS_INTERVAL_S": "10"}) as peer,
+    ):
         assert isinstance(peer, RunningPeer)
         yield peer
 
