@@ -18,7 +18,7 @@ from rnd.types.errors import JobFailed
 from rnd.types.executions import FileEntry, InterfacePeer, JobExecution, JobInterface
 from rnd.workers.copying import MountSource, place_mount
 from rnd.workers.durability import sync_folder
-from rnd.workers.files import FoundEntry, clear_tree, hash_tree, never_cancelled, scan_tree
+from rnd.workers.files import FoundEntry, clear_tree, found_file, hash_tree, never_cancelled, scan_tree
 from rnd.workers.job_folders import JobFolders
 
 
@@ -32,9 +32,7 @@ class StagedJob:
 
 def stages_at_once(job: JobExecution, interfaces: Sequence[JobInterface]) -> bool:
     """Say whether staging is a handful of new empty folders, which costs less than handing it to a thread."""
-    return job.attempt == 1 and not any(
-        peer.peer_mount_function is MountFunction.OUTPUT for interface in interfaces for peer in interface.peers
-    )
+    return job.attempt == 1 and not has_inputs(interfaces)
 
 
 def stage_job(
@@ -96,20 +94,26 @@ def collect_outputs(
     for origin in sorted(origins):
         root = origin_root(folders, job, origin)
         if origin in tuple(LogStream):
-            found = [
-                entry for entry in _scan(root, limits, limits.stream_bytes) if entry.relative_path == f"{origin}.txt"
-            ]
+            # No bound but that of any file: what was captured is cut already, and the mark of that comes on top.
+            found = [found_file(root / f"{origin}.txt", max_file_bytes=limits.file_bytes, hard_links=False)]
         else:
-            found = _scan(root, limits, limits.file_bytes)
+            found = scan_tree(root, max_files=limits.files_per_transfer, max_file_bytes=limits.file_bytes)
         outputs[origin] = hash_tree(root, found, cancelled=cancelled)
-    _flush_way_to(folders, {origin_root(folders, job, origin) for origin in outputs})
+    # What was delivered to a job has made the way to its folder durable already.
+    top = folders.job(job) if has_inputs(interfaces) else folders.workflows_dir
+    _flush_way(top, {origin_root(folders, job, origin) for origin in outputs})
     return outputs
 
 
-def _flush_way_to(folders: JobFolders, roots: set[Path]) -> None:
-    """Make durable the names that lead from `workflows/` to folders whose content is durable already."""
-    above = {parent for root in roots for parent in root.parents if parent.is_relative_to(folders.workflows_dir)}
-    for folder in sorted(above, reverse=True):
+def has_inputs(interfaces: Sequence[JobInterface]) -> bool:
+    """Say whether anything is delivered to a job."""
+    return any(peer.peer_mount_function is MountFunction.OUTPUT for interface in interfaces for peer in interface.peers)
+
+
+def _flush_way(top: Path, roots: set[Path]) -> None:
+    """Make durable the names that lead from `top` to folders whose content is durable already."""
+    between = {parent for root in roots for parent in root.parents if parent.is_relative_to(top)}
+    for folder in sorted(between, reverse=True):
         sync_folder(folder)
 
 
@@ -137,10 +141,6 @@ def origin_root(folders: JobFolders, job: JobExecution, origin: str) -> Path:
     if origin.startswith("mount:"):
         return folders.mount(job, origin.removeprefix("mount:"))
     raise ValueError(f"{origin!r} is no origin of a {ServiceType.STANDALONE} or {ServiceType.DOCKER} job")
-
-
-def _scan(root: Path, limits: Limits, max_file_bytes: int) -> list[FoundEntry]:
-    return scan_tree(root, max_files=limits.files_per_transfer, max_file_bytes=max_file_bytes)
 
 
 def _stage_mount(

@@ -190,3 +190,10 @@ def _is_zombie(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     except OSError:
         return True
+
+
+def test_a_captured_stream_that_the_job_removes_does_not_pass_for_an_empty_one(peer: RunningPeer) -> None:
+    execution, job = _run_one(peer, "echo important; rm ../logs/stdout.txt")
+    assert (execution["status"], job["status"]) == ("FAILED", "ERRORED")
+    assert "logs/stdout.txt is missing" in job["error_message"]
+    assert peer.call("execution.results", execution_id=execution["id"])["items"] == []
