@@ -19,6 +19,8 @@ import stat
 from typing import NamedTuple
 
 RECORD = "run.jsonl"
+RECORD_MAX_BYTES = 1 << 16
+"""Far above what two lines need; what a job has made of its record beyond that is not looked at."""
 CANCEL = "cancel.json"
 FAULT = "fault.json"
 ENGINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,159}")
@@ -67,6 +69,7 @@ def handle(started: Started, directory: str) -> dict[str, object]:
         "keeper_pid": started.keeper_pid,
         "keeper_start": started.keeper_start,
         "boot_id": started.boot_id,
+        "secrets_directory": started.secrets_directory,
     }
 
 
@@ -100,10 +103,15 @@ def end(record: int, ended: dict[str, object]) -> None:
 def read(directory: str, engine_name: str) -> Record | None:
     """Return what is known of a run, or `None` if it was never begun."""
     try:
-        with open(_path(directory, engine_name, RECORD), "rb", buffering=0) as file:
-            *lines, _ = file.read().split(b"\n")
+        file = os.open(_path(directory, engine_name, RECORD), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
+    try:
+        *lines, _ = os.read(file, RECORD_MAX_BYTES).split(b"\n")
+    except OSError:
+        return None
+    finally:
+        os.close(file)
     records = [_parse(line) for line in lines]
     if not records or records[0].get("engine_name") != engine_name:
         return None

@@ -173,8 +173,7 @@ class StandaloneExecutor:
         more than half of what running it does, since ext4 is slow to use their inodes again.
         """
         kept = _parse(handle)
-        record = run_files.read(kept.directory, kept.engine_name)
-        secrets = record.started.secrets_directory if record else ""
+        secrets = kept.secrets_directory
         temporary = os.path.join(kept.directory, run_files.TEMPORARY_FOLDER)
         if _is_empty(temporary):
             temporary = ""
@@ -226,6 +225,7 @@ class _Kept(NamedTuple):
     keeper_pid: int
     keeper_start: int
     boot_id: str
+    secrets_directory: str
 
 
 def _parse(handle: str) -> _Kept:
@@ -386,13 +386,10 @@ def _find_executable(name: str) -> str:
         if found is None:
             raise ExecutorUnavailable(f"there is no executable {name} in {SEARCH_PATH}")
         return found
-    path = Path(name)
-    if not path.is_absolute():
+    if not name.startswith("/"):
         raise ExecutorUnavailable(f"{name} is neither an absolute path nor a bare name")
-    if not path.exists():
-        raise ExecutorUnavailable(f"{name} is not there")
-    if not path.is_file() or not os.access(path, os.X_OK):
-        raise ExecutorUnavailable(f"{name} is not executable")
+    if not os.path.isfile(name) or not os.access(name, os.X_OK):
+        raise ExecutorUnavailable(f"{name} is not executable" if os.path.exists(name) else f"{name} is not there")
     return name
 
 

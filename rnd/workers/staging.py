@@ -6,6 +6,7 @@ they are read through `workers/files.py`, which follows no link.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ def stage_job(
     """
     directory = folders.job(job)
     path = os.fspath(directory)
-    os.makedirs(path, exist_ok=True)
+    _make_way(path)
     for name in ("output", "logs"):
         folder = f"{path}/{name}"
         try:
@@ -68,6 +69,18 @@ def stage_job(
         elif interface.interface_type is InterfaceType.STDIN:
             stdin_files += [path for peer in sources for path in _files_of(folders, job, peer, limits)]
     return StagedJob(directory=directory, stdin_files=tuple(stdin_files))
+
+
+def _make_way(path: str) -> None:
+    """Create a folder and what is missing above it; nothing is asked first, since nearly all of it is new."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        _make_way(os.path.dirname(path))
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path)
 
 
 def collect_outputs(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import atexit
 import contextlib
 import os
 import shutil
@@ -30,6 +31,8 @@ from tests.running_peer import RunningPeer, running_peer  # noqa: E402 - the pro
 NOOP = shutil.which("true") or "/bin/true"
 CAT = shutil.which("cat") or "/bin/cat"
 PARALLEL = os.cpu_count() or 2
+KEPT = tempfile.mkdtemp(prefix="rnd-bench-")
+atexit.register(shutil.rmtree, KEPT, ignore_errors=True)
 
 
 def bare_jobs(count: int) -> float:
