@@ -278,13 +278,19 @@ CREATE TABLE job_executions (
 
 CREATE INDEX job_executions_by_workflow_job ON job_executions(workflow_job_id);
 CREATE INDEX job_executions_by_execution ON job_executions(workflow_execution_id, status);
-CREATE INDEX job_executions_ready ON job_executions(id) WHERE status = 'READY' AND start_received = 1;
+-- A turn of the queue looks for a few of many READY jobs; each kind has an index of its own, so that none is read past.
+CREATE INDEX job_executions_ready_programs ON job_executions(id)
+    WHERE status = 'READY' AND start_received = 1 AND service_type <> 'DATA';
+CREATE INDEX job_executions_ready_data ON job_executions(id)
+    WHERE status = 'READY' AND start_received = 1 AND service_type = 'DATA';
+CREATE INDEX job_executions_delayed ON job_executions(not_before) WHERE not_before IS NOT NULL;
 CREATE INDEX job_executions_idle ON job_executions(id) WHERE status = 'IDLE';
 CREATE INDEX job_executions_running ON job_executions(id) WHERE status = 'RUNNING';
 CREATE INDEX job_executions_unsettled ON job_executions(id) WHERE status IS NOT settled_status;
 CREATE INDEX job_executions_by_status ON job_executions(status);
 CREATE INDEX job_executions_reusing ON job_executions(result) WHERE result IS NOT NULL;
-CREATE INDEX job_executions_by_service ON job_executions(service_id, status);
+CREATE INDEX job_executions_open_by_service ON job_executions(service_id)
+    WHERE status IN ('IDLE', 'READY', 'RUNNING');
 
 CREATE TABLE job_interfaces (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -255,29 +255,31 @@ def list_ready(
     rows = conn.execute(
         _SELECT
         + """
+        INDEXED BY job_executions_ready_programs
         WHERE status = 'READY'
           AND start_received = 1
           AND executor_peer_id = :executor
           AND cancel_requested_at IS NULL
           AND (not_before IS NULL OR not_before <= :now)
-          AND (service_type = 'DATA') = :data
+          AND service_type <> 'DATA'
         ORDER BY id
         LIMIT :limit
         """,
-        {"executor": executor, "now": to_text(now), "data": 0, "limit": programs},
+        {"executor": executor, "now": to_text(now), "limit": programs},
     ).fetchall()
     rows += conn.execute(
         _SELECT
         + """
+        INDEXED BY job_executions_ready_data
         WHERE status = 'READY'
           AND start_received = 1
           AND executor_peer_id = :executor
           AND cancel_requested_at IS NULL
-          AND (service_type = 'DATA') = :data
+          AND service_type = 'DATA'
         ORDER BY id
         LIMIT :limit
         """,
-        {"executor": executor, "data": 1, "limit": data_jobs},
+        {"executor": executor, "limit": data_jobs},
     ).fetchall()
     return [_job(row) for row in rows]
 
@@ -287,8 +289,9 @@ def next_attempt_at(conn: sqlite3.Connection, *, executor: PeerId) -> datetime |
     row = conn.execute(
         """
         SELECT MIN(not_before)
-        FROM job_executions
-        WHERE status = 'READY'
+        FROM job_executions INDEXED BY job_executions_delayed
+        WHERE not_before IS NOT NULL
+          AND status = 'READY'
           AND start_received = 1
           AND executor_peer_id = :executor
           AND cancel_requested_at IS NULL
