@@ -94,6 +94,8 @@ def _make(makefile: str, *arguments: str) -> float:
 
 
 def _call(path: str) -> int:
+    import subprocess  # parsl sends the function without its module
+
     return subprocess.run([path], check=True).returncode
 
 
@@ -143,6 +145,8 @@ def parsl_jobs(count: int) -> float:
     from parsl.executors import HighThroughputExecutor
     from parsl.providers import LocalProvider
 
+    # parsl starts scripts of its own by name
+    os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         executor = HighThroughputExecutor(
             label="htex",
