@@ -264,6 +264,22 @@ class ExecutorConformance(ExecutorHarness):
 
         self.go(data_dir, test)
 
+    def test_a_name_is_never_run_again_while_the_engine_knows_it(self, data_dir: Path) -> None:
+        """After cleanup an engine may forget a run or not; as long as it does not, the same name finds the old one."""
+        run = self.order(data_dir, "echo once >> runs; exit 4")
+
+        async def test(executor: Executor) -> None:
+            handle = await executor.submit(run)
+            end = await executor.wait(handle)
+            await executor.cleanup(handle)
+            if await executor.find(run.engine_name, run.directory) is not None:
+                again = await executor.submit(run)
+                assert await executor.wait(again) == end
+                await executor.cleanup(again)
+            assert (run.directory / "output/runs").read_text() == "once\n"
+
+        self.go(data_dir, test)
+
     def test_the_next_attempt_is_another_run_in_the_same_folder(self, data_dir: Path) -> None:
         async def test(executor: Executor) -> None:
             runs = [
