@@ -34,7 +34,7 @@ from rnd.workers.data_worker import DataWorker
 from rnd.workers.insistence import insist
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
-from rnd.workers.staging import collect_outputs, stage_job, stages_at_once
+from rnd.workers.staging import StagedJob, collect_outputs, is_bare, stage_job
 
 KILL_AGAIN_S: Final = 20.0
 """How long after its grace a program that was to end may still be there before it is killed anew."""
@@ -226,8 +226,8 @@ class JobRunner:
     async def _prepare(self, running: RunningJob) -> JobRun:
         claimed = running.claimed
         job, limits = claimed.job, self._config.limits
-        if stages_at_once(job, claimed.interfaces):
-            staged = stage_job(self._folders, job, claimed.interfaces, limits)
+        if is_bare(job, claimed.interfaces):
+            staged = StagedJob(directory=self._folders.job(job))
         else:
             staged = await asyncio.to_thread(
                 stage_job, self._folders, job, claimed.interfaces, limits, cancelled=running.called_off

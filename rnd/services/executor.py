@@ -49,7 +49,8 @@ class Health:
 class JobRun:
     """One attempt of one job, ready to run.
 
-    `directory` is the job's own folder with `input/`, `output/`, `mounts/` and `logs/` below it. `argv[0]` is the
+    `directory` is the job's own folder with `input/`, `output/`, `mounts/` and `logs/` below it; the executor makes it,
+    `output/` and `logs/` where they are missing, and whoever lays out more for the job does so before. `argv[0]` is the
     executable. `stdin_files` are fed in order as one stream; none means end of file at once. `stream_bytes` caps each
     captured stream. `grace_s` is the longest that processes left behind by the program get between SIGTERM and
     SIGKILL. `secrets` are given as files of these names and never appear in arguments, environment or logs.

@@ -39,7 +39,8 @@ ENDED_FOR_GOOD = b"-"
 def serve(link: socket.socket, signals: linux.SignalQueue, sink: int) -> NoReturn:
     """Be a keeper and exit: a freshly forked child of the spawner calls this and nothing else.
 
-    Orders come over `link` as lines of JSON; each is answered, when its run has ended, by ENDED or ENDED_FOR_GOOD.
+    Orders come over `link` as lines of JSON; each is answered, when its run has ended, by ENDED or ENDED_FOR_GOOD and
+    the last line of its record.
     `signals` is the spawner's queue of SIGNALS, blocked already; `sink` an open /dev/null.
     """
     code = 1
@@ -52,9 +53,9 @@ def serve(link: socket.socket, signals: linux.SignalQueue, sink: int) -> NoRetur
             order = _next_order(link)
             if order is None:
                 break
-            reusable = Keeper(order, signals, sink).run()
+            ended, reusable = Keeper(order, signals, sink).run()
             del order
-            link.sendall(ENDED if reusable else ENDED_FOR_GOOD)
+            link.sendall((ENDED if reusable else ENDED_FOR_GOOD) + ended)
             if not reusable:
                 break
         code = 0
@@ -106,25 +107,27 @@ class Keeper:
         self._left_over: set[int] = set()
         self._pid = os.getpid()
 
-    def run(self) -> bool:
-        """Run the program to its end and write down how it ended; return whether all went as usual."""
+    def run(self) -> tuple[bytes, bool]:
+        """Run the program to its end, write down how it ended, and return that line and whether all went as usual."""
         self._signals.take()  # what came before is about earlier runs; a cancel of this one has left its file
         try:
             self._start()
             self._supervise()
             record = self._account()
         except program.NotStarted as error:
-            record = {"phase": "REJECTED", "reason": str(error), "ended_at": streams.time_text(time.time())}
+            record = {"phase": "REJECTED", "reason": str(error)}
         except Exception as error:  # noqa: BLE001 - the boundary of one job: its processes must not be left behind
             traceback.print_exc()
             self._fault = "the keeper"
             self._abandon()
             record = {"phase": "LOST", "reason": f"its keeper failed: {error!r}"}
+        record["started_at"] = self._started_at
+        record["ended_at"] = self._ended_at or streams.time_text(time.time())
+        record["tidy"] = not self._fault and not self._has_temporary()
         if self._order.secrets_directory:
             with contextlib.suppress(OSError, RecursionError):  # cleanup tries again, and the run has ended anyway
                 run_files.remove_tree(self._order.secrets_directory)
-        run_files.end(self._record, record)
-        return self._leave_as_found()
+        return run_files.end(self._record, record), self._leave_as_found()
 
     def _leave_as_found(self) -> bool:
         """Give back what the run took, if that is all it did to this process; return whether it is."""
@@ -180,10 +183,9 @@ class Keeper:
         cap_bytes = self._order.stream_bytes
         writers = []
         try:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(path, 0o700)
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(os.path.join(self._order.directory, run_files.TEMPORARY_FOLDER), 0o700)
+            for name in ("output", "logs", run_files.TEMPORARY_FOLDER):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(os.path.join(self._order.directory, name), 0o700)
             folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             self._journal = streams.Journal(streams.create_log(folder, "logs.txt"), cap_bytes)
             for name in ("stdout", "stderr"):
@@ -363,6 +365,15 @@ class Keeper:
 
     # ------------------------------------------------------------- the record
 
+    def _has_temporary(self) -> bool:
+        try:
+            with os.scandir(os.path.join(self._order.directory, run_files.TEMPORARY_FOLDER)) as entries:
+                return next(entries, None) is not None
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+
     def _account(self) -> dict[str, object]:
         user_s, system_s, max_rss = self._usage
         cut = [capture.name for capture in self._every_capture if capture.cut]
@@ -374,8 +385,6 @@ class Keeper:
             "exit_code": status if status >= 0 else None,
             "signal": -status if status < 0 else None,
             "reason": self._reason(status),
-            "started_at": self._started_at,
-            "ended_at": self._ended_at or streams.time_text(time.time()),
             "streams_cut": [*cut, "logs"] if self._journal and self._journal.cut else cut,
             "leftovers_killed": len(self._left_over),
             "rusage": {

@@ -16,14 +16,18 @@ from rnd.services import keeper, linux, processes
 
 IDLE_KEEPERS_MAX = 32
 IDLE_KEEPER_S = 5.0
+UNTOLD = b"null"
 
 
 class Kept(NamedTuple):
-    """A run that has not ended, as far as the spawner must know it; `waiters` are called when it has."""
+    """A run that has not ended, as far as the spawner must know it.
+
+    `waiters` are called when it has, with the last line of its record, or with UNTOLD where its keeper did not say it.
+    """
 
     engine_name: str
     secrets_directory: str
-    waiters: list[Callable[[], None]]
+    waiters: list[Callable[[bytes], None]]
 
 
 class KeeperLink:
@@ -35,6 +39,7 @@ class KeeperLink:
         self.connection = connection
         self.kept: Kept | None = None
         self.idle_since = 0.0
+        self.unread = bytearray()
 
 
 class KeeperPool:

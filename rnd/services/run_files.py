@@ -80,14 +80,32 @@ class Record(NamedTuple):
     ended: dict[str, object] | None
 
 
+def make_way(directory: str) -> None:
+    """Create a folder and what is missing above it; nothing is asked first, since nearly all of it is new."""
+    try:
+        os.mkdir(directory)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        make_way(os.path.dirname(directory))
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(directory)
+
+
 def begin(directory: str, started: Started) -> None:
-    """Write the first line; the run is claimed by it. Raises `OSError`.
+    """Write the first line, into a folder that is made if need be; the run is claimed by it. Raises `OSError`.
 
     Only the spawner that holds the lock of the data directory may do this, and only where `read` returns `None`: what
     such a file holds is half a line, of a spawner that ended before anything was started.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-    _write(os.open(_path(directory, started.engine_name, RECORD), flags, 0o600), started._asdict())
+    path = _path(directory, started.engine_name, RECORD)
+    try:
+        record = os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        make_way(directory)
+        record = os.open(path, flags, 0o600)
+    _write(record, started._asdict())
 
 
 def open_record(directory: str, engine_name: str) -> int:
@@ -95,9 +113,9 @@ def open_record(directory: str, engine_name: str) -> int:
     return os.open(_path(directory, engine_name, RECORD), os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
 
 
-def end(record: int, ended: dict[str, object]) -> None:
-    """Write the second line and close the record. Raises `OSError`."""
-    _write(record, ended)
+def end(record: int, ended: dict[str, object]) -> bytes:
+    """Write the second line, close the record and return the line. Raises `OSError`."""
+    return _write(record, ended)
 
 
 def read(directory: str, engine_name: str) -> Record | None:
@@ -211,11 +229,13 @@ def _read(path: str) -> dict[str, object]:
         os.close(file)
 
 
-def _write(file: int, record: dict[str, object]) -> None:
+def _write(file: int, record: dict[str, object]) -> bytes:
     try:
-        os.write(file, json.dumps(record).encode() + b"\n")
+        line = json.dumps(record).encode() + b"\n"
+        os.write(file, line)
     finally:
         os.close(file)
+    return line
 
 
 def _replace(path: str, record: dict[str, object]) -> None:

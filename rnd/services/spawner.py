@@ -6,8 +6,10 @@ the run files do not hold too. Standard library only: it runs under `python -I -
 
 Requests carry `id` and `op`; each is answered by a line with that `id` and either its result or `error`:
   hello                   -> {version, pid}
-  submit {run}            -> {handle}          starts it, or finds what was started under its engine name
-  wait {engine_name, keeper_pid} -> {}         when that run has ended; or {stranger: true} if its keeper is another's
+  submit {run}            -> {handle, tells}   starts it, or finds what was started under its engine name; if it starts
+                                               it, `tells` is true and {ended} follows under the same id
+  wait {engine_name, keeper_pid} -> {ended}    when that run has ended; or {stranger: true} if its keeper is another's
+`ended` holds the fields of the last line of the run's record, or is null where that is to be read there.
   stop                    -> {}                exit as soon as no run is left
   retire                  -> {}                the same, and make room for another spawner at once
 """
@@ -29,10 +31,11 @@ import struct
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from rnd.services import keeper, linux, processes, program, run_files, streams
-from rnd.services.keeper_pool import IDLE_KEEPER_S, KeeperLink, KeeperPool, Kept
+from rnd.services.keeper_pool import IDLE_KEEPER_S, UNTOLD, KeeperLink, KeeperPool, Kept
 
 SOCKET_NAME = "spawner.sock"
 LOCK_NAME = "spawner.lock"
@@ -231,7 +234,7 @@ class Spawner:
                 self._stopping = self._listener is None  # a daemon that comes back wants this one after all
                 return {"version": self._version, "pid": os.getpid()}
             case "submit":
-                return {"handle": self._submit(request["run"])}
+                return self._submit(request["run"], functools.partial(self._tell, client, request["id"]))
             case "wait":
                 return self._wait(request["engine_name"], request["keeper_pid"], client, request["id"])
             case "stop":
@@ -244,13 +247,13 @@ class Spawner:
 
     # ------------------------------------------------------------- jobs
 
-    def _submit(self, fields: dict[str, Any]) -> dict[str, object]:
+    def _submit(self, fields: dict[str, Any], tell: Callable[[bytes], None]) -> dict[str, object]:
         """Give a run to a keeper, unless it was ever given to one. Raises `OSError` if that cannot be done here."""
         name, directory = str(fields["engine_name"]), str(fields["directory"])
         if not run_files.ENGINE_NAME.fullmatch(name):
             raise ValueError("engine_name")
         if record := run_files.read(directory, name):
-            return run_files.handle(record.started, directory)
+            return {"handle": run_files.handle(record.started, directory), "tells": False}
         if self._listener is None:
             raise OSError(errno.ESHUTDOWN, "the spawner takes no more runs")
         fields["secrets_directory"] = ""
@@ -267,8 +270,8 @@ class Spawner:
         except OSError:
             self._keepers.rest(link)
             raise
-        self._hand_over(link, Kept(name, fields["secrets_directory"], []), fields)
-        return run_files.handle(started, directory)
+        self._hand_over(link, Kept(name, fields["secrets_directory"], [tell]), fields)
+        return {"handle": run_files.handle(started, directory), "tells": True}
 
     def _hand_over(self, link: KeeperLink, kept: Kept, fields: dict[str, Any]) -> None:
         """Send the order. A keeper that does not take it is killed, and the run is lost: nobody knows that it did not."""
@@ -286,7 +289,7 @@ class Spawner:
         if link is not None and link.kept is not None:
             link.kept.waiters.append(functools.partial(self._tell, client, number))
             return None
-        return {} if keeper_pid in self._keepers else {"stranger": True}
+        return {"ended": None} if keeper_pid in self._keepers else {"stranger": True}
 
     def _forget_all(self) -> None:
         """Close what only the spawner may hold: a keeper with the lock or a connection would keep them alive."""
@@ -301,7 +304,7 @@ class Spawner:
     def _hear(self, link: KeeperLink) -> None:
         """A keeper has ended its run, or itself."""
         try:
-            word = link.connection.recv(1)
+            word = link.connection.recv(1 << 16)
         except BlockingIOError:
             return
         except OSError:
@@ -309,23 +312,27 @@ class Spawner:
         if not word:
             self._keepers.hang_up(link)
             return
-        self._end_run(link)
-        if word == keeper.ENDED:
+        link.unread += word
+        if not link.unread.endswith(b"\n"):
+            return
+        told, link.unread = bytes(link.unread), bytearray()
+        self._end_run(link, told[1:-1])
+        if told.startswith(keeper.ENDED):
             self._keepers.rest(link)
 
-    def _end_run(self, link: KeeperLink) -> None:
+    def _end_run(self, link: KeeperLink, ended: bytes = UNTOLD) -> None:
         if link.kept is None:
             return
         kept, link.kept = link.kept, None
         del self._runs[kept.engine_name]
         for tell in kept.waiters:
-            tell()
+            tell(ended)
         self._idle_since = time.monotonic()
 
-    def _tell(self, client: Client, number: object) -> None:
-        """Answer a wait; a client that has gone meanwhile is passed over."""
+    def _tell(self, client: Client, number: object, ended: bytes) -> None:
+        """Say how a run ended to one who waits; a client that has gone meanwhile is passed over."""
         if client.connection.fileno() >= 0:
-            client.unsent += json.dumps({"id": number}).encode() + b"\n"
+            client.unsent += b'{"id": %s, "ended": %s}\n' % (json.dumps(number).encode(), ended)
             self._send(client)
 
     def _heed_signals(self) -> None:
@@ -364,8 +371,10 @@ class Spawner:
     def _hear_last(self, link: KeeperLink) -> None:
         """Read what a keeper that is dead by now may have said before."""
         with contextlib.suppress(OSError):
-            if link.connection.recv(1):
-                self._end_run(link)
+            while word := link.connection.recv(1 << 16):
+                link.unread += word
+        if link.unread.endswith(b"\n"):
+            self._end_run(link, bytes(link.unread[1:-1]))
 
     def _end_strangers(self) -> None:
         """Kill what has fallen to this process because its keeper died before it."""

@@ -16,6 +16,8 @@ from rnd.types.errors import ExecutorUnavailable
 
 REQUEST_TIMEOUT_S = 30.0
 START_TIMEOUT_S = 10.0
+EndTold = dict[str, Any]
+"""The last line of a run's record as its keeper told it; empty where it has to be read there."""
 TRIES = 3
 """A spawner may be on its way out just when it is asked; each try finds another one or starts it."""
 ANSWER_MAX_BYTES = 1 << 16
@@ -33,6 +35,10 @@ class SpawnerClient:
         self._version = version
         self._connecting = asyncio.Lock()
         self._link: _Link | None = None
+
+    async def submit(self, run: dict[str, Any]) -> dict[str, Any]:
+        """Have a run started, or found, and return its handle. Raises `ExecutorUnavailable` as `request` does."""
+        return dict((await self.request("submit", run=run))["handle"])
 
     async def request(self, operation: str, **fields: object) -> dict[str, Any]:
         """Ask, starting the spawner if there is none, and return the answer's fields.
@@ -54,19 +60,32 @@ class SpawnerClient:
             return answer
         raise ExecutorUnavailable("the spawner ends as soon as it is asked; see run/spawner.log in the data directory")
 
-    async def ended(self, engine_name: str, keeper_pid: int) -> bool:
-        """Wait until a run has ended; return False at once where that cannot be learned from a spawner.
+    def tells(self, engine_name: str) -> bool:
+        """Say whether the spawner tells the end of a run without being asked: of those it started for this client."""
+        return self._link is not None and engine_name in self._link.ends
+
+    async def ended(self, engine_name: str, keeper_pid: int) -> EndTold | None:
+        """Wait until a run has ended; return how, `None` at once where that cannot be learned from a spawner.
 
         That is so if none is there, if it goes, or if the run has a keeper that is not its own.
         """
         try:
             link = await self._connect(start=False)
             if link is None:
-                return False
+                return None
+            if engine_name in link.ends:
+                return await asyncio.shield(link.ends[engine_name])
             answer = await link.ask("wait", {"engine_name": engine_name, "keeper_pid": keeper_pid})
         except (SpawnerGone, ExecutorUnavailable):
-            return False
-        return "stranger" not in answer and "error" not in answer
+            return None
+        if "stranger" in answer or "error" in answer:
+            return None
+        return answer["ended"] or {}
+
+    def forget(self, engine_name: str) -> None:
+        """Drop what is known of a run that nobody will ask for any more."""
+        if self._link is not None:
+            self._link.ends.pop(engine_name, None)
 
     async def close(self, *, stop: bool) -> None:
         """Hang up; with `stop` tell the spawner that it may go as soon as it keeps nothing."""
@@ -144,10 +163,15 @@ class SpawnerClient:
 
 
 class _Link(asyncio.Protocol):
-    """One connection: requests out, answers matched to them by id."""
+    """One connection: requests out, answers matched to them by id.
+
+    `ends` holds, by engine name, the runs whose end comes without another request: `None` if the connection was lost.
+    """
 
     def __init__(self) -> None:
         self.lost = False
+        self.ends: dict[str, asyncio.Future[EndTold | None]] = {}
+        self._started: dict[int, asyncio.Future[EndTold | None]] = {}
         self._transport: asyncio.Transport | None = None
         self._unread = b""
         self._last_id = 0
@@ -175,12 +199,23 @@ class _Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         *lines, self._unread = (self._unread + data).split(b"\n")
         for line in lines:
-            answer = json.loads(line)
-            future = self._waiting.pop(answer["id"], None)
-            if future is not None and not future.done():
-                future.set_result(answer)
+            self._take(json.loads(line))
         if len(self._unread) > ANSWER_MAX_BYTES and self._transport is not None:
             self._transport.abort()
+
+    def _take(self, answer: dict[str, Any]) -> None:
+        number = answer["id"]
+        end = self._started.pop(number, None)
+        if end is not None:
+            if not end.done():
+                end.set_result(answer["ended"] or {})
+            return
+        if answer.get("tells"):
+            end = asyncio.get_running_loop().create_future()
+            self._started[number] = self.ends[answer["handle"]["engine_name"]] = end
+        future = self._waiting.pop(number, None)
+        if future is not None and not future.done():
+            future.set_result(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self.lost = True
@@ -188,3 +223,7 @@ class _Link(asyncio.Protocol):
             if not future.done():
                 future.set_exception(SpawnerGone())
         self._waiting.clear()
+        for end in self._started.values():
+            if not end.done():
+                end.set_result(None)
+        self._started.clear()

@@ -14,8 +14,8 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,6 +94,8 @@ class StandaloneExecutor:
         self._spawner = SpawnerClient(data_dir, version=version)
         self._boot_id = processes.boot_id() if sys.platform == "linux" else ""
         self._failure = ""
+        self._cancelled: set[str] = set()
+        self._tidy: set[str] = set()  # runs whose keeper has said that they left nothing to remove
 
     async def run(self) -> None:
         """Hold the connection until cancelled; then tell the spawner that it may go once it keeps nothing."""
@@ -123,12 +125,12 @@ class StandaloneExecutor:
         if not run_files.ENGINE_NAME.fullmatch(run.engine_name):
             raise ExecutorUnavailable(f"{run.engine_name!r} cannot name a run")
         try:
-            answer = await self._spawner.request("submit", run=_message(run))
+            handle = await self._spawner.submit(_message(run))
         except (ExecutorUnavailable, OSError) as error:
             self._failure = str(error)
             raise ExecutorUnavailable(f"cannot start {run.argv[0]}: {error}") from error
         self._failure = ""
-        return json.dumps(answer["handle"])
+        return json.dumps(handle)
 
     async def find(self, engine_name: str, directory: Path) -> str | None:
         """Return the handle of a run that was started under this name in `directory`, or `None`."""
@@ -139,10 +141,15 @@ class StandaloneExecutor:
     async def wait(self, handle: str) -> Observation:
         """Return how a run ended, once it has. See `Executor.wait`."""
         kept = _parse(handle)
-        ended = _read_end(kept)
+        ended = None if self._spawner.tells(kept.engine_name) else _read_end(kept)
         if ended is None and kept.boot_id == self._boot_id:
             # A spawner says when the run is over. Where it is gone, the keeper takes no other run and ends after this.
-            if not await self._spawner.ended(kept.engine_name, kept.keeper_pid):
+            told = await self._spawner.ended(kept.engine_name, kept.keeper_pid)
+            if told:
+                if told.get("tidy") is True and kept.engine_name not in self._cancelled:
+                    self._tidy.add(kept.engine_name)
+                return _observation(told)
+            if told is None:
                 await _end_of_process(kept.keeper_pid, kept.keeper_start)
             ended = _read_end(kept)
         return ended or await self._give_up(kept)
@@ -157,6 +164,7 @@ class StandaloneExecutor:
         pidfd = self._open_keeper(kept)
         if pidfd is None:
             return
+        self._cancelled.add(kept.engine_name)
         try:
             record = run_files.read(kept.directory, kept.engine_name)
             if record is None or record.ended is not None:
@@ -173,6 +181,11 @@ class StandaloneExecutor:
         more than half of what running it does, since ext4 is slow to use their inodes again.
         """
         kept = _parse(handle)
+        self._spawner.forget(kept.engine_name)
+        self._cancelled.discard(kept.engine_name)
+        if kept.engine_name in self._tidy and not kept.secrets_directory:
+            self._tidy.remove(kept.engine_name)
+            return
         secrets = kept.secrets_directory
         temporary = os.path.join(kept.directory, run_files.TEMPORARY_FOLDER)
         if _is_empty(temporary):
@@ -197,7 +210,7 @@ class StandaloneExecutor:
             kept.directory, kept.engine_name
         )  # after the look at the keeper, which may end meanwhile
         if record is not None and record.ended is not None:
-            return _observation(record)
+            return _observation(record.ended)
         if pidfd is None or record is None:
             return Observation(phase=Phase.LOST, reason=self._why_lost(kept))
         return Observation(phase=Phase.RUNNING, started_at=_moment(record.started.started_at))
@@ -228,6 +241,7 @@ class _Kept(NamedTuple):
     secrets_directory: str
 
 
+@lru_cache(maxsize=1024)
 def _parse(handle: str) -> _Kept:
     fields = json.loads(handle)
     return _Kept(*(fields[name] for name in _Kept._fields))
@@ -262,18 +276,18 @@ def _settle(future: asyncio.Future[None]) -> None:
 def _read_end(kept: _Kept) -> Observation | None:
     """Return how a run ended, if it has: one small file that was just written, so it is read in place."""
     record = run_files.read(kept.directory, kept.engine_name)
-    return _observation(record) if record is not None and record.ended is not None else None
+    return _observation(record.ended) if record is not None and record.ended is not None else None
 
 
-def _observation(record: run_files.Record) -> Observation:
+def _observation(ended: Mapping[str, Any]) -> Observation:
     """Return the end of a run; a job could write into its own record, so nothing in it is taken for granted."""
     try:
-        return _checked_observation(record.ended or {}, record.started)
+        return _checked_observation(ended)
     except (AttributeError, KeyError, TypeError, ValueError):
         return Observation(phase=Phase.LOST, reason="the record of its end makes no sense; the job may have changed it")
 
 
-def _checked_observation(ended: Mapping[str, Any], started: run_files.Started) -> Observation:
+def _checked_observation(ended: Mapping[str, Any]) -> Observation:
     exit_code, signal_number = ended.get("exit_code"), ended.get("signal")
     phase = Phase(ended["phase"])
     if phase is Phase.EXITED and not isinstance(signal_number if exit_code is None else exit_code, int):
@@ -283,7 +297,7 @@ def _checked_observation(ended: Mapping[str, Any], started: run_files.Started) -
         exit_code=exit_code,
         signal=signal_number,
         reason=str(ended.get("reason", "")),
-        started_at=_moment(ended.get("started_at") or started.started_at),
+        started_at=_moment(ended.get("started_at")),
         ended_at=_moment(ended.get("ended_at")),
         streams_cut=tuple(LogStream(name) for name in ended.get("streams_cut", ())),
         leftovers_killed=int(ended.get("leftovers_killed", 0)),
@@ -306,7 +320,6 @@ def _moment(text: str | None) -> datetime | None:
 
 def _message(run: JobRun) -> dict[str, object]:
     """Return a run as the spawner reads it. Names that are not UTF-8 pass through JSON as lone surrogates."""
-    limits = asdict(run.limits)
     return {
         "engine_name": run.engine_name,
         "directory": os.fspath(run.directory.absolute()),
@@ -314,7 +327,7 @@ def _message(run: JobRun) -> dict[str, object]:
         "env": dict(run.env),
         "working_directory": os.fspath(run.working_directory.absolute()),
         "stdin_files": [os.fspath(path.absolute()) for path in run.stdin_files],
-        "limits": {name: limits[name] for name in BOUND_NAMES},
+        "limits": {name: getattr(run.limits, name) for name in BOUND_NAMES},
         "stream_bytes": run.stream_bytes,
         "grace_s": run.grace_s,
         "secrets": {name: value.hex() for name, value in run.secrets.items()},

@@ -6,13 +6,13 @@ they are read through `workers/files.py`, which follows no link.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rnd.rules.selection import carried_origins
+from rnd.services.run_files import make_way
 from rnd.types.config import Limits
 from rnd.types.enums import InterfaceType, LogStream, MountFunction, ServiceType
 from rnd.types.errors import JobFailed
@@ -28,12 +28,16 @@ class StagedJob:
     """A job's folder, ready for its program: the streams to feed it, in order."""
 
     directory: Path
-    stdin_files: tuple[Path, ...]
+    stdin_files: tuple[Path, ...] = ()
 
 
-def stages_at_once(job: JobExecution, interfaces: Sequence[JobInterface]) -> bool:
-    """Say whether staging is a handful of new empty folders, which costs less than handing it to a thread."""
-    return job.attempt == 1 and not has_inputs(interfaces)
+def is_bare(job: JobExecution, interfaces: Sequence[JobInterface]) -> bool:
+    """Say whether a job finds nothing when it starts but empty folders, which its executor makes."""
+    return (
+        job.attempt == 1
+        and not has_inputs(interfaces)
+        and not any(interface.interface_type is InterfaceType.MOUNT for interface in interfaces)
+    )
 
 
 def stage_job(
@@ -51,7 +55,7 @@ def stage_job(
     """
     directory = folders.job(job)
     path = os.fspath(directory)
-    _make_way(path)
+    make_way(path)
     for name in ("output", "logs"):
         folder = f"{path}/{name}"
         try:
@@ -69,18 +73,6 @@ def stage_job(
         elif interface.interface_type is InterfaceType.STDIN:
             stdin_files += [path for peer in sources for path in _files_of(folders, job, peer, limits)]
     return StagedJob(directory=directory, stdin_files=tuple(stdin_files))
-
-
-def _make_way(path: str) -> None:
-    """Create a folder and what is missing above it; nothing is asked first, since nearly all of it is new."""
-    try:
-        os.mkdir(path)
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        _make_way(os.path.dirname(path))
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(path)
 
 
 def collect_outputs(

@@ -150,6 +150,8 @@ class ScriptedEngine:
         if run.script.holds or run.observation is not None:
             return
         logs = run.run.directory / "logs"
+        for folder in (logs, run.run.directory / "output"):
+            folder.mkdir(parents=True, exist_ok=True)
         stdin = b"".join(path.read_bytes() for path in run.run.stdin_files)
         said = stdin + " ".join(run.run.argv[1:]).encode() + b"\n"
         (logs / "stdout.txt").write_bytes(said)

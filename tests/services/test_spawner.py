@@ -284,9 +284,9 @@ def test_a_second_spawner_finds_the_first_and_ends(data_dir: Path) -> None:
 def test_waiting_for_what_no_spawner_knows_returns_at_once(data_dir: Path) -> None:
     async def test() -> None:
         client = SpawnerClient(data_dir, version="1")
-        assert await client.ended("job-1-1", 1) is False
+        assert await client.ended("job-1-1", 1) is None
         await client.request("hello")
-        assert await client.ended("job-1-1", 1) is False
+        assert await client.ended("job-1-1", 1) is None
         await client.close(stop=True)
 
     asyncio.run(test())
