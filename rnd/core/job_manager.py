@@ -22,10 +22,10 @@ from rnd.core.job_orders import OfferedServices, accept_jobs, refusals
 from rnd.core.job_run import ClaimedJob, Stop, StopKind, runtime_bound_s
 from rnd.core.job_runner import JobRunner
 from rnd.core.repairs import honour_job_repairs
-from rnd.database import executor_handles, job_executions, job_interfaces, offered_services
+from rnd.database import executor_handles, job_executions, job_interfaces, job_moves, offered_services
 from rnd.database.connection import Database
-from rnd.database.consequences import News, check_inputs, fail_open_job, spread_failure, start_job
-from rnd.database.job_executions import JobEnd, JobHead
+from rnd.database.consequences import News, check_inputs, fail_open_job, spread_failure, start_jobs
+from rnd.database.job_moves import JobEnd, JobHead
 from rnd.log import get_logger
 from rnd.rules.explain import Explanation
 from rnd.types.config import Config
@@ -121,11 +121,7 @@ class JobManager:
         now = self._clock.now()
 
         def work(conn: sqlite3.Connection) -> list[JobExecutionId]:
-            return [
-                start.job_execution_id
-                for start in starts
-                if start_job(conn, start, new_transfer_id=self._entropy.new_transfer_id, now=now, news=news)
-            ]
+            return start_jobs(conn, starts, new_transfer_id=self._entropy.new_transfer_id, now=now, news=news)
 
         started = await self._database.write(work)
         for job_id in started:
@@ -143,14 +139,14 @@ class JobManager:
             to_stop: list[JobExecutionId] = []
             heads: list[JobHead] = []
             for job_id in job_execution_ids:
-                status = job_executions.request_cancel(conn, job_id, reason=reason, now=now)
+                status = job_moves.request_cancel(conn, job_id, reason=reason, now=now)
                 if status is None:
                     continue
                 job = job_executions.get_job(conn, job_id)
                 if status is JobStatus.RUNNING and job.service_type is not ServiceType.DATA:
                     to_stop.append(job_id)
                 else:
-                    head = job_executions.mark_cancelled(conn, job_id, JobEnd(error=reason), now=now)
+                    head = job_moves.mark_cancelled(conn, job_id, JobEnd(error=reason), now=now)
                     news.ended.append((head, reason))
                     heads.append(head)
             for head in heads:
@@ -262,7 +258,7 @@ class JobManager:
             return
         run_by = now + timedelta(seconds=runtime_bound_s(job, service))
         try:
-            job_executions.mark_running(conn, job.id, run_by=run_by, now=now)
+            job_moves.mark_running(conn, job.id, run_by=run_by, now=now)
         except StaleState:
             return  # what was done for one before it has ended it
         engine_name = ""

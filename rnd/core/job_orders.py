@@ -8,7 +8,8 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 
-from rnd.database import job_executions, job_interfaces, offered_services
+from rnd.database import job_interfaces, job_moves, offered_services
+from rnd.database.job_moves import NewJob
 from rnd.rules.definition import definition_to_json
 from rnd.types.definitions import WorkflowDefinition
 from rnd.types.enums import Egress, MountFunction, ServiceStatus, ServiceType
@@ -59,16 +60,25 @@ def refusals(offered: OfferedServices, request: JobRequest, *, self_peer_id: Pee
 
 def accept_jobs(conn: sqlite3.Connection, requests: Sequence[JobRequest], *, now: datetime) -> list[JobResponse]:
     """Write the IDLE rows, interfaces and routing of accepted requests. Raises `StaleState` on a changed repetition."""
-    responses: list[JobResponse] = []
     offered = OfferedServices(conn)
+    jobs: list[NewJob] = []
     for request in requests:
         service = offered.find(request.plan.service_id)
-        digest = request_digest(request)
-        job_id, new = job_executions.create_job(conn, request, service=service, digest=digest, now=now)
-        if new:
-            job_interfaces.create_interfaces(conn, job_id, request.plan.interfaces)
-        responses.append(JobResponse(node_id=request.plan.node_id, job_execution_id=job_id))
-    return responses
+        revision = 1 if service is None else service.revision
+        jobs.append(NewJob(request=request, digest=request_digest(request), service_revision=revision))
+    created = job_moves.create_jobs(conn, jobs, now=now)
+    job_interfaces.create_interfaces(
+        conn,
+        (
+            (job_id, request.plan.interfaces)
+            for request, (job_id, is_new) in zip(requests, created, strict=True)
+            if is_new
+        ),
+    )
+    return [
+        JobResponse(node_id=request.plan.node_id, job_execution_id=job_id)
+        for request, (job_id, _) in zip(requests, created, strict=True)
+    ]
 
 
 def request_digest(request: JobRequest) -> str:

@@ -15,10 +15,10 @@ from datetime import timedelta
 from typing import Final
 
 from rnd.core.job_run import ClaimedJob, RunningJob, Stop, StopKind, cut_and_connected, failure_words, runtime_bound_s
-from rnd.database import job_executions
+from rnd.database import job_executions, job_moves
 from rnd.database.connection import Database
 from rnd.database.consequences import News, cancel_job, complete_job, fail_job
-from rnd.database.job_executions import JobEnd
+from rnd.database.job_moves import JobEnd
 from rnd.log import get_logger
 from rnd.services.executor import Executor, JobRun, Observation, Phase
 from rnd.services.service_secrets import ServiceSecrets
@@ -344,7 +344,7 @@ class JobRunner:
                 return False  # ended meanwhile by a cancel or by hand; its row says why
             again = wanted and row.cancel_requested_at is None
             if again:
-                job_executions.mark_ready_again(conn, job.id, error=end.error or "", not_before=not_before, now=now)
+                job_moves.mark_ready_again(conn, job.id, error=end.error or "", not_before=not_before, now=now)
             else:
                 fail_job(conn, job.id, end, now=now, news=news)
             return again

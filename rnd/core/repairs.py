@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from datetime import datetime
 
-from rnd.database import job_executions, workflow_executions
+from rnd.database import job_executions, job_moves, workflow_executions
 from rnd.database.consequences import News, spread_failure
 from rnd.log import get_logger
 from rnd.rules.lifecycle import execution_is_terminal, job_is_terminal
@@ -28,7 +28,7 @@ def honour_job_repairs(conn: sqlite3.Connection, *, executor: PeerId, now: datet
     """
     for job in job_executions.list_unsettled(conn, executor=executor):
         log.warning(LogEvent.REPAIR_NOTICED, table="job_executions", id=job.id, status=job.status)
-        head = job_executions.settle_by_hand(conn, job, now=now)
+        head = job_moves.settle_by_hand(conn, job, now=now)
         news.inputs_changed.append(job.id)  # what still runs of it is disowned, or its inputs are looked at
         if not job_is_terminal(job.status):
             continue

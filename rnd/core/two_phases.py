@@ -6,7 +6,6 @@ is idempotent and the column `phase` says which is next, so that the start of an
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 
@@ -16,7 +15,6 @@ from rnd.database.consequences import News, owe_deliveries, reuse_job
 from rnd.database.results import NewResult
 from rnd.database.workflow_executions import ExecutionBounds
 from rnd.log import get_logger
-from rnd.rules.definition import definition_from_json
 from rnd.types.definitions import JobPlan, WorkflowDefinition
 from rnd.types.enums import ExecutionPhase, ExecutionStatus, JobStatus, MountFunction, ServiceType, WorkflowJobStatus
 from rnd.types.errors import CalledOff, RndError
@@ -64,13 +62,12 @@ class TwoPhases:
         self._board = board
         self._peer_id = peer_id
 
-    async def start(self, execution: WorkflowExecution) -> None:
+    async def start(self, execution: WorkflowExecution, definition: WorkflowDefinition) -> None:
         """Bring an open execution through both phases, from wherever it stands.
 
         Raises `PhaseOneRefused` where an executor refuses, `StaleState` where the execution has ended meanwhile,
         `CalledOff` where somebody asked for its cancel before anything was started.
         """
-        definition = definition_from_json(json.loads(execution.definition))
         if execution.status is ExecutionStatus.PENDING:
             log.info(LogEvent.STARTING_WORKFLOW_EXECUTION, execution_id=execution.id)
             now = self._clock.now()
@@ -135,8 +132,11 @@ class TwoPhases:
         self, conn: sqlite3.Connection, execution: WorkflowExecution, definition: WorkflowDefinition
     ) -> None:
         """Write down what the self-peer waits for and what is reused; from here on phase 2 is next."""
-        jobs = {job.node_id: job for job in job_executions.list_jobs_of_execution(conn, execution.id)}
-        for plan in definition.jobs:
+        senders = [plan for plan in definition.jobs if _homeward(plan)]
+        jobs: dict[NodeId, JobExecution] = {}
+        if senders or execution.retry_of is not None:
+            jobs = {job.node_id: job for job in job_executions.list_jobs_of_execution(conn, execution.id)}
+        for plan in senders:
             for connection_id, lane in _homeward(plan):
                 job = jobs[plan.node_id]
                 folder = self._folders.result(job, self._peer_id, lane).relative_to(self._folders.data_dir)
@@ -209,7 +209,7 @@ class TwoPhases:
                 if row.result is None or row.job_execution_id is None:
                     continue
                 job = job_executions.get_job(conn, row.job_execution_id)
-                job_interfaces.set_routes(conn, job.id, _routes(plan, mapping))
+                job_interfaces.set_routes(conn, [(job.id, _routes(plan, mapping))])
                 interfaces = job_interfaces.list_interfaces(conn, job.id)
                 owe_deliveries(conn, job, interfaces, new_transfer_id=self._entropy.new_transfer_id, now=now, news=news)
 

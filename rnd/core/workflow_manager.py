@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sqlite3
 from collections.abc import Mapping
 from datetime import timedelta
@@ -37,6 +38,7 @@ from rnd.database import events, job_executions, results, transfers, workflow_ex
 from rnd.database.connection import Database
 from rnd.database.consequences import News, fail_transfer
 from rnd.log import get_logger
+from rnd.rules.definition import definition_from_json
 from rnd.rules.lifecycle import Outcome, execution_is_terminal, execution_outcome
 from rnd.services.data_service import DataService
 from rnd.types.config import Config, Deadlines
@@ -108,6 +110,7 @@ class WorkflowManager:
             peer_id=peer_id,
         )
         self._retention = Retention(database=database, clock=clock, config=config, folders=folders, peer_id=peer_id)
+        self._accepted: dict[ExecutionId, WorkflowDefinition] = {}  # so that what was just built is not parsed anew
         self._starting: set[ExecutionId] = set()
         self._overdue: set[ExecutionId] = set()
         self._waiters: dict[ExecutionId, set[asyncio.Event]] = {}
@@ -169,6 +172,7 @@ class WorkflowManager:
         keys = await self._unwrap(drawing, Passphrases(general=passphrase, by_service=passphrases))
         order = self._order(drawing, definition_text(definition), bounds, retry_of=None)
         execution = await self._accept(order, keys)
+        self._accepted[execution.id] = definition
         log.info(LogEvent.EXECUTING_WORKFLOW, workflow_id=workflow_id, execution_id=execution.id)
         log.info(LogEvent.BUILDING_WORKFLOW_DEFINITION, workflow_id=workflow_id)
         log.info(LogEvent.CREATED_WORKFLOW_EXECUTION, execution_id=execution.id)
@@ -334,7 +338,10 @@ class WorkflowManager:
         """Run both phases; return why that can never succeed, `None` if it did or is to be tried again."""
         try:
             execution = await self._database.read(lambda conn: workflow_executions.get_execution(conn, execution_id))
-            await self._two_phases.start(execution)
+            definition = self._accepted.pop(execution_id, None)
+            await self._two_phases.start(
+                execution, definition or definition_from_json(json.loads(execution.definition))
+            )
         except CalledOff:
             return None  # somebody has asked for its cancel, which goes on from here
         except DatabaseGone:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from rnd.database import job_executions, job_interfaces, results, transfers
-from rnd.database.job_executions import JobEnd, JobHead
+from rnd.database import job_executions, job_interfaces, job_moves, results, transfers
+from rnd.database.job_moves import JobEnd, JobHead
 from rnd.database.transfers import NewTransfer
 from rnd.rules.lifecycle import upstream_failure_reason
 from rnd.types.enums import (
@@ -51,46 +51,60 @@ class News:
             self.executions.add(execution_id)
 
 
-def start_job(
-    conn: sqlite3.Connection, start: JobStart, *, new_transfer_id: NewTransferId, now: datetime, news: News
-) -> bool:
-    """Take a start command: routing, flag, what the self-peer owes it, and READY where nothing is waited for.
+def start_jobs(
+    conn: sqlite3.Connection, starts: Sequence[JobStart], *, new_transfer_id: NewTransferId, now: datetime, news: News
+) -> list[JobExecutionId]:
+    """Take start commands: routing, flag, what the self-peer owes, and READY where nothing is waited for.
 
-    Returns False where the command was taken before or the job has ended meanwhile. One that has failed before it knew
-    whom it would feed takes those with it now, else they would wait for it.
+    Returns the jobs that it started: not those whose command was taken before or that have ended meanwhile. One that has
+    failed before it knew whom it would feed takes those with it now, else they would wait for it.
     """
-    if not job_executions.mark_started(conn, start.job_execution_id):
-        _spread_late(conn, start, now=now, news=news)
-        return False
-    job_interfaces.set_routes(conn, start.job_execution_id, start.routes)
-    job = job_executions.get_job(conn, start.job_execution_id)
-    if job.execution_constraint is ExecutionConstraint.NONE:
-        news.ready.append(job_executions.mark_ready(conn, job.id, now=now))
-        return True
-    for interface in job_interfaces.list_interfaces(conn, job.id):
+    started = job_moves.mark_started(conn, [start.job_execution_id for start in starts])
+    job_interfaces.set_routes(
+        conn, ((start.job_execution_id, start.routes) for start in starts if start.job_execution_id in started)
+    )
+    free = [job_id for job_id, constraint in started.items() if constraint is ExecutionConstraint.NONE]
+    news.ready += job_moves.mark_all_ready(conn, sorted(free), now=now)
+    for start in starts:
+        job_id = start.job_execution_id
+        if job_id not in started:
+            _spread_late(conn, start, now=now, news=news)
+        elif started[job_id] is not ExecutionConstraint.NONE:
+            news.waiting.append(job_id)
+            if any(route.peer_job_execution_id == SELF_PEER_JOB for route in start.routes):
+                _owe_inputs_from_self_peer(conn, job_id, new_transfer_id=new_transfer_id, now=now, news=news)
+    return [start.job_execution_id for start in starts if start.job_execution_id in started]
+
+
+def _owe_inputs_from_self_peer(
+    conn: sqlite3.Connection,
+    job_execution_id: JobExecutionId,
+    *,
+    new_transfer_id: NewTransferId,
+    now: datetime,
+    news: News,
+) -> None:
+    job = job_executions.get_job(conn, job_execution_id)
+    for interface in job_interfaces.list_interfaces(conn, job_execution_id):
         for peer in interface.peers:
             if peer.peer_mount_function is MountFunction.OUTPUT and peer.peer_job_execution_id == SELF_PEER_JOB:
                 _owe_from_self_peer(conn, job, peer, new_transfer_id=new_transfer_id, now=now, news=news)
-    news.waiting.append(job.id)
-    return True
 
 
 def _spread_late(conn: sqlite3.Connection, start: JobStart, *, now: datetime, news: News) -> None:
     job = job_executions.get_job(conn, start.job_execution_id)
     if job.status in (JobStatus.ERRORED, JobStatus.CANCELLED):
-        job_interfaces.set_routes(conn, job.id, start.routes)
-        spread_failure(conn, job_executions.head_of(job), job.error_message, now=now, news=news)
+        job_interfaces.set_routes(conn, [(job.id, start.routes)])
+        spread_failure(conn, job_moves.head_of(job), job.error_message, now=now, news=news)
 
 
 def check_inputs(conn: sqlite3.Connection, job_execution_id: JobExecutionId, *, now: datetime, news: News) -> bool:
     """IDLE -> READY if the job is started and every duty to it is acknowledged; say whether it moved."""
     if job_interfaces.open_inputs(conn, job_execution_id):
         return False
-    try:
-        news.ready.append(job_executions.mark_ready(conn, job_execution_id, now=now))
-    except StaleState:
-        return False
-    return True
+    moved = job_moves.mark_all_ready(conn, [job_execution_id], now=now)
+    news.ready += moved
+    return bool(moved)
 
 
 def complete_job(
@@ -105,7 +119,7 @@ def complete_job(
     news: News,
 ) -> None:
     """RUNNING -> COMPLETED with a durable manifest; its deliveries are owed from here on. Raises `StaleState`."""
-    head = job_executions.mark_completed(conn, job.id, exit_code=exit_code, now=now)
+    head = job_moves.mark_completed(conn, job.id, exit_code=exit_code, now=now)
     results.add_outputs(conn, job.id, outputs)
     owe_deliveries(conn, job, interfaces, new_transfer_id=new_transfer_id, now=now, news=news)
     news.ended.append((head, None))
@@ -122,7 +136,7 @@ def reuse_job(
     news: News,
 ) -> None:
     """IDLE -> COMPLETED in phase 1: an earlier execution's outputs stand in for a run; deliveries follow in phase 2."""
-    head = job_executions.mark_reused(conn, job.id, execution_id=execution_id, now=now)
+    head = job_moves.mark_reused(conn, job.id, execution_id=execution_id, now=now)
     results.copy_outputs(conn, from_job=earlier.id, to_job=job.id)
     news.touch(conn, head.workflow_execution_id)
 
@@ -151,7 +165,7 @@ def fail_job(
     conn: sqlite3.Connection, job_execution_id: JobExecutionId, end: JobEnd, *, now: datetime, news: News
 ) -> None:
     """IDLE, READY or RUNNING -> ERRORED, and CANCELLED for all that needed its output. Raises `StaleState`."""
-    head = job_executions.mark_errored(conn, job_execution_id, end, now=now)
+    head = job_moves.mark_errored(conn, job_execution_id, end, now=now)
     news.ended.append((head, end.error))
     spread_failure(conn, head, end.error, now=now, news=news)
 
@@ -171,7 +185,7 @@ def cancel_job(
     conn: sqlite3.Connection, job_execution_id: JobExecutionId, end: JobEnd, *, now: datetime, news: News
 ) -> None:
     """IDLE, READY or RUNNING -> CANCELLED, and so for all that needed its output. Raises `StaleState`."""
-    head = job_executions.mark_cancelled(conn, job_execution_id, end, now=now)
+    head = job_moves.mark_cancelled(conn, job_execution_id, end, now=now)
     news.ended.append((head, end.error))
     spread_failure(conn, head, end.error, now=now, news=news)
 
@@ -186,7 +200,7 @@ def spread_failure(conn: sqlite3.Connection, failed: JobHead, error: str | None,
         _cancel_deliveries(conn, head, reason, now=now, news=news)
         for receiver in job_interfaces.list_unserved_receivers(conn, head.id):
             try:
-                cancelled = job_executions.mark_cancelled(conn, receiver, JobEnd(error=reason), now=now)
+                cancelled = job_moves.mark_cancelled(conn, receiver, JobEnd(error=reason), now=now)
             except StaleState:
                 continue
             news.ended.append((cancelled, reason))
@@ -260,7 +274,7 @@ def settle_data_job(conn: sqlite3.Connection, job_execution_id: JobExecutionId, 
     if failed is not None:
         fail_job(conn, job_execution_id, JobEnd(error=f"could not deliver: {failed.error}"), now=now, news=news)
         return
-    head = job_executions.mark_completed(conn, job_execution_id, exit_code=None, now=now)
+    head = job_moves.mark_completed(conn, job_execution_id, exit_code=None, now=now)
     news.ended.append((head, None))
     news.touch(conn, head.workflow_execution_id)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -32,6 +32,7 @@ _LIST_OF_EXECUTION: Final = """
     LIMIT :limit
 """
 
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 PRUNED_ROWS: Final = 5_000
 """How many events one call of `prune_events` deletes at most, so that it never holds up the writer for long."""
 
@@ -54,12 +55,30 @@ def record_event(
             "time": to_text(now),
             "type": event_type,
             "execution_id": execution_id,
-            "data": json.dumps(data, separators=(",", ":"), ensure_ascii=False),
+            "data": _ENCODER.encode(data),
         },
     )
     seq = cursor.lastrowid
     assert seq is not None  # an INSERT into a table with row ids always has one
     return seq
+
+
+def record_events(
+    conn: sqlite3.Connection,
+    event_type: EventType,
+    news: Iterable[tuple[Mapping[str, object], ExecutionId | None]],
+    *,
+    now: datetime,
+) -> None:
+    """Record several changes of one kind, each with its own execution, as `record_event` does."""
+    time_text, type_text = to_text(now), event_type.value
+    conn.executemany(
+        """
+        INSERT INTO events (time, type, workflow_execution_id, data)
+        VALUES (?, ?, ?, ?)
+        """,
+        [(time_text, type_text, execution_id, _ENCODER.encode(data)) for data, execution_id in news],
+    )
 
 
 def list_events(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rnd.types.definitions import InterfacePlan
@@ -22,28 +22,38 @@ class DutyEnd:
     job_execution_id: JobExecutionId
 
 
-def create_interfaces(
-    conn: sqlite3.Connection, job_execution_id: JobExecutionId, interfaces: Sequence[InterfacePlan]
-) -> None:
-    """Write a job's interfaces and the peers of each, in the given order."""
-    for interface in interfaces:
-        interface_id = conn.execute(
-            """
-            INSERT INTO job_interfaces (job_execution_id, interface_type, path, mount_function)
-            VALUES (:job_id, :interface_type, :path, :mount_function)
-            """,
-            {
-                "job_id": job_execution_id,
-                "interface_type": interface.interface_type,
-                "path": interface.path,
-                "mount_function": interface.mount_function,
-            },
-        ).lastrowid
-        if interface.interface_peers:
-            _create_peers(conn, interface_id, interface)
+def create_interfaces(conn: sqlite3.Connection, jobs: Iterable[tuple[JobExecutionId, Sequence[InterfacePlan]]]) -> None:
+    """Write the interfaces of jobs and the peers of each, in the given order."""
+    first_id = _last_interface_id(conn) + 1
+    numbered = list(
+        enumerate(((job_id, interface) for job_id, interfaces in jobs for interface in interfaces), first_id)
+    )
+    conn.executemany(
+        """
+        INSERT INTO job_interfaces (id, job_execution_id, interface_type, path, mount_function)
+        VALUES (?, ?, ?, ?, ?)
+        """,
+        [
+            (
+                interface_id,
+                job_id,
+                interface.interface_type.value,
+                interface.path,
+                None if interface.mount_function is None else interface.mount_function.value,
+            )
+            for interface_id, (job_id, interface) in numbered
+        ],
+    )
+    _create_peers(conn, [(interface_id, interface) for interface_id, (_, interface) in numbered])
 
 
-def _create_peers(conn: sqlite3.Connection, interface_id: int | None, interface: InterfacePlan) -> None:
+def _last_interface_id(conn: sqlite3.Connection) -> int:
+    """Return the highest id that an interface ever had; ids are given here, so that all rows go in one statement."""
+    row = conn.execute("SELECT seq FROM sqlite_sequence WHERE name = 'job_interfaces'").fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _create_peers(conn: sqlite3.Connection, interfaces: Iterable[tuple[int, InterfacePlan]]) -> None:
     conn.executemany(
         """
         INSERT INTO job_interface_peers (
@@ -69,6 +79,7 @@ def _create_peers(conn: sqlite3.Connection, interface_id: int | None, interface:
                 "source_path": peer.source_path,
                 "lane": peer.lane,
             }
+            for interface_id, interface in interfaces
             for peer in interface.interface_peers
         ],
     )
@@ -109,8 +120,8 @@ def list_interfaces(conn: sqlite3.Connection, job_execution_id: JobExecutionId) 
     )
 
 
-def set_routes(conn: sqlite3.Connection, job_execution_id: JobExecutionId, routes: Sequence[Route]) -> None:
-    """Write the other ends' job ids into a job's routing (phase 2); repeating it changes nothing."""
+def set_routes(conn: sqlite3.Connection, jobs: Iterable[tuple[JobExecutionId, Sequence[Route]]]) -> None:
+    """Write the other ends' job ids into the routing of jobs (phase 2); repeating it changes nothing."""
     conn.executemany(
         """
         UPDATE job_interface_peers
@@ -120,11 +131,12 @@ def set_routes(conn: sqlite3.Connection, job_execution_id: JobExecutionId, route
         """,
         [
             {
-                "job_id": job_execution_id,
+                "job_id": job_id,
                 "connection_id": route.connection_id,
                 "peer_workflow_job_id": route.peer_workflow_job_id,
                 "peer_job_execution_id": route.peer_job_execution_id,
             }
+            for job_id, routes in jobs
             for route in routes
         ],
     )

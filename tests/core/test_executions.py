@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 
 import pytest
 
 from rnd.core.two_phases import TwoPhases
 from rnd.database import offered_services, workflow_executions
+from rnd.rules.definition import definition_from_json
 from rnd.services.executor import Observation, Phase
 from rnd.types.enums import ExecutionPhase, ExecutionStatus, ServiceStatus
 from rnd.types.errors import CalledOff, Conflict, NotFound, StaleState
@@ -33,7 +35,7 @@ def _two_phases(daemon: Daemon) -> TwoPhases:
 
 async def _start(daemon: Daemon, execution_id: ExecutionId = ONE) -> None:
     execution = await daemon.database.read(lambda conn: workflow_executions.get_execution(conn, execution_id))
-    await _two_phases(daemon).start(execution)
+    await _two_phases(daemon).start(execution, definition_from_json(json.loads(execution.definition)))
 
 
 async def _chain(daemon: Daemon, *scripts: Script) -> ExecutionId:
@@ -159,7 +161,7 @@ def test_an_execution_that_has_ended_is_not_started(machine: Machine) -> None:
         stale = await daemon.database.read(lambda conn: workflow_executions.get_execution(conn, ONE))
         await daemon.by_hand("UPDATE workflow_executions SET status = 'FAILED'")
         with pytest.raises(StaleState):
-            await _two_phases(daemon).start(stale)
+            await _two_phases(daemon).start(stale, definition_from_json(json.loads(stale.definition)))
 
     machine.play(play, is_idle=True)
 

@@ -19,6 +19,7 @@ from rnd.core.job_orders import accept_jobs
 from rnd.database import (
     job_executions,
     job_interfaces,
+    job_moves,
     migrations,
     offered_services,
     results,
@@ -38,9 +39,9 @@ from rnd.database.consequences import (
     owe_deliveries,
     settle_data_job,
     spread_failure,
-    start_job,
+    start_jobs,
 )
-from rnd.database.job_executions import JobEnd
+from rnd.database.job_moves import JobEnd
 from rnd.database.offered_services import NewService
 from rnd.database.results import NewResult
 from rnd.rules.definition import build_definition
@@ -204,10 +205,10 @@ class Graph:
             for peer in interface.interface_peers
         )
         start = JobStart(job_execution_id=self.job(node_id), routes=routes)
-        return start_job(self.conn, start, new_transfer_id=self.new_transfer_id, now=NOW, news=News())
+        return bool(start_jobs(self.conn, [start], new_transfer_id=self.new_transfer_id, now=NOW, news=News()))
 
     def begin(self, job_id: JobExecutionId) -> None:
-        job_executions.mark_running(self.conn, job_id, run_by=NOW, now=NOW)
+        job_moves.mark_running(self.conn, job_id, run_by=NOW, now=NOW)
         job = job_executions.get_job(self.conn, job_id)
         if job.service_type is ServiceType.DATA:
             interfaces = job_interfaces.list_interfaces(self.conn, job_id)
@@ -501,7 +502,7 @@ def test_a_delivery_that_ends_twice_is_stale(chain: Graph) -> None:
 
 def test_spreading_twice_changes_nothing(chain: Graph) -> None:
     fail_job(chain.conn, JobExecutionId(1), JobEnd(error="broken"), now=NOW, news=News())
-    head = job_executions.head_of(job_executions.get_job(chain.conn, JobExecutionId(1)))
+    head = job_moves.head_of(job_executions.get_job(chain.conn, JobExecutionId(1)))
     again = News()
     spread_failure(chain.conn, head, "broken", now=NOW, news=again)
     assert again.ended == []

@@ -29,6 +29,7 @@ from rnd.database import (
     executor_handles,
     job_executions,
     job_interfaces,
+    job_moves,
     migrations,
     node_facts,
     offered_services,
@@ -44,7 +45,7 @@ from rnd.database import (
     workflows,
 )
 from rnd.database.data_files import DataFile, DataKey
-from rnd.database.job_executions import JobEnd
+from rnd.database.job_moves import JobEnd, NewJob
 from rnd.database.offered_services import NewService
 from rnd.database.results import NewResult
 from rnd.database.transfers import NewTransfer
@@ -214,6 +215,9 @@ CALLS: Final[dict[str, Call]] = {
     "events.record_event": lambda c, w: events.record_event(
         c, EventType.JOB_UPDATED, {}, execution_id=w.execution.id, now=w.now
     ),
+    "events.record_events": lambda c, w: events.record_events(
+        c, EventType.JOB_UPDATED, [({}, w.execution.id)], now=w.now
+    ),
     "events.list_events": lambda c, w: (
         events.list_events(c, after_seq=1, limit=9),
         events.list_events(c, after_seq=1, types=[EventType.JOB_UPDATED], limit=9),
@@ -350,11 +354,9 @@ CALLS: Final[dict[str, Call]] = {
         c, w.execution.id, "why"
     ),
     "workflow_executions.execution_progress": lambda c, w: workflow_executions.execution_progress(c, w.execution.id),
-    "job_executions.create_job": lambda c, w: (
-        job_executions.create_job(c, w.request, service=w.service, digest="d", now=w.now),
-        job_executions.create_job(
-            c, replace(w.request, execution_uid=ExecutionUid("x")), service=w.service, digest="d", now=w.now
-        ),
+    "job_moves.create_jobs": lambda c, w: (
+        job_moves.create_jobs(c, [new_job(w.request)], now=w.now),
+        job_moves.create_jobs(c, [new_job(replace(w.request, execution_uid=ExecutionUid("x")))], now=w.now),
     ),
     "job_executions.get_job": lambda c, w: job_executions.get_job(c, w.job.id),
     "job_executions.find_job": lambda c, w: job_executions.find_job(c, execution_id=w.execution.id, node_id=w.node.id),
@@ -382,34 +384,42 @@ CALLS: Final[dict[str, Call]] = {
     "job_executions.list_taken_away": lambda c, w: job_executions.list_taken_away(c, executor=ME),
     "job_executions.count_by_status": lambda c, w: job_executions.count_by_status(c),
     "job_executions.count_completed": lambda c, w: job_executions.count_completed(c, w.execution.id),
-    "job_executions.mark_started": lambda c, w: job_executions.mark_started(c, w.job.id),
-    "job_executions.mark_ready": lambda c, w: make_ready(c, w),
-    "job_executions.mark_running": lambda c, w: make_running(c, w),
-    "job_executions.mark_ready_again": lambda c, w: (
+    "job_moves.mark_started": lambda c, w: job_moves.mark_started(c, [w.job.id]),
+    "job_moves.mark_all_ready": lambda c, w: make_ready(c, w),
+    "job_moves.mark_running": lambda c, w: make_running(c, w),
+    "job_moves.mark_ready_again": lambda c, w: (
         make_running(c, w),
-        job_executions.mark_ready_again(c, w.job.id, error="why", not_before=w.later, now=w.now),
+        job_moves.mark_ready_again(c, w.job.id, error="why", not_before=w.later, now=w.now),
     ),
-    "job_executions.mark_completed": lambda c, w: (
+    "job_moves.mark_completed": lambda c, w: (
         make_running(c, w),
-        job_executions.mark_completed(c, w.job.id, exit_code=0, now=w.now),
+        job_moves.mark_completed(c, w.job.id, exit_code=0, now=w.now),
     ),
-    "job_executions.mark_errored": lambda c, w: job_executions.mark_errored(c, w.job.id, END, now=w.now),
-    "job_executions.mark_cancelled": lambda c, w: job_executions.mark_cancelled(c, w.job.id, END, now=w.now),
-    "job_executions.mark_reused": lambda c, w: job_executions.mark_reused(
-        c, w.job.id, execution_id=w.execution.id, now=w.now
-    ),
-    "job_executions.request_cancel": lambda c, w: job_executions.request_cancel(c, w.job.id, reason="why", now=w.now),
+    "job_moves.mark_errored": lambda c, w: job_moves.mark_errored(c, w.job.id, END, now=w.now),
+    "job_moves.mark_cancelled": lambda c, w: job_moves.mark_cancelled(c, w.job.id, END, now=w.now),
+    "job_moves.mark_reused": lambda c, w: job_moves.mark_reused(c, w.job.id, execution_id=w.execution.id, now=w.now),
+    "job_moves.request_cancel": lambda c, w: job_moves.request_cancel(c, w.job.id, reason="why", now=w.now),
     "job_executions.not_before": lambda c, w: job_executions.not_before(c, w.job.id),
     "job_executions.cancel_reason": lambda c, w: job_executions.cancel_reason(c, w.job.id),
-    "job_executions.settle_by_hand": lambda c, w: job_executions.settle_by_hand(c, w.job, now=w.now),
+    "job_moves.settle_by_hand": lambda c, w: job_moves.settle_by_hand(c, w.job, now=w.now),
     "job_interfaces.create_interfaces": lambda c, w: job_interfaces.create_interfaces(
-        c, w.job.id, w.request.plan.interfaces
+        c, [(w.job.id, w.request.plan.interfaces)]
     ),
     "job_interfaces.list_interfaces": lambda c, w: job_interfaces.list_interfaces(c, w.job.id),
     "job_interfaces.set_routes": lambda c, w: job_interfaces.set_routes(
         c,
-        w.job.id,
-        [Route(connection_id=ConnectionId(1), peer_workflow_job_id=None, peer_job_execution_id=JobExecutionId(1))],
+        [
+            (
+                w.job.id,
+                [
+                    Route(
+                        connection_id=ConnectionId(1),
+                        peer_workflow_job_id=None,
+                        peer_job_execution_id=JobExecutionId(1),
+                    )
+                ],
+            )
+        ],
     ),
     "job_interfaces.acknowledge_duty": lambda c, w: job_interfaces.acknowledge_duty(c, InterfacePeerId(1)),
     "job_interfaces.open_inputs": lambda c, w: job_interfaces.open_inputs(c, w.job.id),
@@ -470,7 +480,7 @@ CALLS: Final[dict[str, Call]] = {
         retention.list_unneeded_executions(c, keep=1, ended_before=w.later, limit=9),
     ),
     "retention.forget_execution": lambda c, w: (
-        job_executions.mark_errored(c, w.job.id, END, now=w.now),
+        job_moves.mark_errored(c, w.job.id, END, now=w.now),
         transfers.mark_ended(c, DELIVERY, TransferStatus.FAILED, "why", now=w.now),
         workflow_executions.mark_ended(c, w.execution.id, ExecutionStatus.FAILED, "why", now=w.now),
         retention.forget_execution(c, w.execution.id, ended_before=w.later, folders=["a"], now=w.now),
@@ -481,13 +491,17 @@ CALLS: Final[dict[str, Call]] = {
 
 
 def make_ready(conn: sqlite3.Connection, world: World) -> None:
-    job_executions.mark_started(conn, world.job.id)
-    job_executions.mark_ready(conn, world.job.id, now=world.now)
+    job_moves.mark_started(conn, [world.job.id])
+    job_moves.mark_all_ready(conn, [world.job.id], now=world.now)
+
+
+def new_job(request: JobRequest) -> NewJob:
+    return NewJob(request=request, digest="d", service_revision=1)
 
 
 def make_running(conn: sqlite3.Connection, world: World) -> None:
     make_ready(conn, world)
-    job_executions.mark_running(conn, world.job.id, run_by=world.later, now=world.now)
+    job_moves.mark_running(conn, world.job.id, run_by=world.later, now=world.now)
 
 
 def order(workflow: Workflow, uid: str) -> ExecutionOrder:
@@ -562,8 +576,8 @@ def world(remembering: RememberingConnection) -> World:
         start_by_s=1.0,
         max_runtime_s=1.0,
     )
-    job_id, _ = job_executions.create_job(conn, request, service=service, digest="d", now=now)
-    job_interfaces.create_interfaces(conn, job_id, request.plan.interfaces)
+    ((job_id, _),) = job_moves.create_jobs(conn, [new_job(request)], now=now)
+    job_interfaces.create_interfaces(conn, [(job_id, request.plan.interfaces)])
     made = World(
         now=now,
         later=now + timedelta(hours=1),
