@@ -110,7 +110,7 @@ class WorkflowManager:
             peer_id=peer_id,
         )
         self._retention = Retention(database=database, clock=clock, config=config, folders=folders, peer_id=peer_id)
-        self._accepted: dict[ExecutionId, WorkflowDefinition] = {}  # so that what was just built is not parsed anew
+        self._accepted: dict[ExecutionId, tuple[str, WorkflowDefinition]] = {}  # just built: not to be parsed anew
         self._starting: set[ExecutionId] = set()
         self._overdue: set[ExecutionId] = set()
         self._waiters: dict[ExecutionId, set[asyncio.Event]] = {}
@@ -172,7 +172,7 @@ class WorkflowManager:
         keys = await self._unwrap(drawing, Passphrases(general=passphrase, by_service=passphrases))
         order = self._order(drawing, definition_text(definition), bounds, retry_of=None)
         execution = await self._accept(order, keys)
-        self._accepted[execution.id] = definition
+        self._accepted[execution.id] = order.definition, definition
         log.info(LogEvent.EXECUTING_WORKFLOW, workflow_id=workflow_id, execution_id=execution.id)
         log.info(LogEvent.BUILDING_WORKFLOW_DEFINITION, workflow_id=workflow_id)
         log.info(LogEvent.CREATED_WORKFLOW_EXECUTION, execution_id=execution.id)
@@ -338,10 +338,10 @@ class WorkflowManager:
         """Run both phases; return why that can never succeed, `None` if it did or is to be tried again."""
         try:
             execution = await self._database.read(lambda conn: workflow_executions.get_execution(conn, execution_id))
-            definition = self._accepted.pop(execution_id, None)
-            await self._two_phases.start(
-                execution, definition or definition_from_json(json.loads(execution.definition))
-            )
+            text, definition = self._accepted.pop(execution_id, (None, None))
+            if definition is None or text != execution.definition:  # the row is the truth
+                definition = definition_from_json(json.loads(execution.definition))
+            await self._two_phases.start(execution, definition)
         except CalledOff:
             return None  # somebody has asked for its cancel, which goes on from here
         except DatabaseGone:
