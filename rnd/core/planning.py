@@ -93,10 +93,12 @@ def read_drawing(
     for node in nodes:
         if node.peer_id != self_peer_id:
             continue
-        try:
-            service = services.setdefault(node.service_id, offered_services.get_service(conn, node.service_id))
-        except NotFound:
-            continue  # validation says so, with the node's name
+        if node.service_id not in services:
+            try:
+                services[node.service_id] = offered_services.get_service(conn, node.service_id)
+            except NotFound:
+                continue  # validation says so, with the node's name
+        service = services[node.service_id]
         if isinstance(service.settings, DataSettings) and service.settings.file_count == 1:
             entries = data_service.list_entries(conn, service.id)
             single_files[node.id] = next(entry.relative_path for entry in entries if entry.sha256)

@@ -28,7 +28,7 @@ QUEUED_CALLS: Final = 4096
 """How many writes, and how many reads, may wait for a thread; further callers wait for a place."""
 
 GROUP_CALLS: Final = 256
-"""How many writes share one commit at most, which bounds how long the first of them waits for the last."""
+"""From how many writes on a commit takes no more, which bounds how long the first of them waits for the last."""
 
 BUSY_TIMEOUT_MS: Final = 5_000
 """How long a statement waits for a lock that somebody else holds, such as a person at the sqlite3 shell."""
@@ -86,7 +86,8 @@ class Database:
         self._write_places = asyncio.Semaphore(QUEUED_CALLS)
         self._read_places = asyncio.Semaphore(QUEUED_CALLS)
         # The semaphores bound these queues; None asks a thread to end.
-        self._writes: queue.SimpleQueue[_Call[Any] | None] = queue.SimpleQueue()
+        self._gathered: list[_Call[Any]] = []
+        self._writes: queue.SimpleQueue[list[_Call[Any]] | None] = queue.SimpleQueue()
         self._reads: queue.SimpleQueue[_Call[Any] | None] = queue.SimpleQueue()
         self._write_thread = threading.Thread(target=self._run_writer, name="rnd-db-writer", daemon=True)
         self._read_threads = [
@@ -112,11 +113,11 @@ class Database:
         An exception of `work` rolls back what this work did and nothing else. Cancelling the wait does not take back
         the work: it is committed like the rest of its group. `work` must neither commit nor block.
         """
-        return await self._submit(self._writes, self._write_places, work)
+        return await self._submit(self._gather, self._write_places, work)
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` on a connection that cannot write, in one consistent snapshot, and return its value."""
-        return await self._submit(self._reads, self._read_places, work)
+        return await self._submit(self._reads.put, self._read_places, work)
 
     def on_commit(self, callback: Callable[[], None]) -> None:
         """Call `callback` in the event loop after each group commit that changed a row."""
@@ -141,6 +142,7 @@ class Database:
         """Finish what is queued, empty the write-ahead log, note that the end was clean, and close. Idempotent."""
         if not self._closing:
             self._closing = True
+            self._send_gathered()
             self._writes.put(None)
             for _ in self._read_threads:
                 self._reads.put(None)
@@ -150,7 +152,7 @@ class Database:
 
     async def _submit(
         self,
-        waiting: queue.SimpleQueue[_Call[Any] | None],
+        hand_in: Callable[[_Call[Any]], None],
         places: asyncio.Semaphore,
         work: Callable[[sqlite3.Connection], T],
     ) -> T:
@@ -159,9 +161,23 @@ class Database:
             places.release()
             raise DatabaseClosed("The database is closed.")
         call = _Call(work, asyncio.get_running_loop().create_future())
-        waiting.put(call)
+        hand_in(call)
         await call.future
         return call.result()
+
+    def _gather(self, call: _Call[Any]) -> None:
+        """Collect what this turn of the event loop and those it wakes want to write, so that one commit takes it all.
+
+        Else the writer would wake up to the first and let all the others wait for the commit after.
+        """
+        if not self._gathered:
+            asyncio.get_running_loop().call_soon(self._send_gathered)
+        self._gathered.append(call)
+
+    def _send_gathered(self) -> None:
+        if self._gathered:
+            self._writes.put(self._gathered)
+            self._gathered = []
 
     def _deliver(self, calls: Sequence[_Call[Any]], places: asyncio.Semaphore, changed: bool) -> None:
         for call in calls:
@@ -192,13 +208,13 @@ class Database:
 
     def _take_group(self) -> tuple[list[_Call[Any]], bool]:
         group: list[_Call[Any]] = []
-        call = self._writes.get()
-        while call is not None:
-            group.append(call)
-            if len(group) == GROUP_CALLS:
+        calls = self._writes.get()
+        while calls is not None:
+            group += calls
+            if len(group) >= GROUP_CALLS:
                 return group, False
             try:
-                call = self._writes.get_nowait()
+                calls = self._writes.get_nowait()
             except queue.Empty:
                 return group, False
         return group, True
