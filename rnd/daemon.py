@@ -201,6 +201,7 @@ class _Daemon:
             executors=executors,
             secrets=ServiceSecrets(database, vault),
             data_worker=data_worker,
+            disk=disk,
             board=board,
         )
         job_manager = JobManager(

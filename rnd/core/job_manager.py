@@ -59,6 +59,7 @@ class _Turn:
     whole: list[tuple[JobExecution, tuple[JobInterface, ...]]] = field(default_factory=list)
     claimed: list[ClaimedJob] = field(default_factory=list)
     disowned: list[JobExecutionId] = field(default_factory=list)
+    leaves_some: bool = False
     next_attempt_at: datetime | None = None
 
 
@@ -206,6 +207,8 @@ class JobManager:
         free = max(0, self._slots - self._runner.busy())
         in_hand = self._runner.in_hand()
 
+        self._board.has_ready_jobs = False  # unless this turn leaves some, or some come while it is committed
+
         def work(conn: sqlite3.Connection, news: News) -> _Turn:
             turn = _Turn(news=news)
             for job_id in sorted(changed):
@@ -213,6 +216,7 @@ class JobManager:
             ready = job_executions.list_ready(
                 conn, executor=self._peer_id, programs=free, data_jobs=DATA_JOBS_A_TURN, now=now
             )
+            turn.leaves_some = free == 0 or len(ready) >= min(free, DATA_JOBS_A_TURN)
             services: dict[ServiceId, Service] = {}
             for job in ready:
                 if job.id not in in_hand:  # an attempt that was taken away by hand has to be out of the way first
@@ -223,6 +227,8 @@ class JobManager:
             return turn
 
         turn, _ = await insist(self._database, work)
+        turn.news.ready.clear()  # claimed as far as there are workers
+        self._board.has_ready_jobs |= turn.leaves_some
         return turn
 
     def _look_at(self, conn: sqlite3.Connection, job_id: JobExecutionId, turn: _Turn, *, now: datetime) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 from rnd.core.job_run import ClaimedJob, RunningJob, Stop, StopKind, cut_and_connected, failure_words, runtime_bound_s
 from rnd.database import job_executions, job_moves
 from rnd.database.connection import Database
-from rnd.database.consequences import News, cancel_job, complete_job, fail_job
+from rnd.database.consequences import News, cancel_job, complete_job, complete_owed, fail_job
 from rnd.database.job_moves import JobEnd
 from rnd.log import get_logger
 from rnd.services.executor import Executor, JobRun, Observation, Phase
@@ -26,14 +26,16 @@ from rnd.services.standalone_service import build_run
 from rnd.types.config import Config
 from rnd.types.enums import JobStatus, MountFunction, ServiceType
 from rnd.types.errors import CalledOff, DatabaseGone, ExecutorUnavailable, RndError, StaleState
-from rnd.types.executions import FileEntry, JobExecution
+from rnd.types.executions import FileEntry, JobExecution, Transfer
 from rnd.types.ids import JobExecutionId
 from rnd.types.log_events import LogEvent
 from rnd.types.seams import Clock, Entropy
 from rnd.workers.data_worker import DataWorker
+from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.insistence import insist
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
+from rnd.workers.prompt_delivery import PromptDelivery, deliver_promptly, log_prompt_delivery
 from rnd.workers.staging import StagedJob, collect_outputs, is_bare, stage_job
 
 KILL_AGAIN_S: Final = 20.0
@@ -56,6 +58,7 @@ class JobRunner:
         executors: Mapping[ServiceType, Executor],
         secrets: ServiceSecrets,
         data_worker: DataWorker,
+        disk: DiskGuard,
         board: NewsBoard,
     ) -> None:
         self._database = database
@@ -66,6 +69,7 @@ class JobRunner:
         self._executors = executors
         self._secrets = secrets
         self._data_worker = data_worker
+        self._disk = disk
         self._board = board
         self._running: dict[JobExecutionId, RunningJob] = {}
 
@@ -140,7 +144,7 @@ class JobRunner:
             self._free_worker(running)
             del self._running[job.id]
         if running.stop is not None and running.stop.kind is StopKind.DISOWNED:
-            self._board.jobs.ring()  # another attempt may have waited for this one to be out of the way
+            self._board.ring_for_ready()  # another attempt may have waited for this one to be out of the way
 
     async def _see_through(self, running: RunningJob) -> None:
         claimed = running.claimed
@@ -162,7 +166,8 @@ class JobRunner:
     def _free_worker(self, running: RunningJob) -> None:
         if running.holds_slot:
             running.holds_slot = False
-            self._board.jobs.ring()
+            if self._board.has_ready_jobs:
+                self._board.jobs.ring()
 
     async def _carry_out(self, running: RunningJob) -> Observation | None:
         """Start the program, or find it after a restart, and return how it ended; `None` if it was stopped before."""
@@ -285,22 +290,16 @@ class JobRunner:
             await self._fail(claimed, _end(words, observation), retry=False)
             return
         outputs: dict[str, list[FileEntry]] = {}
+        prompt: list[PromptDelivery] = []
         if any(
             peer.peer_mount_function is MountFunction.INPUT
             for interface in claimed.interfaces
             for peer in interface.peers
         ):
-            outputs = await asyncio.to_thread(
-                collect_outputs,
-                self._folders,
-                job,
-                claimed.interfaces,
-                self._config.limits,
-                cancelled=running.called_off,
-            )
+            outputs, prompt = await asyncio.to_thread(self._collect, running)
         now = self._clock.now()
 
-        def work(conn: sqlite3.Connection, news: News) -> None:
+        def work(conn: sqlite3.Connection, news: News) -> list[Transfer | None]:
             complete_job(
                 conn,
                 job,
@@ -311,12 +310,35 @@ class JobRunner:
                 now=now,
                 news=news,
             )
+            return [
+                complete_owed(conn, job.id, one.connection_id, one.receiver, one.files, now=now, news=news)
+                for one in prompt
+            ]
 
-        _, news = await insist(self._database, work)
+        made, news = await insist(self._database, work)
         log.info(LogEvent.STANDALONE_SERVICE_COMPLETED, job_id=job.id)
-        if news.transfers_created:
+        if made or news.transfers_created:
             log.info(LogEvent.TRANSFERRING_OUTPUTS, count=_count_files(outputs.values()), job_id=job.id)
+        self._log_prompt(job, prompt, made)
         self._board.publish(news)
+
+    def _collect(self, running: RunningJob) -> tuple[dict[str, list[FileEntry]], list[PromptDelivery]]:
+        """In a thread: make the outputs of an ended job durable, and copy at once what is little and stays here."""
+        job, interfaces = running.claimed.job, running.claimed.interfaces
+        cancelled = running.called_off
+        outputs = collect_outputs(self._folders, job, interfaces, self._config.limits, cancelled=cancelled)
+        if self._disk.refusal() is not None:
+            return outputs, []  # the DataWorker holds deliveries back, and says so
+        return outputs, deliver_promptly(self._folders, job, interfaces, outputs, cancelled=cancelled)
+
+    def _log_prompt(self, job: JobExecution, prompt: Sequence[PromptDelivery], made: Sequence[Transfer | None]) -> None:
+        source = self._folders.job(job).relative_to(self._folders.data_dir)
+        for delivery, transfer in zip(prompt, made, strict=True):
+            if transfer is not None:
+                destination = delivery.destination.relative_to(self._folders.data_dir)
+                log_prompt_delivery(
+                    transfer, source=source, destination=destination, chunk_bytes=self._config.chunk_bytes
+                )
 
     async def _cancel(self, job: JobExecution, end: JobEnd) -> None:
         now = self._clock.now()
@@ -352,7 +374,7 @@ class JobRunner:
         again, news = await insist(self._database, work)
         if again:
             log.warning(LogEvent.JOB_RETRYING, job_id=job.id, attempt=job.attempt + 1, reason=end.error)
-            self._board.jobs.ring()
+            self._board.ring_for_ready()
         self._board.publish(news)
 
     def _log_end(self, job: JobExecution, observation: Observation) -> None:

@@ -26,7 +26,7 @@ from rnd.types.enums import (
 )
 from rnd.types.errors import JobFailed, NotFound, StaleState
 from rnd.types.executions import FileEntry, InterfacePeer, JobExecution, JobInterface, Transfer
-from rnd.types.ids import SELF_PEER_JOB, ExecutionId, InterfacePeerId, JobExecutionId, TransferId
+from rnd.types.ids import SELF_PEER_JOB, ConnectionId, ExecutionId, InterfacePeerId, JobExecutionId, TransferId
 from rnd.types.orders import JobStart
 
 NewTransferId = Callable[[], TransferId]
@@ -233,6 +233,27 @@ def complete_transfer(
     news.touch(conn, transfer.workflow_execution_id)
     settle_data_job(conn, transfer.source_job_execution_id, now=now, news=news)
     return transfer
+
+
+def complete_owed(
+    conn: sqlite3.Connection,
+    source_job: JobExecutionId,
+    connection_id: ConnectionId,
+    receiver: JobExecutionId,
+    files: Sequence[FileEntry],
+    *,
+    now: datetime,
+    news: News,
+) -> Transfer | None:
+    """Complete a delivery that has just come to be owed and lies at its destination already.
+
+    `None` where nothing is owed: the receiver has ended, and nobody is left to deliver to.
+    """
+    transfer_id = transfers.find_pending(conn, source_job=source_job, connection_id=connection_id, dest_job=receiver)
+    if transfer_id is None:
+        return None
+    news.transfers_created -= 1  # nothing is left to be done about it
+    return complete_transfer(conn, transfer_id, files, now=now, news=news)
 
 
 def fail_transfer(

@@ -136,6 +136,24 @@ def list_pending(conn: sqlite3.Connection, *, direction: TransferDirection, limi
     return [_transfer(row) for row in rows]
 
 
+def find_pending(
+    conn: sqlite3.Connection, *, source_job: JobExecutionId, connection_id: ConnectionId, dest_job: JobExecutionId
+) -> TransferId | None:
+    """Return the delivery that a job of this peer owes along a connection and nobody has begun; `None` without one."""
+    row = conn.execute(
+        """
+        SELECT transfer_id
+        FROM transfers
+        WHERE source_job_execution_id = :source_job
+          AND connection_id = :connection_id
+          AND dest_job_execution_id = :dest_job
+          AND status = 'PENDING'
+        """,
+        {"source_job": source_job, "connection_id": connection_id, "dest_job": dest_job},
+    ).fetchone()
+    return None if row is None else TransferId(row[0])
+
+
 def list_by_source_job(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> list[Transfer]:
     """Return every delivery that a job of this peer owes or has made."""
     rows = conn.execute(

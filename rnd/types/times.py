@@ -9,7 +9,7 @@ from functools import lru_cache
 @lru_cache(maxsize=64)  # one moment is written into many rows of one transaction
 def to_text(moment: datetime) -> str:
     """Return an aware UTC `datetime` as `2026-01-31T12:00:00.000Z`, which sorts as text."""
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    return moment.isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 def from_text(text: str) -> datetime:

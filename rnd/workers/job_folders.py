@@ -60,6 +60,21 @@ class JobFolders:
         )
         return Path(build_job_path(self.workflows_dir, info, PathType.INPUT))
 
+    def receiving(self, sender: JobExecution, peer: InterfacePeer) -> Path | None:
+        """Return the folder that a connection fills for another job of an own order here; `None` without its route."""
+        if peer.peer_job_execution_id is None or peer.peer_workflow_job_id is None:
+            return None
+        info = JobPathInfo(
+            orchestrator_peer_id=sender.ordering_peer_id,
+            workflow_job_id=peer.peer_workflow_job_id,
+            executor_peer_id=peer.peer_id,
+            job_execution_id=peer.peer_job_execution_id,
+            sender_peer_id=sender.executor_peer_id,
+            sender_job_execution_id=sender.id,
+            lane=peer.lane,
+        )
+        return Path(build_job_path(self.workflows_dir, info, PathType.INPUT))
+
     def delivery(self, transfer: Transfer, receiver: JobExecution, lane: str) -> Path:
         """Return the folder that a delivery to a job of this peer fills."""
         info = JobPathInfo(

@@ -47,13 +47,20 @@ class NewsBoard:
     """Where transactions' news are put up after their commit.
 
     `jobs` rings with jobs whose inputs changed or that were ended by somebody else, `transfers` when deliveries are
-    owed or called off, `executions` with executions that may have ended.
+    owed or called off, `executions` with executions that may have ended. `has_ready_jobs` says that READY jobs may wait
+    which no turn of the queue has seen or had a worker for; without any a free worker is no reason to look.
     """
 
     def __init__(self) -> None:
+        self.has_ready_jobs = True
         self.jobs: Bell[JobExecutionId] = Bell()
         self.transfers: Bell[TransferId] = Bell()
         self.executions: Bell[ExecutionId] = Bell()
+
+    def ring_for_ready(self) -> None:
+        """Have the queue look for READY jobs."""
+        self.has_ready_jobs = True
+        self.jobs.ring()
 
     def publish(self, news: News) -> None:
         """Log what was committed and wake those who act on it."""
@@ -77,7 +84,9 @@ class NewsBoard:
         if news.transfers_created or ended:
             self.transfers.ring(*(transfer.transfer_id for transfer in ended))
         ended_jobs = [head.id for head, _ in news.ended if head.status is not JobStatus.COMPLETED]
-        if news.ready or news.inputs_changed or ended_jobs:
+        if news.ready:
+            self.ring_for_ready()
+        if news.inputs_changed or ended_jobs:
             self.jobs.ring(*news.inputs_changed, *ended_jobs)
         if news.executions:
             self.executions.ring(*news.executions)

@@ -37,6 +37,7 @@ from rnd.workers.data_worker import DataWorker
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
+from rnd.workers.prompt_delivery import PROMPT_BYTES
 from tests.seams import CountingEntropy, StillClock
 
 T = TypeVar("T")
@@ -75,6 +76,14 @@ class _Run:
     script: Script
     asked_to_end: int = 0
     observation: Observation | None = None
+
+
+MUCH = bytes(PROMPT_BYTES + 1)
+
+
+def says_much(run: JobRun) -> None:
+    """Leave more on standard output than is delivered with the end of its job."""
+    (run.directory / "logs/stdout.txt").write_bytes(MUCH)
 
 
 class ScriptedEngine:
@@ -262,6 +271,7 @@ class Daemon:
             executors={ServiceType.STANDALONE: machine.engine},
             secrets=ServiceSecrets(database, vault),
             data_worker=self.data_worker,
+            disk=disk,
             board=self.board,
         )
         explainer = Explainer(database=database, clock=machine.clock, folders=self.folders, runner=self.runner)

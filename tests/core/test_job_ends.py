@@ -15,7 +15,7 @@ from rnd.types.config import Deadlines, Limits
 from rnd.types.enums import ExecutionStatus, LogStream
 from rnd.types.errors import Conflict, ExecutorUnavailable
 from rnd.types.ids import ExecutionId, JobExecutionId
-from tests.core.core_peer import IN_AND_OUT, Daemon, Drawn, Edge, Machine, Script, edge
+from tests.core.core_peer import IN_AND_OUT, Daemon, Drawn, Edge, Machine, Script, edge, says_much
 
 ONE = ExecutionId(1)
 
@@ -324,7 +324,7 @@ def test_a_result_that_never_comes_home_ends_the_execution_at_its_deadline(machi
         parts = daemon.parts()
         parts.pop(0).close()  # no DataWorker
         daemon.tasks += [asyncio.create_task(part) for part in parts]
-        await _run(daemon, Script(), edges=(edge(0, None),))
+        await _run(daemon, Script(leaves=says_much), edges=(edge(0, None),))
         await daemon.eventually("SELECT status FROM job_executions", ("COMPLETED",))
         assert (await daemon.sql("SELECT status FROM workflow_executions")) == [("RUNNING",)]
         daemon.tick(8 * 24 * 3600)

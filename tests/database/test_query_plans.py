@@ -442,6 +442,9 @@ CALLS: Final[dict[str, Call]] = {
         for status in (None, TransferStatus.FAILED)
     ],
     "transfers.list_pending": lambda c, w: transfers.list_pending(c, direction=TransferDirection.LOCAL, limit=9),
+    "transfers.find_pending": lambda c, w: transfers.find_pending(
+        c, source_job=w.job.id, connection_id=ConnectionId(1), dest_job=SELF_PEER_JOB
+    ),
     "transfers.list_by_source_job": lambda c, w: transfers.list_by_source_job(c, w.job.id),
     "transfers.list_by_dest_job": lambda c, w: transfers.list_by_dest_job(c, w.job.id),
     "transfers.count_active": lambda c, w: transfers.count_active(c),
