@@ -197,7 +197,6 @@ CREATE TABLE workflow_executions (
     execution_uid TEXT NOT NULL UNIQUE,
     -- CREATING: phase 1; STARTING: phase 2; STARTED: every job has its start command
     phase TEXT NOT NULL DEFAULT 'CREATING' CHECK(phase IN ('CREATING', 'STARTING', 'STARTED')),
-    definition TEXT NOT NULL,       -- JSON, frozen when the execution was accepted
     retry_of INTEGER,               -- the execution whose completed jobs this one reuses
     created_at TEXT NOT NULL,
     deadline_at TEXT NOT NULL,
@@ -208,6 +207,7 @@ CREATE TABLE workflow_executions (
     cancel_reason TEXT,
     cancel_by TEXT,
     settled_status TEXT,            -- the status that the daemon has acted on; differs after a repair by hand
+    definition TEXT NOT NULL,       -- JSON, frozen when the execution was accepted; last, since to read past it is slow
     FOREIGN KEY (workflow_id) REFERENCES workflows(id) ON DELETE SET NULL
 );
 
@@ -376,14 +376,13 @@ CREATE TABLE transfers (
     created_at TEXT NOT NULL,
     started_at TEXT,
     completed_at TEXT,
-    UNIQUE (source_peer_id, source_job_execution_id, dest_peer_id, dest_job_execution_id, connection_id,
+    UNIQUE (source_job_execution_id, connection_id, dest_job_execution_id, source_peer_id, dest_peer_id,
             workflow_execution_id)
 ) STRICT;
 
 CREATE INDEX transfers_open ON transfers(created_at) WHERE status IN ('PENDING', 'ACTIVE');
 CREATE INDEX transfers_by_status ON transfers(status);
 CREATE INDEX transfers_by_execution ON transfers(workflow_execution_id, status);
-CREATE INDEX transfers_by_source_job ON transfers(source_job_execution_id);
 CREATE INDEX transfers_by_dest_job ON transfers(dest_job_execution_id);
 
 -- Deliveries to the self-peer: one row a connection that ends there.
