@@ -30,7 +30,7 @@ from rnd.log import get_logger
 from rnd.rules.explain import Explanation
 from rnd.types.config import Config
 from rnd.types.enums import JobStatus, MountFunction, ServiceType
-from rnd.types.errors import DatabaseNotNow, NotFound, StaleState
+from rnd.types.errors import DatabaseNotNow, NotFound
 from rnd.types.executions import InterfacePeer, JobExecution, JobInterface
 from rnd.types.ids import JobExecutionId, PeerId, ServiceId
 from rnd.types.log_events import LogEvent
@@ -217,10 +217,8 @@ class JobManager:
                 conn, executor=self._peer_id, programs=free, data_jobs=DATA_JOBS_A_TURN, now=now
             )
             turn.leaves_some = free == 0 or len(ready) >= min(free, DATA_JOBS_A_TURN)
-            services: dict[ServiceId, Service] = {}
-            for job in ready:
-                if job.id not in in_hand:  # an attempt that was taken away by hand has to be out of the way first
-                    self._claim(conn, job, services, turn, now=now)
+            # An attempt that was taken away by hand has to be out of the way first.
+            self._claim(conn, [job for job in ready if job.id not in in_hand], turn, now=now)
             if free > 0:
                 turn.next_attempt_at = job_executions.next_attempt_at(conn, executor=self._peer_id)
             turn.disowned += [job_id for job_id in changed & in_hand if not _is_running(conn, job_id)]
@@ -246,41 +244,35 @@ class JobManager:
         elif check_inputs(conn, job_id, now=now, news=turn.news):
             turn.whole.append((job, job_interfaces.list_interfaces(conn, job_id)))
 
-    def _claim(
-        self,
-        conn: sqlite3.Connection,
-        job: JobExecution,
-        services: dict[ServiceId, Service],
-        turn: _Turn,
-        *,
-        now: datetime,
-    ) -> None:
-        try:
-            if job.service_id not in services:
+    def _claim(self, conn: sqlite3.Connection, jobs: Sequence[JobExecution], turn: _Turn, *, now: datetime) -> None:
+        """Commit to running READY jobs: RUNNING, under names that their engines will know them by."""
+        services: dict[ServiceId, Service] = {}
+        orphans: list[JobExecution] = []
+        for job in jobs:
+            if job.service_id in services:
+                continue
+            try:
                 services[job.service_id] = offered_services.get_service(conn, job.service_id)
-            service = services[job.service_id]
-        except NotFound as error:
-            fail_open_job(conn, job.id, JobEnd(error=str(error)), now=now, news=turn.news)
-            return
-        run_by = now + timedelta(seconds=runtime_bound_s(job, service))
-        try:
-            job_moves.mark_running(conn, job.id, run_by=run_by, now=now)
-        except StaleState:
-            return  # what was done for one before it has ended it
-        engine_name = ""
-        if job.service_type is not ServiceType.DATA:
-            engine_name = executor_handles.record_intent(
-                conn, job, executor=job.service_type.lower(), boot_id=self._boot_id, now=now
-            )
-        turn.claimed.append(
+            except NotFound as error:
+                orphans.append(job)
+                fail_open_job(conn, job.id, JobEnd(error=str(error)), now=now, news=turn.news)
+        if orphans:  # the failure of one may have ended another
+            jobs = [job for job in jobs if job_executions.get_job(conn, job.id).status is JobStatus.READY]
+        runs_by = {job.id: now + timedelta(seconds=runtime_bound_s(job, services[job.service_id])) for job in jobs}
+        job_moves.mark_all_running(conn, [(job, runs_by[job.id]) for job in jobs], now=now)
+        programs = [job for job in jobs if job.service_type is not ServiceType.DATA]
+        executor_handles.record_intents(conn, programs, boot_id=self._boot_id, now=now)
+        interfaces = job_interfaces.list_interfaces_of(conn, [job.id for job in jobs])
+        turn.claimed += [
             ClaimedJob(
                 job=job,
-                service=service,
-                interfaces=job_interfaces.list_interfaces(conn, job.id),
-                engine_name=engine_name,
-                run_by=run_by,
+                service=services[job.service_id],
+                interfaces=interfaces[job.id],
+                engine_name="" if job.service_type is ServiceType.DATA else executor_handles.engine_name_of(job),
+                run_by=runs_by[job.id],
             )
-        )
+            for job in jobs
+        ]
 
     async def _take_up(self, *, is_restarted: bool) -> list[ClaimedJob]:
         """Return what is RUNNING in nobody's hands: after a restart all that an earlier daemon ran.

@@ -7,6 +7,7 @@ the engine for that very name and never runs a job twice.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from datetime import datetime
 
 from rnd.types.executions import JobExecution
@@ -18,25 +19,16 @@ def engine_name_of(job: JobExecution) -> str:
     return f"job-{job.id}-{job.attempt}"
 
 
-def record_intent(conn: sqlite3.Connection, job: JobExecution, *, executor: str, boot_id: str, now: datetime) -> str:
-    """Commit to running a job's current attempt under a name, in this boot of the machine; return the name."""
-    engine_name = engine_name_of(job)
-    conn.execute(
+def record_intents(conn: sqlite3.Connection, jobs: Sequence[JobExecution], *, boot_id: str, now: datetime) -> None:
+    """Commit to running the current attempt of jobs under their names, in this boot of the machine."""
+    conn.executemany(
         """
         INSERT INTO executor_handles (job_execution_id, attempt, executor, engine_name, intent_at, boot_id)
-        VALUES (:job_id, :attempt, :executor, :engine_name, :now, :boot_id)
+        VALUES (?, ?, ?, ?, ?, ?)
         ON CONFLICT (job_execution_id, attempt) DO NOTHING
         """,
-        {
-            "job_id": job.id,
-            "attempt": job.attempt,
-            "executor": executor,
-            "engine_name": engine_name,
-            "now": to_text(now),
-            "boot_id": boot_id,
-        },
+        [(job.id, job.attempt, job.service_type.lower(), engine_name_of(job), to_text(now), boot_id) for job in jobs],
     )
-    return engine_name
 
 
 def boot_of_intent(conn: sqlite3.Connection, job: JobExecution) -> str | None:

@@ -87,37 +87,46 @@ def _create_peers(conn: sqlite3.Connection, interfaces: Iterable[tuple[int, Inte
 
 def list_interfaces(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> tuple[JobInterface, ...]:
     """Return a job's interfaces with their peers in connection order."""
+    return list_interfaces_of(conn, [job_execution_id])[job_execution_id]
+
+
+def list_interfaces_of(
+    conn: sqlite3.Connection, job_execution_ids: Sequence[JobExecutionId]
+) -> dict[JobExecutionId, tuple[JobInterface, ...]]:
+    """Return the interfaces of each of these jobs, with their peers in connection order."""
     rows = conn.execute(
         """
-        SELECT ji.id AS interface_id, ji.interface_type, ji.path, ji.mount_function, jip.id, jip.job_interface_id,
+        SELECT ji.id AS interface_id, ji.job_execution_id, ji.interface_type, ji.path, ji.mount_function, jip.id, jip.job_interface_id,
                jip.peer_id, jip.peer_workflow_job_id, jip.peer_job_execution_id, jip.peer_path, jip.peer_file_name,
                jip.peer_mount_function, jip.duty_acknowledged, jip.connection_id, jip.peer_interface_type, jip.include,
                jip.source_path, jip.lane
         FROM job_interfaces AS ji
         LEFT JOIN job_interface_peers AS jip ON jip.job_interface_id = ji.id
-        WHERE ji.job_execution_id = :job_id
+        WHERE ji.job_execution_id IN (SELECT value FROM json_each(:job_ids))
         ORDER BY ji.id, jip.connection_id
         """,
-        {"job_id": job_execution_id},
+        {"job_ids": json.dumps(job_execution_ids)},
     ).fetchall()
     heads: dict[int, sqlite3.Row] = {}
     peers: dict[int, list[InterfacePeer]] = {}
     for row in rows:
         heads.setdefault(row["interface_id"], row)
-        found = peers.setdefault(row["interface_id"], [])
+        peers_here = peers.setdefault(row["interface_id"], [])
         if row["id"] is not None:
-            found.append(_peer(row))
-    return tuple(
-        JobInterface(
+            peers_here.append(_peer(row))
+    found: dict[JobExecutionId, list[JobInterface]] = {job_id: [] for job_id in job_execution_ids}
+    for interface_id, head in heads.items():
+        job_id = JobExecutionId(head["job_execution_id"])
+        interface = JobInterface(
             id=JobInterfaceId(interface_id),
-            job_execution_id=job_execution_id,
+            job_execution_id=job_id,
             interface_type=InterfaceType(head["interface_type"]),
             path=head["path"],
             mount_function=None if head["mount_function"] is None else MountFunction(head["mount_function"]),
             peers=tuple(peers[interface_id]),
         )
-        for interface_id, head in heads.items()
-    )
+        found[job_id].append(interface)
+    return {job_id: tuple(interfaces) for job_id, interfaces in found.items()}
 
 
 def set_routes(conn: sqlite3.Connection, jobs: Iterable[tuple[JobExecutionId, Sequence[Route]]]) -> None:

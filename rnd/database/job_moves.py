@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from rnd.database.events import record_events
@@ -198,21 +198,22 @@ def mark_all_ready(
     return heads
 
 
-def mark_running(
-    conn: sqlite3.Connection, job_execution_id: JobExecutionId, *, run_by: datetime, now: datetime
-) -> JobHead:
-    """READY -> RUNNING, the claim of a worker. Raises `StaleState`."""
-    row = conn.execute(
+def mark_all_running(
+    conn: sqlite3.Connection, claims: Sequence[tuple[JobExecution, datetime]], *, now: datetime
+) -> None:
+    """READY -> RUNNING, the claim of workers: jobs, each with its `run_by`. Raises `StaleState` if one is not READY."""
+    moved = conn.executemany(
         """
         UPDATE job_executions
-        SET status = 'RUNNING', settled_status = 'RUNNING', started_at = :now, run_by = :run_by, not_before = NULL
-        WHERE id = :id
+        SET status = 'RUNNING', settled_status = 'RUNNING', started_at = ?, run_by = ?, not_before = NULL
+        WHERE id = ?
           AND status = 'READY'
-        RETURNING id, job_name, node_id, service_type, status, workflow_job_id, workflow_execution_id
         """,
-        {"id": job_execution_id, "now": to_text(now), "run_by": to_text(run_by)},
-    ).fetchone()
-    return _moved(conn, row, None, what=f"job {job_execution_id} is not READY", now=now)
+        [(to_text(now), to_text(run_by), job.id) for job, run_by in claims],
+    ).rowcount
+    if claims and moved != len(claims):
+        raise StaleState(f"{len(claims) - moved} of {len(claims)} jobs to run are not READY")
+    _announce(conn, [replace(head_of(job), status=JobStatus.RUNNING) for job, _ in claims], None, now=now)
 
 
 def mark_ready_again(

@@ -208,7 +208,7 @@ class Graph:
         return bool(start_jobs(self.conn, [start], new_transfer_id=self.new_transfer_id, now=NOW, news=News()))
 
     def begin(self, job_id: JobExecutionId) -> None:
-        job_moves.mark_running(self.conn, job_id, run_by=NOW, now=NOW)
+        job_moves.mark_all_running(self.conn, [(job_executions.get_job(self.conn, job_id), NOW)], now=NOW)
         job = job_executions.get_job(self.conn, job_id)
         if job.service_type is ServiceType.DATA:
             interfaces = job_interfaces.list_interfaces(self.conn, job_id)

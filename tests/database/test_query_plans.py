@@ -386,7 +386,7 @@ CALLS: Final[dict[str, Call]] = {
     "job_executions.count_completed": lambda c, w: job_executions.count_completed(c, w.execution.id),
     "job_moves.mark_started": lambda c, w: job_moves.mark_started(c, [w.job.id]),
     "job_moves.mark_all_ready": lambda c, w: make_ready(c, w),
-    "job_moves.mark_running": lambda c, w: make_running(c, w),
+    "job_moves.mark_all_running": lambda c, w: make_running(c, w),
     "job_moves.mark_ready_again": lambda c, w: (
         make_running(c, w),
         job_moves.mark_ready_again(c, w.job.id, error="why", not_before=w.later, now=w.now),
@@ -406,6 +406,7 @@ CALLS: Final[dict[str, Call]] = {
         c, [(w.job.id, w.request.plan.interfaces)]
     ),
     "job_interfaces.list_interfaces": lambda c, w: job_interfaces.list_interfaces(c, w.job.id),
+    "job_interfaces.list_interfaces_of": lambda c, w: job_interfaces.list_interfaces_of(c, [w.job.id]),
     "job_interfaces.set_routes": lambda c, w: job_interfaces.set_routes(
         c,
         [
@@ -428,8 +429,8 @@ CALLS: Final[dict[str, Call]] = {
         c, job_execution_id=w.job.id, connection_id=ConnectionId(1)
     ),
     "job_interfaces.list_unserved_receivers": lambda c, w: job_interfaces.list_unserved_receivers(c, w.job.id),
-    "executor_handles.record_intent": lambda c, w: executor_handles.record_intent(
-        c, w.job, executor="standalone", boot_id="boot", now=w.now
+    "executor_handles.record_intents": lambda c, w: executor_handles.record_intents(
+        c, [w.job], boot_id="boot", now=w.now
     ),
     "executor_handles.boot_of_intent": lambda c, w: executor_handles.boot_of_intent(c, w.job),
     "transfers.create_transfer": lambda c, w: transfers.create_transfer(
@@ -504,7 +505,7 @@ def new_job(request: JobRequest) -> NewJob:
 
 def make_running(conn: sqlite3.Connection, world: World) -> None:
     make_ready(conn, world)
-    job_moves.mark_running(conn, world.job.id, run_by=world.later, now=world.now)
+    job_moves.mark_all_running(conn, [(world.job, world.later)], now=world.now)
 
 
 def order(workflow: Workflow, uid: str) -> ExecutionOrder:
