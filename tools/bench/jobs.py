@@ -31,6 +31,7 @@ from tests.running_peer import RunningPeer, running_peer  # noqa: E402 - the pro
 NOOP = shutil.which("true") or "/bin/true"
 CAT = shutil.which("cat") or "/bin/cat"
 PARALLEL = os.cpu_count() or 2
+# Nothing is deleted before the end: ext4 searches long for free inodes for half a minute after many were given back.
 KEPT = tempfile.mkdtemp(prefix="rnd-bench-")
 atexit.register(shutil.rmtree, KEPT, ignore_errors=True)
 
@@ -67,10 +68,10 @@ def bare_chain(count: int) -> float:
             previous = following
         assert previous.read_text() == "seed\n"
 
-    with tempfile.TemporaryDirectory() as folder:
-        begun = time.perf_counter()
-        asyncio.run(work(Path(folder)))
-        return time.perf_counter() - begun
+    folder = tempfile.mkdtemp(dir=KEPT)
+    begun = time.perf_counter()
+    asyncio.run(work(Path(folder)))
+    return time.perf_counter() - begun
 
 
 def make_jobs(count: int) -> float:
@@ -86,11 +87,11 @@ def make_chain(count: int) -> float:
 
 
 def _make(makefile: str, *arguments: str) -> float:
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "Makefile").write_text(makefile)
-        begun = time.perf_counter()
-        subprocess.run(["make", "-s", *arguments], cwd=folder, check=True)
-        return time.perf_counter() - begun
+    folder = tempfile.mkdtemp(dir=KEPT)
+    Path(folder, "Makefile").write_text(makefile)
+    begun = time.perf_counter()
+    subprocess.run(["make", "-s", *arguments], cwd=folder, check=True)
+    return time.perf_counter() - begun
 
 
 def _call(path: str) -> int:
@@ -147,7 +148,8 @@ def parsl_jobs(count: int) -> float:
 
     # parsl starts scripts of its own by name
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+    folder = tempfile.mkdtemp(dir=KEPT)
+    with contextlib.chdir(folder):
         executor = HighThroughputExecutor(
             label="htex",
             address="127.0.0.1",
@@ -202,10 +204,8 @@ def rnd_chain(count: int) -> float:
 
 @contextlib.contextmanager
 def _peer():  # type: ignore[no-untyped-def]  # a generator of RunningPeer; the tools are not part of the typed package
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        running_peer(Path(folder) / "peer", env={"RND_QUEUE_INTERVAL_S": "10", "RND_STATUS_INTERVAL_S": "10"}) as peer,
-    ):
+    folder = tempfile.mkdtemp(dir=KEPT)
+    with running_peer(Path(folder, "peer"), env={"RND_QUEUE_INTERVAL_S": "10", "RND_STATUS_INTERVAL_S": "10"}) as peer:
         assert isinstance(peer, RunningPeer)
         yield peer
 
