@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,7 +33,6 @@ def stream() -> Iterator[io.StringIO]:
     configure_logging("INFO", log_path=None, stream=lines, now_s=lambda: NOON_S)
     yield lines
     close_logging()
-    structlog.contextvars.clear_contextvars()
 
 
 def test_a_line_is_time_level_text_and_the_fields_that_the_text_does_not_name(stream: io.StringIO) -> None:
@@ -122,15 +120,6 @@ def test_a_field_that_the_call_forgot_shows_as_missing(stream: io.StringIO) -> N
 def test_values_of_keys_that_name_secrets_are_never_written(stream: io.StringIO) -> None:
     log.info("told", passphrase="open sesame", token="t0ken")
     assert stream.getvalue() == f"{PREFIX} [INFO] told passphrase=[hidden] token=[hidden]\n"
-
-
-def test_bound_context_stands_on_every_line(stream: io.StringIO) -> None:
-    with structlog.contextvars.bound_contextvars(execution_id=50):
-        log.info(LogEvent.PHASE_1_CREATING_JOBS)
-    log.info(LogEvent.PHASE_1_CREATING_JOBS)
-    assert stream.getvalue() == (
-        f"{PREFIX} [INFO] Phase 1: Creating jobs execution_id=50\n{PREFIX} [INFO] Phase 1: Creating jobs\n"
-    )
 
 
 def test_an_exception_is_one_line_too(stream: io.StringIO) -> None:

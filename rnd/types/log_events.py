@@ -24,6 +24,8 @@ class LogEvent(StrEnum):
     level: str
     also: tuple[str, ...]
     fields: tuple[str, ...]
+    layout: str
+    """The template for `str.format`, with its fields in their order and without their names."""
 
     def __new__(cls, template: str, meaning: str = "", level: str = "info", also: tuple[str, ...] = ()) -> Self:
         event = str.__new__(cls, template)
@@ -31,7 +33,11 @@ class LogEvent(StrEnum):
         event.meaning = meaning
         event.level = level
         event.also = also
-        event.fields = tuple(name for _, name, _, _ in Formatter().parse(template) if name)
+        parts = list(Formatter().parse(template))
+        event.fields = tuple(name for _, name, _, _ in parts if name)
+        event.layout = "".join(
+            text.replace("{", "{{").replace("}", "}}") + ("{}" if name else "") for text, name, _, _ in parts
+        )
         return event
 
     # -- Execution triggers (document: Execution Triggers, Log Correlation Examples)

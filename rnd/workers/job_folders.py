@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from rnd.rules.paths import JobPathInfo, PathType, build_job_path
 from rnd.types.executions import InterfacePeer, JobExecution, Transfer
 from rnd.types.ids import SELF_PEER_JOB, JobExecutionId, PeerId, WorkflowJobId
+
+
+@lru_cache(maxsize=512)  # asked for many times while a job is in hand
+def _job_folder(
+    workflows_dir: Path, orchestrator: PeerId, workflow_job_id: WorkflowJobId, executor: PeerId, job_id: JobExecutionId
+) -> Path:
+    info = JobPathInfo(
+        orchestrator_peer_id=orchestrator,
+        workflow_job_id=workflow_job_id,
+        executor_peer_id=executor,
+        job_execution_id=job_id,
+    )
+    return build_job_path(workflows_dir, info, PathType.JOB)
 
 
 class JobFolders:
@@ -18,7 +32,9 @@ class JobFolders:
 
     def job(self, job: JobExecution) -> Path:
         """Return the folder that a job owns: input/, output/, mounts/ and logs/ are below it."""
-        return self._path(job, PathType.JOB)
+        return _job_folder(
+            self.workflows_dir, job.ordering_peer_id, job.order_workflow_job_id, job.executor_peer_id, job.id
+        )
 
     def workflow_job(self, orchestrator: PeerId, workflow_job_id: WorkflowJobId) -> Path:
         """Return the folder that holds all that this peer has of one workflow job, what came home included."""
@@ -26,11 +42,11 @@ class JobFolders:
 
     def output(self, job: JobExecution) -> Path:
         """Return the folder a job leaves its files in."""
-        return self._path(job, PathType.OUTPUT)
+        return self.job(job) / "output"
 
     def logs(self, job: JobExecution) -> Path:
         """Return the folder of a job's captured streams."""
-        return self._path(job, PathType.LOGS)
+        return self.job(job) / "logs"
 
     def mount(self, job: JobExecution, mount_path: str) -> Path:
         """Return the folder that stands for a declared MOUNT."""
