@@ -45,6 +45,9 @@ from rnd.workers.news_board import NewsBoard
 DATA_JOBS_A_TURN: Final = 64
 """How many DATA jobs begin in one turn of the queue; they hold no worker, only deliveries."""
 
+TURNS_AT_ONCE: Final = 2
+"""While one turn is being committed, workers that become free meanwhile are given work by the next."""
+
 DISOWNED: Final = Stop(kind=StopKind.DISOWNED, reason="its row has ended without it")
 
 log = get_logger()
@@ -59,7 +62,8 @@ class _Turn:
     whole: list[tuple[JobExecution, tuple[JobInterface, ...]]] = field(default_factory=list)
     claimed: list[ClaimedJob] = field(default_factory=list)
     disowned: list[JobExecutionId] = field(default_factory=list)
-    leaves_some: bool = False
+    leaves_programs: bool = False
+    leaves_data: bool = False
     next_attempt_at: datetime | None = None
 
 
@@ -92,6 +96,9 @@ class JobManager:
         self._board = board
         self._peer_id = peer_id
         self._boot_id = boot_id
+        self._turns = asyncio.Semaphore(TURNS_AT_ONCE)
+        self._reserved = 0
+        self._next_attempt_at: datetime | None = None
         self._repairs_are_due = True  # also those that were typed while no daemon ran
         slots = config.job_slots or max(8, 4 * (os.cpu_count() or 1))
         self._slots = min(slots, config.limits.concurrent_jobs)
@@ -192,33 +199,49 @@ class JobManager:
                 if self._clock.monotonic() >= next_tick:
                     next_tick = self._clock.monotonic() + self._config.queue_interval_s
                     changed |= await self._tick(group)
-                turn = await self._turn(changed)
-                self._act_on(turn, group)
-                changed = await self._board.jobs.wait(self._pause_s(turn, next_tick))
+                await self._turns.acquire()
+                group.create_task(self._take_turn(changed, group))
+                changed = await self._board.jobs.wait(self._pause_s(next_tick))
 
-    def _pause_s(self, turn: _Turn, next_tick: float) -> float:
+    def _pause_s(self, next_tick: float) -> float:
         pause_s = next_tick - self._clock.monotonic()
-        if turn.next_attempt_at is not None:
-            pause_s = min(pause_s, (turn.next_attempt_at - self._clock.now()).total_seconds())
+        if self._next_attempt_at is not None:
+            pause_s = min(pause_s, (self._next_attempt_at - self._clock.now()).total_seconds())
         return max(0.0, pause_s)
 
-    async def _turn(self, changed: set[JobExecutionId]) -> _Turn:
-        now = self._clock.now()
-        free = max(0, self._slots - self._runner.busy())
-        in_hand = self._runner.in_hand()
+    async def _take_turn(self, changed: set[JobExecutionId], group: asyncio.TaskGroup) -> None:
+        """Take one turn of the queue, with the workers that no other turn has reserved."""
+        free = self._free_workers()
+        self._reserved += free
+        rings = self._board.ready_rings
+        try:
+            turn = await self._turn(changed, free)
+            self._board.has_ready_jobs = turn.leaves_programs or self._board.ready_rings != rings
+            self._act_on(turn, group)
+        finally:
+            self._reserved -= free
+            self._turns.release()
+        if free > 0:
+            self._next_attempt_at = turn.next_attempt_at
+        if turn.leaves_data or (self._board.has_ready_jobs and self._free_workers() > 0):
+            self._board.jobs.ring()
 
-        self._board.has_ready_jobs = False  # unless this turn leaves some, or some come while it is committed
+    def _free_workers(self) -> int:
+        return max(0, self._slots - self._runner.busy() - self._reserved)
+
+    async def _turn(self, changed: set[JobExecutionId], free: int) -> _Turn:
+        now = self._clock.now()
+        in_hand = self._runner.in_hand()
 
         def work(conn: sqlite3.Connection, news: News) -> _Turn:
             turn = _Turn(news=news)
             for job_id in sorted(changed):
                 self._look_at(conn, job_id, turn, now=now)
-            ready = job_executions.list_ready(
-                conn, executor=self._peer_id, programs=free, data_jobs=DATA_JOBS_A_TURN, now=now
-            )
-            turn.leaves_some = free == 0 or len(ready) >= min(free, DATA_JOBS_A_TURN)
-            # An attempt that was taken away by hand has to be out of the way first.
-            self._claim(conn, [job for job in ready if job.id not in in_hand], turn, now=now)
+            programs = self._ready_programs(conn, free, in_hand, now=now)
+            data_jobs = job_executions.list_ready_data(conn, executor=self._peer_id, limit=DATA_JOBS_A_TURN)
+            turn.leaves_programs = len(programs) == free
+            turn.leaves_data = len(data_jobs) == DATA_JOBS_A_TURN
+            self._claim(conn, [*programs, *data_jobs], turn, now=now)
             if free > 0:
                 turn.next_attempt_at = job_executions.next_attempt_at(conn, executor=self._peer_id)
             turn.disowned += [job_id for job_id in changed & in_hand if not _is_running(conn, job_id)]
@@ -226,8 +249,17 @@ class JobManager:
 
         turn, _ = await insist(self._database, work)
         turn.news.ready.clear()  # claimed as far as there are workers
-        self._board.has_ready_jobs |= turn.leaves_some
         return turn
+
+    def _ready_programs(
+        self, conn: sqlite3.Connection, count: int, in_hand: set[JobExecutionId], *, now: datetime
+    ) -> list[JobExecution]:
+        """Return the next programs to run. An attempt that was taken away by hand has to be out of the way first."""
+        ready = job_executions.list_ready_programs(conn, executor=self._peer_id, limit=count, now=now)
+        if any(job.id in in_hand for job in ready):
+            limit = count + len(in_hand)
+            ready = job_executions.list_ready_programs(conn, executor=self._peer_id, limit=limit, now=now)
+        return [job for job in ready if job.id not in in_hand][:count]
 
     def _look_at(self, conn: sqlite3.Connection, job_id: JobExecutionId, turn: _Turn, *, now: datetime) -> None:
         """Move a started job whose inputs are all acknowledged to READY, and remember what was seen for the log."""

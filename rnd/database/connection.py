@@ -166,12 +166,13 @@ class Database:
         return call.result()
 
     def _gather(self, call: _Call[Any]) -> None:
-        """Collect what this turn of the event loop and those it wakes want to write, so that one commit takes it all.
+        """Collect what this turn of the event loop and the two after it want to write, so that one commit takes it all.
 
         Else the writer would wake up to the first and let all the others wait for the commit after.
         """
         if not self._gathered:
-            asyncio.get_running_loop().call_soon(self._send_gathered)
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._send_gathered)
         self._gathered.append(call)
 
     def _send_gathered(self) -> None:

@@ -131,10 +131,8 @@ def list_running(conn: sqlite3.Connection, *, executor: PeerId) -> list[JobExecu
     return [_job(row) for row in rows]
 
 
-def list_ready(
-    conn: sqlite3.Connection, *, executor: PeerId, programs: int, data_jobs: int, now: datetime
-) -> list[JobExecution]:
-    """Return the oldest READY jobs of this peer: at most `programs` that run something and `data_jobs` of DATA."""
+def list_ready_programs(conn: sqlite3.Connection, *, executor: PeerId, limit: int, now: datetime) -> list[JobExecution]:
+    """Return the oldest READY jobs of this peer that run something and may start now."""
     rows = conn.execute(
         _SELECT
         + """
@@ -148,9 +146,14 @@ def list_ready(
         ORDER BY id
         LIMIT :limit
         """,
-        {"executor": executor, "now": to_text(now), "limit": programs},
+        {"executor": executor, "now": to_text(now), "limit": limit},
     ).fetchall()
-    rows += conn.execute(
+    return [_job(row) for row in rows]
+
+
+def list_ready_data(conn: sqlite3.Connection, *, executor: PeerId, limit: int) -> list[JobExecution]:
+    """Return the oldest READY jobs of DATA services of this peer."""
+    rows = conn.execute(
         _SELECT
         + """
         INDEXED BY job_executions_ready_data
@@ -162,7 +165,7 @@ def list_ready(
         ORDER BY id
         LIMIT :limit
         """,
-        {"executor": executor, "limit": data_jobs},
+        {"executor": executor, "limit": limit},
     ).fetchall()
     return [_job(row) for row in rows]
 

@@ -48,11 +48,13 @@ class NewsBoard:
 
     `jobs` rings with jobs whose inputs changed or that were ended by somebody else, `transfers` when deliveries are
     owed or called off, `executions` with executions that may have ended. `has_ready_jobs` says that READY jobs may wait
-    which no turn of the queue has seen or had a worker for; without any a free worker is no reason to look.
+    which no turn of the queue has seen or had a worker for; without any a free worker is no reason to look. `ready_rings`
+    counts how often it was said that there are some.
     """
 
     def __init__(self) -> None:
         self.has_ready_jobs = True
+        self.ready_rings = 0
         self.jobs: Bell[JobExecutionId] = Bell()
         self.transfers: Bell[TransferId] = Bell()
         self.executions: Bell[ExecutionId] = Bell()
@@ -60,6 +62,7 @@ class NewsBoard:
     def ring_for_ready(self) -> None:
         """Have the queue look for READY jobs."""
         self.has_ready_jobs = True
+        self.ready_rings += 1
         self.jobs.ring()
 
     def publish(self, news: News) -> None:

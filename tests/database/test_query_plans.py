@@ -374,9 +374,10 @@ CALLS: Final[dict[str, Call]] = {
     ),
     "job_executions.has_open_jobs": lambda c, w: job_executions.has_open_jobs(c, w.execution.id),
     "job_executions.list_running": lambda c, w: job_executions.list_running(c, executor=ME),
-    "job_executions.list_ready": lambda c, w: job_executions.list_ready(
-        c, executor=ME, programs=9, data_jobs=9, now=w.now
+    "job_executions.list_ready_programs": lambda c, w: job_executions.list_ready_programs(
+        c, executor=ME, limit=9, now=w.now
     ),
+    "job_executions.list_ready_data": lambda c, w: job_executions.list_ready_data(c, executor=ME, limit=9),
     "job_executions.next_attempt_at": lambda c, w: job_executions.next_attempt_at(c, executor=ME),
     "job_executions.list_expired": lambda c, w: job_executions.list_expired(c, executor=ME, now=w.now),
     "job_executions.list_waiting": lambda c, w: job_executions.list_waiting(c, executor=ME),
