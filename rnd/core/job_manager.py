@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -198,7 +198,8 @@ class JobManager:
             while True:
                 if self._clock.monotonic() >= next_tick:
                     next_tick = self._clock.monotonic() + self._config.queue_interval_s
-                    changed |= await self._tick(group)
+                    async with self._no_turn():
+                        changed |= await self._tick(group)
                 await self._turns.acquire()
                 group.create_task(self._take_turn(changed, group))
                 changed = await self._board.jobs.wait(self._pause_s(next_tick))
@@ -221,10 +222,23 @@ class JobManager:
         finally:
             self._reserved -= free
             self._turns.release()
-        if free > 0:
+        waits_for_another_time = free > 0 and turn.next_attempt_at != self._next_attempt_at
+        if waits_for_another_time:
             self._next_attempt_at = turn.next_attempt_at
-        if turn.leaves_data or (self._board.has_ready_jobs and self._free_workers() > 0):
+        has_work = self._board.has_ready_jobs and self._free_workers() > 0
+        if waits_for_another_time or has_work or turn.leaves_data:
             self._board.jobs.ring()
+
+    @contextlib.asynccontextmanager
+    async def _no_turn(self) -> AsyncIterator[None]:
+        """Wait for the turns that go on and keep others from beginning: what they have claimed is in hand then."""
+        for _ in range(TURNS_AT_ONCE):
+            await self._turns.acquire()
+        try:
+            yield
+        finally:
+            for _ in range(TURNS_AT_ONCE):
+                self._turns.release()
 
     def _free_workers(self) -> int:
         return max(0, self._slots - self._runner.busy() - self._reserved)

@@ -67,14 +67,17 @@ class SpawnerClient:
     async def ended(self, engine_name: str, keeper_pid: int) -> EndTold | None:
         """Wait until a run has ended; return how, `None` at once where that cannot be learned from a spawner.
 
-        That is so if none is there, if it goes, or if the run has a keeper that is not its own.
+        That is so if none is there, if it goes, or if the run has a keeper that is not its own. How a run ended is told
+        once; whoever asks again finds it in the record.
         """
         try:
             link = await self._connect(start=False)
             if link is None:
                 return None
             if engine_name in link.ends:
-                return await asyncio.shield(link.ends[engine_name])
+                told = await asyncio.shield(link.ends[engine_name])
+                link.ends.pop(engine_name, None)
+                return told
             answer = await link.ask("wait", {"engine_name": engine_name, "keeper_pid": keeper_pid})
         except (SpawnerGone, ExecutorUnavailable):
             return None

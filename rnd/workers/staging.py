@@ -15,7 +15,7 @@ from rnd.rules.selection import carried_origins
 from rnd.services.run_files import make_way
 from rnd.types.config import Limits
 from rnd.types.enums import InterfaceType, LogStream, MountFunction, ServiceType
-from rnd.types.errors import JobFailed
+from rnd.types.errors import JobFailed, UnfitFiles
 from rnd.types.executions import FileEntry, InterfacePeer, JobExecution, JobInterface
 from rnd.workers.copying import MountSource, place_mount
 from rnd.workers.durability import sync_folder
@@ -95,19 +95,28 @@ def collect_outputs(
         if peer.peer_mount_function is MountFunction.INPUT
         for origin in carried_origins_of(job, interface, interfaces, peer)
     }
-    outputs: dict[str, list[FileEntry]] = {}
-    for origin in sorted(origins):
-        root = origin_root(folders, job, origin)
-        if origin in tuple(LogStream):
-            # No bound but that of any file: what was captured is cut already, and the mark of that comes on top.
-            found = [found_file(root / f"{origin}.txt", max_file_bytes=limits.file_bytes, hard_links=False)]
-        else:
-            found = scan_tree(root, max_files=limits.files_per_transfer, max_file_bytes=limits.file_bytes)
-        outputs[origin] = hash_tree(root, found, cancelled=cancelled)
+    try:
+        outputs = {origin: _collect(folders, job, origin, limits, cancelled) for origin in sorted(origins)}
+    except UnfitFiles as error:
+        if not folders.exists(os.fspath(folders.job(job))):
+            raise JobFailed("the job has removed its own folder, and its outputs with it") from error
+        raise
     # What was delivered to a job has made the way to its folder durable already.
     top = folders.job(job) if has_inputs(interfaces) else folders.workflows_dir
     _flush_way(top, {origin_root(folders, job, origin) for origin in outputs})
     return outputs
+
+
+def _collect(
+    folders: JobFolders, job: JobExecution, origin: str, limits: Limits, cancelled: Callable[[], bool]
+) -> list[FileEntry]:
+    root = origin_root(folders, job, origin)
+    if origin in tuple(LogStream):
+        # No bound but that of any file: what was captured is cut already, and the mark of that comes on top.
+        found = [found_file(root / f"{origin}.txt", max_file_bytes=limits.file_bytes, hard_links=False)]
+    else:
+        found = scan_tree(root, max_files=limits.files_per_transfer, max_file_bytes=limits.file_bytes)
+    return hash_tree(root, found, cancelled=cancelled)
 
 
 def has_inputs(interfaces: Sequence[JobInterface]) -> bool:

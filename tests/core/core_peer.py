@@ -202,6 +202,7 @@ class Machine:
     deadlines: Deadlines = field(default_factory=Deadlines)
     limits: Limits = field(default_factory=lambda: Limits(disk_floor_bytes=0))
     boot_id: str = "boot 1"
+    tick_s: float = 0.2
     daemons: int = 0
 
     @contextlib.asynccontextmanager
@@ -252,8 +253,8 @@ class Daemon:
         self.config = Config(
             data_dir=machine.data_dir,
             job_slots=4,
-            queue_interval_s=0.2,
-            status_interval_s=0.2,
+            queue_interval_s=machine.tick_s,
+            status_interval_s=machine.tick_s,
             deadlines=machine.deadlines,
             limits=machine.limits,
         )

@@ -142,7 +142,7 @@ def test_a_stream_that_floods_is_cut_and_not_passed_on_as_whole(tmp_path: Path) 
 def test_a_job_that_removes_its_own_folder_is_told_that(peer: RunningPeer) -> None:
     execution, job = _run_one(peer, 'own=$(cd ..; pwd); cd /; rm -rf "$own"')
     assert (execution["status"], job["status"]) == ("FAILED", "ERRORED")
-    assert "removed or changed its own folder" in job["error_message"]
+    assert job["error_message"] == "the job has removed its own folder, and its outputs with it"
     _alive(peer)
 
 

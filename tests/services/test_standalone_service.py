@@ -98,11 +98,24 @@ class TestPrograms(_Standalone):
         assert end.phase is Phase.REJECTED
         assert "too long" in end.reason
 
-    def test_a_missing_job_folder_is_refused_at_once(self, data_dir: Path) -> None:
-        run = self.order(data_dir, "exit 0", directory=data_dir / "nowhere")
+    def test_a_job_folder_that_is_not_there_is_made(self, data_dir: Path) -> None:
+        away = data_dir / "far" / "away"
+        run = self.order(data_dir, "pwd; echo x > left", directory=away, working_directory=away / "output")
+        assert not run.directory.exists()
 
         async def test(executor: Executor) -> None:
-            with pytest.raises(ExecutorUnavailable, match="No such file"):
+            assert (await executor.wait(await executor.submit(run))).exit_code == 0
+
+        self.go(data_dir, test)
+        assert (run.directory / "output/left").read_text() == "x\n"
+        assert (run.directory / "logs/stdout.txt").read_text() == f"{run.directory}/output\n"
+
+    def test_a_job_folder_that_cannot_be_made_is_refused_at_once(self, data_dir: Path) -> None:
+        (data_dir / "file").write_bytes(b"")
+        run = self.order(data_dir, "exit 0", directory=data_dir / "file" / "nowhere")
+
+        async def test(executor: Executor) -> None:
+            with pytest.raises(ExecutorUnavailable, match="Not a directory"):
                 await executor.submit(run)
             health = await executor.check()
             assert health.available
