@@ -176,6 +176,8 @@ def add_outputs(
     conn: sqlite3.Connection, job_execution_id: JobExecutionId, outputs: Mapping[str, Sequence[FileEntry]]
 ) -> None:
     """Write a job's output manifest: its entries by origin (stdout, stderr, logs, output, mount:<path>)."""
+    if not outputs:
+        return
     conn.executemany(
         """
         INSERT INTO job_outputs (job_execution_id, origin, relative_path, size_bytes, sha256, executable)

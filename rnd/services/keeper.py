@@ -71,7 +71,7 @@ def _next_order(link: socket.socket) -> program.Program | None:
     """Return what to run next, or `None` if there will be nothing."""
     message = bytearray()
     while not message.endswith(b"\n"):
-        data = link.recv(1 << 18)
+        data = link.recv(1 << 16)
         if not data:
             return None
         message += data

@@ -83,7 +83,7 @@ class SpawnerClient:
             return None
         if "stranger" in answer or "error" in answer:
             return None
-        return answer["ended"] or {}
+        return answer.get("ended") or {}
 
     def forget(self, engine_name: str) -> None:
         """Drop what is known of a run that nobody will ask for any more."""
