@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from rnd.services import spawner
+from rnd.services import run_files, spawner
 from rnd.services.executor import JobRun
 from rnd.services.spawner_client import SpawnerClient
-from rnd.services.standalone_service import StandaloneExecutor
+from rnd.services.standalone_service import StandaloneExecutor, _message
 from rnd.types.errors import ExecutorUnavailable
 from rnd.types.ids import JobExecutionId
 from rnd.types.services import ResourceLimits
@@ -290,3 +290,46 @@ def test_waiting_for_what_no_spawner_knows_returns_at_once(data_dir: Path) -> No
         await client.close(stop=True)
 
     asyncio.run(test())
+
+
+def test_an_end_is_told_to_who_ordered_the_run_and_only_once(data_dir: Path) -> None:
+    """Whoever asks later, or asks as another daemon, is told to read the record, which says the same."""
+
+    async def test() -> None:
+        client, other = SpawnerClient(data_dir, version="1"), SpawnerClient(data_dir, version="1")
+        run = _order(data_dir, 1, "exit 7")
+        handle = await client.submit(_message(run))
+        assert client.tells(run.engine_name)
+        assert not other.tells(run.engine_name)
+        told = await client.ended(run.engine_name, handle["keeper_pid"])
+        assert told is not None
+        assert (told["phase"], told["exit_code"], told["tidy"]) == ("EXITED", 7, True)
+        record = run_files.read(os.fspath(run.directory), run.engine_name)
+        assert record is not None
+        assert record.ended == told
+        assert not client.tells(run.engine_name)
+        for late in (client, other):
+            assert await late.ended(run.engine_name, handle["keeper_pid"]) == {}
+        await client.submit(_message(_order(data_dir, 2, "exit 0")))
+        client.forget("job-2-1")
+        assert not client.tells("job-2-1")
+        await other.close(stop=False)
+        await client.close(stop=True)
+
+    asyncio.run(test())
+
+
+def test_a_run_that_leaves_something_in_its_temporary_folder_is_not_called_tidy(data_dir: Path) -> None:
+    async def test(executor: StandaloneExecutor) -> None:
+        run = _order(data_dir, 1, "echo x > ../tmp/left")
+        handle = await executor.submit(run)
+        await executor.wait(handle)
+        record = run_files.read(os.fspath(run.directory), run.engine_name)
+        assert record is not None
+        assert record.ended is not None
+        assert record.ended["tidy"] is False
+        assert (run.directory / "tmp/left").exists()
+        await executor.cleanup(handle)
+        assert not (run.directory / "tmp").exists()
+
+    _go(data_dir, test)
