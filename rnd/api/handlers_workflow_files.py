@@ -15,7 +15,7 @@ from rnd.api.rendering import JsonMembers, render_workflow
 from rnd.api.strict_json import JsonObject
 from rnd.database import offered_services, workflow_connections, workflow_nodes, workflow_ui_state, workflows
 from rnd.log import get_logger
-from rnd.rules.interfaces import default_interfaces
+from rnd.rules.interfaces import default_interfaces, require_fit_interfaces
 from rnd.rules.reading import MalformedDocument
 from rnd.rules.upload_names import uploaded_name
 from rnd.rules.validation import validate_connection
@@ -146,6 +146,7 @@ class _Import:
         interfaces = drawn.interfaces
         if interfaces is None:
             interfaces = default_interfaces(service_type) if service is None else service.interfaces
+        require_fit_interfaces(service_type, interfaces, f"node {drawn.name}: interfaces")
         return WorkflowNode(
             id=NodeId(NO_ID),
             workflow_id=workflow_id,

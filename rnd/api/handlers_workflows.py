@@ -14,7 +14,7 @@ from rnd.api.rendering import JsonMembers, render, render_page, render_workflow
 from rnd.database import offered_services, workflow_connections, workflow_nodes, workflow_ui_state, workflows
 from rnd.log import get_logger
 from rnd.rules.definition import definition_to_json
-from rnd.rules.interfaces import parse_interface_type
+from rnd.rules.interfaces import parse_interface_type, require_fit_interfaces
 from rnd.rules.upload_names import uploaded_name
 from rnd.rules.validation import validate_connection
 from rnd.types.enums import ExecutionStatus
@@ -47,7 +47,7 @@ async def workflow_get(call: Call, *, workflow_id: WorkflowId) -> JsonMembers:
 async def workflow_list(call: Call, *, limit: int, after_id: int) -> JsonMembers:
     """Answer `workflow.list`."""
     page = await call.api.database.read(lambda conn: workflows.list_workflows(conn, limit=limit, after_id=after_id))
-    return render_page(page, render_workflow)
+    return render_page(page)
 
 
 async def workflow_update(call: Call, *, workflow_id: WorkflowId, **changes: Any) -> JsonMembers:
@@ -88,6 +88,7 @@ async def workflow_add_node(
             raise LimitExceeded(f"A workflow has at most {limit} nodes", hint="Split it into several workflows.")
         copied = _copied_from_service(conn, api, service_id, peer_id or api.peer_id, given)
         fields = {"order": count + 1, "gui_x": 0, "gui_y": 0, "entrypoint": None, "cmd": None, **copied, **given}
+        require_fit_interfaces(fields["service_type"], fields["interfaces"], "interfaces")
         node = WorkflowNode(
             id=NodeId(NO_ID),
             workflow_id=workflow_id,
@@ -144,7 +145,10 @@ async def workflow_update_node(call: Call, *, workflow_id: WorkflowId, node_id: 
         if {"service_id", "peer_id"} & changes.keys():
             service_id = changes.get("service_id", before.service_id)
             copied = _copied_from_service(conn, api, service_id, changes.get("peer_id", before.peer_id), changes)
-        return workflow_nodes.update_node(conn, replace(before, **{**copied, **changes}), now=now)
+        after = replace(before, **{**copied, **changes})
+        if after.interfaces != before.interfaces:
+            require_fit_interfaces(after.service_type, after.interfaces, "interfaces")
+        return workflow_nodes.update_node(conn, after, now=now)
 
     return render_node(await api.database.write(update))
 

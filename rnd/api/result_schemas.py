@@ -68,6 +68,18 @@ WORKFLOW: Final = members(
     }
 )
 
+WORKFLOW_SUMMARY: Final = members(
+    {
+        "id": INTEGER,
+        "name": TEXT,
+        "description": TEXT,
+        "node_count": COUNT,
+        "connection_count": COUNT,
+        "created_at": TIME,
+        "updated_at": TIME,
+    }
+)
+
 NODE: Final = members(
     {
         "id": INTEGER,

@@ -105,7 +105,11 @@ _STANDALONE: Final = (
         summary="STANDALONE: what a confined program may see of the host beside the system.",
     ),
     optional("network", OneOf(words=("none", "host", "bridge"))),
-    optional("min_sandbox", Name(max_chars=50), summary="STANDALONE: refuse orders where this tier is not in force."),
+    optional(
+        "min_sandbox",
+        OneOf(words=("none", "landlock", "bubblewrap")),
+        summary="STANDALONE: refuse orders where this tier is not in force.",
+    ),
     optional(
         "secrets",
         MapOf(values=Nullable(Text(max_chars=MAX_SECRET_CHARS)), key_pattern=SECRET_NAME_PATTERN, max_items=100),

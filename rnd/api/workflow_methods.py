@@ -207,11 +207,11 @@ def _container_methods(page: Sequence[Parameter]) -> Iterable[Method]:
     )
     yield Method(
         name="workflow.list",
-        summary="List workflows, oldest first.",
+        summary="List workflows, oldest first, without their definitions.",
         scope=Scope.READ,
         handler=workflows.workflow_list,
         parameters=tuple(page),
-        result=answers.page_of(answers.WORKFLOW),
+        result=answers.page_of(answers.WORKFLOW_SUMMARY),
     )
     yield Method(
         name="workflow.update",

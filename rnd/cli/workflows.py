@@ -30,8 +30,11 @@ def list_workflows(session: Session) -> int:
         terminal.note("there is no workflow yet; rnd workflow import FILE makes one")
     else:
         time = now()
-        rows = [(w["id"], w["name"], words.ago(w["updated_at"], now=time), w["description"] or "") for w in workflows]
-        terminal.table(("ID", "NAME", "CHANGED", "DESCRIPTION"), rows)
+        rows = [
+            (w["id"], w["name"], w["node_count"], words.ago(w["updated_at"], now=time), w["description"] or "")
+            for w in workflows
+        ]
+        terminal.table(("ID", "NAME", "NODES", "CHANGED", "DESCRIPTION"), rows)
     return OK
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from rnd.database import offered_services, workflow_connections, workflow_nodes, workflows
+from rnd.database.workflow_executions import ExecutionBounds
 from rnd.rules.definition import build_definition, definition_to_json
 from rnd.rules.upload_names import UPLOADS_FOLDER, uploaded_name
 from rnd.rules.validation import validate_workflow
@@ -21,6 +22,7 @@ from rnd.types.config import Config, Deadlines
 from rnd.types.definitions import WorkflowDefinition
 from rnd.types.enums import ServiceType
 from rnd.types.errors import NotFound, Problem, ValidationFailed
+from rnd.types.executions import WorkflowExecution
 from rnd.types.ids import ConnectionId, NodeId, PeerId, ServiceId, WorkflowId
 from rnd.types.services import DataSettings, Service
 from rnd.types.workflows import Workflow, WorkflowConnection, WorkflowNode
@@ -221,6 +223,18 @@ def shortened(deadlines: Deadlines, wishes: Mapping[str, float]) -> Deadlines:
     if problems:
         raise ValidationFailed(problems)
     return replace(deadlines, **wishes)
+
+
+def as_before(deadlines: Deadlines, earlier: WorkflowExecution, bounds: ExecutionBounds) -> Deadlines:
+    """Return the deadlines of a retry: those that the earlier execution had, where they are shorter than the configured."""
+    workflow_deadline_s = (earlier.deadline_at - earlier.created_at).total_seconds()
+    return replace(
+        deadlines,
+        start_by_s=min(deadlines.start_by_s, bounds.start_by_s),
+        max_runtime_s=min(deadlines.max_runtime_s, bounds.max_runtime_s),
+        transfer_idle_s=min(deadlines.transfer_idle_s, bounds.transfer_idle_s),
+        workflow_deadline_s=min(deadlines.workflow_deadline_s, workflow_deadline_s),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from rnd.core.planning import (
     Passphrases,
     PlanReport,
     ValidationReport,
+    as_before,
     definition_text,
     encrypted_services,
     locked,
@@ -208,7 +209,10 @@ class WorkflowManager:
             )
         drawing = await self._drawing(earlier.workflow_id)
         keys = await self._unwrap(drawing, Passphrases(general=passphrase, by_service=passphrases))
-        order = self._order(drawing, earlier.definition, self._config.deadlines, retry_of=execution_id)
+        bounds = await self._database.read(lambda conn: workflow_executions.get_bounds(conn, execution_id))
+        order = self._order(
+            drawing, earlier.definition, as_before(self._config.deadlines, earlier, bounds), retry_of=execution_id
+        )
         execution = await self._accept(order, keys)
         reused = await self._database.read(lambda conn: job_executions.count_completed(conn, execution_id))
         log.info(LogEvent.EXECUTION_RETRIED, execution_id=execution.id, retry_of=execution_id, reused=reused)

@@ -13,7 +13,7 @@ from rnd.types.errors import Conflict, NotFound
 from rnd.types.ids import ConnectionId, NodeId, WorkflowId
 from rnd.types.pages import Page
 from rnd.types.times import to_text
-from rnd.types.workflows import Workflow
+from rnd.types.workflows import Workflow, WorkflowSummary
 
 EMPTY_DEFINITION: Final = '{"jobs": []}'
 """The definition of a workflow that has not been built yet."""
@@ -49,19 +49,32 @@ def get_workflow(conn: sqlite3.Connection, workflow_id: WorkflowId) -> Workflow:
     return _workflow(row)
 
 
-def list_workflows(conn: sqlite3.Connection, *, limit: int, after_id: int = 0) -> Page[Workflow]:
-    """Return one page of all workflows, oldest first."""
+def list_workflows(conn: sqlite3.Connection, *, limit: int, after_id: int = 0) -> Page[WorkflowSummary]:
+    """Return one page of all workflows, oldest first, without their definitions."""
     rows = conn.execute(
         """
-        SELECT id, name, description, definition, created_at, updated_at
-        FROM workflows
-        WHERE id > :after_id
-        ORDER BY id
+        SELECT w.id, w.name, w.description, w.created_at, w.updated_at,
+               (SELECT COUNT(*) FROM workflow_nodes AS wn WHERE wn.workflow_id = w.id) AS nodes,
+               (SELECT COUNT(*) FROM workflow_connections AS wc WHERE wc.workflow_id = w.id) AS connections
+        FROM workflows AS w
+        WHERE w.id > :after_id
+        ORDER BY w.id
         LIMIT :limit
         """,
         {"after_id": after_id, "limit": limit + 1},
     )
-    items = [_workflow(row) for row in rows]
+    items = [
+        WorkflowSummary(
+            id=WorkflowId(row["id"]),
+            name=row["name"] or "",
+            description=row["description"] or "",
+            node_count=row["nodes"],
+            connection_count=row["connections"],
+            created_at=moment_or_epoch(row["created_at"]),
+            updated_at=moment_or_epoch(row["updated_at"]),
+        )
+        for row in rows
+    ]
     return page_of(items, limit=limit, total=count_workflows(conn), id_of=lambda workflow: workflow.id)
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from rnd.rules.paths import OUTPUT_MOUNT, mount_target_problem, nested_mounts, normalise_mount_path
@@ -110,6 +111,13 @@ def validate_interfaces(
         words = f"MOUNT {outer} is declared twice" if outer == inner else f"MOUNT {inner} lies inside MOUNT {outer}"
         note("nested_mounts", words)
     return tuple(problems)
+
+
+def require_fit_interfaces(service_type: ServiceType, interfaces: Sequence[ServiceInterface], where: str) -> None:
+    """Raise `ValidationFailed` for interfaces that no service of this type can have; `where` begins each message."""
+    problems = validate_interfaces(service_type, interfaces)
+    if problems:
+        raise ValidationFailed([replace(problem, message=f"{where}: {problem.message}") for problem in problems])
 
 
 def _check_mount(interface: ServiceInterface, note: Note) -> None:

@@ -23,6 +23,19 @@ class Workflow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowSummary:
+    """A workflow as lists show it: how much is drawn in it, but not its definition, which can be large."""
+
+    id: WorkflowId
+    name: str
+    description: str
+    node_count: int
+    connection_count: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowNode:
     """A row of `workflow_nodes`.
 

@@ -70,9 +70,19 @@ def test_lists_are_paged(peer: Peer) -> None:
     check(peer, "workflow.list", page)
     assert [item["id"] for item in page["items"]] == ids[:2]
     assert page["next_after_id"] == ids[1]
+    assert "definition" not in page["items"][0]
     rest = peer.call("workflow.list", limit=2, after_id=page["next_after_id"])
     assert [item["id"] for item in rest["items"]] == ids[2:]
     assert rest["next_after_id"] is None
+
+
+def test_a_list_says_how_much_is_drawn_in_a_workflow(peer: Peer) -> None:
+    workflow_id = workflow(peer)
+    first = node(peer, workflow_id)["id"]
+    node(peer, workflow_id)
+    connect(peer, workflow_id, first, None, to_interface_type="MOUNT")
+    listed = peer.call("workflow.list", limit=1, after_id=workflow_id - 1)["items"][0]
+    assert (listed["id"], listed["node_count"], listed["connection_count"]) == (workflow_id, 2, 1)
 
 
 def test_a_deleted_workflow_is_gone(peer: Peer) -> None:
@@ -515,6 +525,31 @@ def test_an_exported_workflow_is_imported_into_the_same(peer: Peer) -> None:
     again = peer.call("workflow.export", workflow_id=copied["id"])
     assert again == {**document, "name": "a copy"}
     assert peer.call("workflow.get_ui_state", workflow_id=copied["id"])["zoom_level"] == 0.5
+
+
+@pytest.mark.parametrize("path", ["/../etc", "relative", "/a/../../b", "/proc", "/x\n", "/" + "a" * 2000])
+def test_hostile_mounts_are_refused_where_they_come_in(peer: Peer, path: str) -> None:
+    """By each of the three ways in, before anything is stored, with the name of the field."""
+    workflow_id, offered = workflow(peer), service(peer)
+    hostile = [{"interface_type": "MOUNT", "path": path, "mount_function": "INPUT"}]
+    added = node(peer, workflow_id, service_id=offered["id"])
+    for method, given in (
+        ("workflow.add_node", {"service_id": offered["id"]}),
+        ("workflow.update_node", {"node_id": added["id"]}),
+    ):
+        error = peer.refusal(method, workflow_id=workflow_id, interfaces=hostile, **given)
+        assert "interfaces" in str(error), error
+    document = peer.call("workflow.export", workflow_id=workflow_id)
+    document["nodes"][0]["interfaces"] = hostile
+    error = peer.refusal("workflow.import", document=document)
+    assert "interfaces" in str(error), error
+    assert peer.call("workflow.list_nodes", workflow_id=workflow_id)["items"] == [added]
+
+
+def test_a_service_demands_a_sandbox_by_its_name(peer: Peer) -> None:
+    assert service(peer, min_sandbox="landlock")["min_sandbox"] == "landlock"
+    error = peer.refusal("service.create", name="s", service_type="STANDALONE", executable="/bin/cat", min_sandbox="x")
+    assert "none, landlock, bubblewrap" in str(error)
 
 
 def test_an_import_is_all_or_nothing(peer: Peer) -> None:

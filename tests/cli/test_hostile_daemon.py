@@ -213,7 +213,7 @@ def test_nothing_of_a_name_or_an_error_reaches_the_terminal_raw(rnd: Rnd, daemon
         "job.list": page({"id": 1, "error_message": EVIL}),
         "job.explain": explanation,
         "execution.results": {"items": [result], "outstanding": [{"node_id": 1, "connection_id": 2, "error": EVIL}]},
-        "workflow.list": page({"id": 1, "name": EVIL, "description": EVIL, "updated_at": EVIL}),
+        "workflow.list": page({"id": 1, "name": EVIL, "description": EVIL, "node_count": EVIL, "updated_at": EVIL}),
         "token.list": page({"id": 1, "name": EVIL, "scope": EVIL, "created_at": EVIL}),
         "upload.list": page({"id": 1, "name": EVIL, "size_bytes": 1, "created_at": EVIL}),
         "rpc.discover": {"methods": [{"name": EVIL, "summary": EVIL, "params": [{"name": EVIL}]}]},

@@ -131,7 +131,9 @@ def test_sizes_are_written_with_units(text: str, amount: int) -> None:
 
 
 def test_a_reader_that_goes_away_is_no_traceback(rnd: Rnd, daemon: ScriptedDaemon) -> None:
-    items = [{"id": n, "name": "x" * 200, "description": "", "updated_at": None} for n in range(1, 1000)]
+    items = [
+        {"id": n, "name": "x" * 200, "description": "", "node_count": 0, "updated_at": None} for n in range(1, 1000)
+    ]
     daemon.methods["workflow.list"] = {"items": items, "total": len(items), "next_after_id": None}
     read, write = os.pipe()
     process = subprocess.Popen(

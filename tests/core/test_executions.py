@@ -215,6 +215,22 @@ def test_a_retry_runs_only_what_did_not_complete(machine: Machine) -> None:
     machine.play(play)
 
 
+def test_a_retry_keeps_the_deadlines_that_its_order_shortened(machine: Machine) -> None:
+    async def play(daemon: Daemon) -> None:
+        drawn = await daemon.draw([await daemon.program("a", bad())], [])
+        wishes = {"start_by_s": 60.0, "max_runtime_s": 7.0, "transfer_idle_s": 8.0, "workflow_deadline_s": 100.0}
+        await daemon.workflow_manager.execute(drawn.workflow_id, deadlines=wishes)
+        await daemon.ended(ONE)
+        await daemon.workflow_manager.retry(ONE)
+        retried = await daemon.ended(TWO)
+        bounds = "SELECT start_by_s, max_runtime_s, transfer_idle_s FROM workflow_executions WHERE id = 2"
+        assert await daemon.sql(bounds) == [(60.0, 7.0, 8.0)]
+        assert (retried.deadline_at - retried.created_at).total_seconds() == 100.0
+        assert await daemon.sql("SELECT DISTINCT max_runtime_s FROM job_executions") == [(7.0,)]
+
+    machine.play(play)
+
+
 def test_a_retry_of_a_retry_reuses_what_truly_ran(machine: Machine) -> None:
     async def play(daemon: Daemon) -> None:
         await _chain(daemon, Script(), bad())
