@@ -14,7 +14,7 @@ from rnd.types.ids import JobExecutionId, PeerId
 
 PART_BYTES_MAX: Final = 255
 PATH_BYTES_MAX: Final = 1024
-DEPTH_MAX: Final = 16
+DEPTH_MAX: Final = 64
 
 OUTPUT_MOUNT: Final = "/output"
 """The MOUNT that is the job's `output/` folder itself, where programs leave their files anyway."""
@@ -138,7 +138,7 @@ def validate_relative_path(path: str) -> str:
     """Return `path` unchanged if it is a safe name below some folder. Raises `UnsafePath` otherwise.
 
     Safe: relative, parts joined by single `/`, none of them empty, `.` or `..`; NFC; no control characters; at most
-    255 bytes a part, 1024 bytes and 16 parts in all. A backslash is an ordinary character.
+    255 bytes a part, 1024 bytes and 64 parts in all. A backslash is an ordinary character.
     """
     problem = relative_path_problem(path)
     if problem:
