@@ -16,7 +16,7 @@ from rnd.api.context import ApiContext, Call
 from rnd.api.host_paths import check_host_path
 from rnd.api.parameters import BadParameter
 from rnd.api.rendering import JsonMembers, render, render_page, render_service
-from rnd.database import offered_services, sealed_secrets
+from rnd.database import offered_services, sealed_secrets, workflow_nodes
 from rnd.database.offered_services import NewService
 from rnd.log import get_logger
 from rnd.rules.interfaces import default_interfaces, validate_interfaces, with_streams
@@ -300,16 +300,20 @@ async def service_set_status(call: Call, *, service_id: ServiceId, status: Servi
 
 
 async def service_delete(call: Call, *, service_id: ServiceId) -> JsonMembers:
-    """Answer `service.delete`: refused while a job uses it."""
+    """Answer `service.delete`: refused while a job uses it; the workflows that name it are told, and stay as they are."""
     api = call.api
     now = api.clock.now()
-    service = await api.database.write(
-        lambda conn: offered_services.delete_service(conn, service_id, self_peer_id=api.peer_id, now=now)
+    service, left = await api.database.write(
+        lambda conn: (
+            offered_services.delete_service(conn, service_id, self_peer_id=api.peer_id, now=now),
+            workflow_nodes.list_workflows_of_service(conn, service_id, peer_id=api.peer_id),
+        )
     )
     if service.service_type is ServiceType.DATA:
         await api.data_service.remove_files(service)
     log.info(LogEvent.SERVICE_DELETED, service_id=service_id, name=service.name)
-    return {"deleted": True, "service_id": service_id}
+    workflows = [{"workflow_id": workflow_id, "name": name} for workflow_id, name in left]
+    return {"deleted": True, "service_id": service_id, "workflows": workflows}
 
 
 async def service_unlock(call: Call, *, service_id: ServiceId, passphrase: str) -> JsonMembers:

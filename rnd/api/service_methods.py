@@ -173,11 +173,19 @@ def _owner_methods() -> Iterable[Method]:
     )
     yield Method(
         name="service.delete",
-        summary="Stop offering a service and delete its snapshot; refused while a job uses it.",
+        summary=(
+            "Stop offering a service and delete its snapshot; refused while a job uses it. Workflows that name it stay, "
+            "and cannot be executed any more: they are in the answer."
+        ),
         scope=Scope.ADMIN,
         handler=services.service_delete,
         parameters=(_SERVICE,),
-        result=members({"deleted": answers.FLAG}),
+        result=members(
+            {
+                "deleted": answers.FLAG,
+                "workflows": answers.list_of(members({"workflow_id": answers.INTEGER, "name": answers.TEXT})),
+            }
+        ),
         timeout_s=None,  # deleting many files takes as long as it does
     )
     yield Method(

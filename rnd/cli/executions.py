@@ -80,6 +80,8 @@ def show(session: Session) -> int:
     terminal.line()
     rows = [_job_row(job, runs.get(job.get("job_execution_id")) or {}, time) for job in execution["jobs"]]
     terminal.table(("NODE", "NAME", "JOB", "TYPE", "STATUS", "EXIT", "TOOK", "ERROR"), rows)
+    if execution["status"] in ("FAILED", "CANCELLED"):
+        terminal.note(f"why: rnd explain -e {execution_id}   what they wrote: rnd logs -e {execution_id}")
     return OK
 
 
@@ -199,9 +201,14 @@ def chosen_jobs(session: Session) -> list[dict[str, Any]]:
         case [] | [lookup.LAST]:
             return _worth_a_look(session, lookup.execution_id(session, lookup.LAST))
         case [job]:
-            hint = "Give a job's id as in rnd show, or EXECUTION NODE."
+            hint = "Give a job's id as in the column JOB of rnd show, or EXECUTION NODE, or -e EXECUTION."
             number = lookup.whole_number(job, "job", hint)
-            found = session.call("job.get", job_execution_id=number)
+            try:
+                found = session.call("job.get", job_execution_id=number)
+            except CommandFailed as failed:
+                if failed.error is not None:  # the daemon's hint speaks of methods, not of commands
+                    failed.hint = hint
+                raise
             return [{"job_execution_id": number, **found}]
         case [execution, node]:
             found = lookup.job_of_node(session, lookup.execution_id(session, execution), node)

@@ -160,7 +160,8 @@ def _say_end(session: Session, execution: dict[str, Any], code: int, fetched: di
         problems = job_failures(session, execution)
         message = execution["error"] or execution.get("cancel_reason") or f"execution {number} {execution['status']}"
         hint = f"rnd explain -e {number}   rnd logs -e {number}   rnd retry {number}"
-        terminal.failure(CommandFailed(message, hint=hint, problems=problems))
+        told = problems if len(problems) > 1 else ()  # the execution's error names the first
+        terminal.failure(CommandFailed(message, hint=hint, problems=told))
 
 
 def _say_results(session: Session, execution_id: int) -> None:

@@ -14,6 +14,8 @@ from rnd.cli.terminal import now
 # Taking in a snapshot hashes and copies everything; a day is for the largest.
 INGEST_WAIT_S: Final = 24 * 3600.0
 UPLOAD_PREFIX: Final = "upload:"
+NAMED_MAX: Final = 5
+"""How many workflows a remark names."""
 MOUNT_FUNCTIONS: Final = ("INPUT", "OUTPUT", "BOTH")
 
 
@@ -218,6 +220,10 @@ def remove(session: Session) -> int:
     for given in session.arguments.services:
         service = lookup.service_id(session, given)
         answers.append(session.call("service.delete", service_id=service))
+        left = [f"{workflow['workflow_id']} {words.safe(str(workflow['name']))}" for workflow in answers[-1].get("workflows", ())]
+        if left:
+            named = ", ".join(left[:NAMED_MAX]) + (", ..." if len(left) > NAMED_MAX else "")
+            terminal.note(f"cannot run any more without {words.safe(given)}: {words.count(len(left), 'workflow')} ({named})")
         if terminal.quiet:
             terminal.line(str(service))
         elif not terminal.as_json:

@@ -9,7 +9,7 @@ from rnd.database.rows import interfaces_from_text, interfaces_to_text, page_of,
 from rnd.database.workflows import get_workflow, touch_workflow
 from rnd.types.enums import ServiceType
 from rnd.types.errors import Conflict, NotFound
-from rnd.types.ids import NodeId, PeerId, WorkflowId
+from rnd.types.ids import NodeId, PeerId, ServiceId, WorkflowId
 from rnd.types.pages import Page
 from rnd.types.workflows import WorkflowNode
 
@@ -92,6 +92,24 @@ def page_nodes(
     )
     items = [_node(row) for row in rows]
     return page_of(items, limit=limit, total=count_nodes(conn, workflow_id), id_of=lambda node: node.id)
+
+
+def list_workflows_of_service(
+    conn: sqlite3.Connection, service_id: ServiceId, *, peer_id: PeerId
+) -> list[tuple[WorkflowId, str]]:
+    """Return id and name of the workflows that have a node of a peer's service, oldest first."""
+    rows = conn.execute(
+        """
+        SELECT DISTINCT w.id, w.name
+        FROM workflow_nodes AS wn
+        JOIN workflows AS w ON w.id = wn.workflow_id
+        WHERE wn.service_id = :service_id
+          AND wn.peer_id = :peer_id
+        ORDER BY w.id
+        """,
+        {"service_id": service_id, "peer_id": peer_id},
+    )
+    return [(WorkflowId(row[0]), row[1] or "") for row in rows]
 
 
 def count_nodes(conn: sqlite3.Connection, workflow_id: WorkflowId) -> int:

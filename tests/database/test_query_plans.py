@@ -244,6 +244,9 @@ CALLS: Final[dict[str, Call]] = {
     ),
     "workflow_nodes.add_node": lambda c, w: workflow_nodes.add_node(c, w.node, now=w.now),
     "workflow_nodes.get_node": lambda c, w: workflow_nodes.get_node(c, w.workflow.id, w.node.id),
+    "workflow_nodes.list_workflows_of_service": lambda c, w: workflow_nodes.list_workflows_of_service(
+        c, w.service.id, peer_id=ME
+    ),
     "workflow_nodes.list_nodes": lambda c, w: workflow_nodes.list_nodes(c, w.workflow.id),
     "workflow_nodes.page_nodes": lambda c, w: workflow_nodes.page_nodes(c, w.workflow.id, limit=9),
     "workflow_nodes.count_nodes": lambda c, w: workflow_nodes.count_nodes(c, w.workflow.id),
