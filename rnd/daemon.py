@@ -35,7 +35,7 @@ from rnd.core.two_phases import EndpointOf
 from rnd.core.workflow_manager import WorkflowManager
 from rnd.database import job_executions, transfers, workflow_executions
 from rnd.database.connection import Database
-from rnd.log import configure_logging, get_logger
+from rnd.log import close_logging, configure_logging, get_logger
 from rnd.p2p.identity import Identity, load_identity
 from rnd.services import processes
 from rnd.services.data_directory import prepare_data_directory
@@ -65,6 +65,9 @@ EXIT_DATABASE: Final = 65
 """The database is damaged or too new. It is left as it is; a service manager must not try again."""
 EXIT_IN_USE: Final = 69
 """The data directory or an address is in use by another process."""
+
+SWITCH_INTERVAL_S: Final = 0.0005
+"""How long one thread may keep the interpreter from another: event loop and database writer wait for each other often."""
 
 log = get_logger()
 
@@ -114,10 +117,11 @@ def run(config: Config) -> int:
         print(f"rnd: {config.data_dir} cannot hold a peer: {reason}", file=sys.stderr)  # noqa: T201 - there is no log yet
         return EXIT_FAILED
     try:
-        configure_logging(config.log_level, log_path=_log_path(config), stream=sys.stderr, for_good=True)
+        configure_logging(config.log_level, log_path=_log_path(config), stream=sys.stderr, for_good=True, gather=True)
         log.info(LogEvent.DAEMON_STARTING, version=__version__, data_dir=config.data_dir)
         return _serve(config)
     finally:
+        close_logging()
         os.close(lock)
 
 
@@ -134,6 +138,7 @@ def _serve(config: Config) -> int:
         return EXIT_FAILED
     if new:
         log.info(LogEvent.DATABASE_CREATED, path=path)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         return asyncio.run(_Daemon(config, database).run())
     except AddressInUse as error:

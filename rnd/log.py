@@ -10,6 +10,8 @@ a peer nor a job can forge a line or talk to a terminal. Values of keys that nam
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -48,18 +50,21 @@ def configure_logging(
     stream: TextIO,
     now_s: Callable[[], float] = time.time,
     for_good: bool = False,
+    gather: bool = False,
 ) -> None:
     """Send lines of `level` and above to `stream` and, if given, to `log_path` (opened for append, mode 0600).
 
     May be called again, and loggers that exist follow, unless it was `for_good`: then they settle on what they find at
-    their first line, which makes each line after it cheaper. `now_s` gives the seconds since 1970 that lines are stamped with.
+    their first line, which makes each line after it cheaper. With `gather`, what one turn of an event loop says below
+    WARNING is written together at its end, in a fraction of the system calls; `close_logging` writes what is left.
+    `now_s` gives the seconds since 1970 that lines are stamped with.
     Raises `ValueError` for an unknown level and `OSError` when the file cannot be opened. Later faults of the file
     (a full disk) are told once on the stream and never reach the caller.
     """
     number = logging.getLevelNamesMapping().get(level.upper())
     if number is None:
         raise ValueError(f"unknown log level: {level}")
-    _sink.open(stream, log_path, now_s)
+    _sink.open(stream, log_path, now_s, gather=gather)
     structlog.configure(
         processors=[render],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -180,9 +185,9 @@ def _quoted(value: object) -> str:
 
 
 class _Sink:
-    """Where finished lines go: one write a line to the stream and one to the file, from any thread.
+    """Where finished lines go, to the stream and to the file, from any thread.
 
-    A file that was rotated away is noticed when the second changes: at worst the lines of one second are still in the
+    Lines are written one by one, or gathered until the event loop's next turn; their order is kept either way. A file that was rotated away is noticed when the second changes: at worst the lines of one second are still in the
     old file.
     """
 
@@ -197,9 +202,13 @@ class _Sink:
         self._now_s: Callable[[], float] = time.time
         self._second = -1
         self._second_text = ""
+        self._gathers = False
+        self._gathered: list[str] = []
 
-    def open(self, stream: TextIO, path: Path | None, now_s: Callable[[], float]) -> None:
+    def open(self, stream: TextIO, path: Path | None, now_s: Callable[[], float], *, gather: bool) -> None:
         with self._lock:
+            self._flush()
+            self._gathers = gather
             self._close_file()
             self._stream = stream
             self._stream_fd = _descriptor_of(stream)
@@ -212,25 +221,58 @@ class _Sink:
 
     def close(self) -> None:
         with self._lock:
+            self._flush()
+            self._gathers = False
             self._path = None
             self._close_file()
 
     def write_line(self, text: str) -> None:
+        """Write one line, after those that were gathered before it."""
         with self._lock:
-            now_s = self._now_s()
-            second = int(now_s)
-            if second != self._second:
-                self._begin_second(second)
-            line = f"{self._second_text}{int((now_s - second) * 1000):03d}Z{text}\n"
-            data = line.encode("utf-8", "backslashreplace")
-            if self._stream_fd >= 0:
-                self._write_descriptor(data)
-            else:
-                self._write_stream(line)
-            if self._path is not None:
-                self._write_file(data)
+            self._gathered.append(self._stamped(text))
+            self._flush()
 
-    debug = info = warning = error = critical = exception = msg = write_line
+    def gather_line(self, text: str) -> None:
+        """Write one line, at once or, from within an event loop, with the others of this turn."""
+        with self._lock:
+            self._gathered.append(self._stamped(text))
+            if len(self._gathered) == 1 or not self._gathers:
+                self._flush_soon()
+
+    debug = info = gather_line
+    warning = error = critical = exception = msg = write_line
+
+    def _stamped(self, text: str) -> str:
+        now_s = self._now_s()
+        second = int(now_s)
+        if second != self._second:
+            self._begin_second(second)
+        return f"{self._second_text}{int((now_s - second) * 1000):03d}Z{text}\n"
+
+    def _flush_soon(self) -> None:
+        if self._gathers:
+            with contextlib.suppress(RuntimeError):  # no loop runs in this thread
+                asyncio.get_running_loop().call_soon(self.flush)
+                return
+        self._flush()
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        with self._lock:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._gathered:
+            return
+        lines = "".join(self._gathered)
+        self._gathered.clear()
+        data = lines.encode("utf-8", "backslashreplace")
+        if self._stream_fd >= 0:
+            self._write_descriptor(data)
+        else:
+            self._write_stream(lines)
+        if self._path is not None:
+            self._write_file(data)
 
     def _begin_second(self, second: int) -> None:
         self._second = second

@@ -220,10 +220,15 @@ def remove(session: Session) -> int:
     for given in session.arguments.services:
         service = lookup.service_id(session, given)
         answers.append(session.call("service.delete", service_id=service))
-        left = [f"{workflow['workflow_id']} {words.safe(str(workflow['name']))}" for workflow in answers[-1].get("workflows", ())]
+        left = [
+            f"{workflow['workflow_id']} {words.safe(str(workflow['name']))}"
+            for workflow in answers[-1].get("workflows", ())
+        ]
         if left:
             named = ", ".join(left[:NAMED_MAX]) + (", ..." if len(left) > NAMED_MAX else "")
-            terminal.note(f"cannot run any more without {words.safe(given)}: {words.count(len(left), 'workflow')} ({named})")
+            terminal.note(
+                f"cannot run any more without {words.safe(given)}: {words.count(len(left), 'workflow')} ({named})"
+            )
         if terminal.quiet:
             terminal.line(str(service))
         elif not terminal.as_json:

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Final, assert_never
 
@@ -66,13 +67,12 @@ def build_job_path(workflows_dir: Path, info: JobPathInfo, path_type: PathType) 
     `input/<sender>/<sender_job>[/<lane>]`, `output`, `mounts/<mount_path>` or `logs`. The MOUNT `/output` is `output`.
     Raises `UnsafePath` where an id or a mount path could lead elsewhere.
     """
-    base = (
-        workflows_dir
-        / _peer_part(info.orchestrator_peer_id)
-        / _id_part(info.workflow_job_id)
-        / "jobs"
-        / _peer_part(info.executor_peer_id)
-        / _id_part(info.job_execution_id)
+    base = workflows_dir.joinpath(
+        _peer_part(info.orchestrator_peer_id),
+        _id_part(info.workflow_job_id),
+        "jobs",
+        _peer_part(info.executor_peer_id),
+        _id_part(info.job_execution_id),
     )
     match path_type:
         case PathType.JOB:
@@ -177,6 +177,7 @@ def is_within(path: PurePath, root: PurePath) -> bool:
     return ".." not in path.parts and path.is_relative_to(root)
 
 
+@lru_cache(maxsize=256)  # a few peers, and many paths
 def _peer_part(peer_id: str) -> str:
     """Return a peer id as the name of one folder."""
     problem = relative_path_problem(peer_id) or ("has a '/'" if "/" in peer_id else None)
