@@ -10,6 +10,8 @@
 --                     job's complete routing: who sends to it, who receives from it, and whether that duty is done.
 -- What moves:         transfers is one delivery along one connection; job_outputs is what a job left to be carried;
 --                     results and result_files are what came home to the orchestrator.
+-- Other peers:        peers and what they may do (grants), invites, their signed addresses; introductions admit the peers
+--                     of a job that another peer ordered. outbox is what others have yet to be told.
 -- What is told:       events, numbered without gaps in meaning: a state change and its event share a transaction.
 --
 -- The tables of the document ("Database Schema Summary") stand here column for column and CHECK for CHECK; columns
@@ -112,6 +114,92 @@ CREATE TABLE api_tokens (
     valid_until TEXT,
     revoked_at TEXT
 ) STRICT;
+
+-- ---------------------------------------------------------------- other peers
+
+CREATE TABLE peers (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    peer_id TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL DEFAULT '',    -- as the operator calls it, else as it calls itself
+    -- pending: known, may do nothing; allowed: may do what grants and access say; denied: nothing, whatever else says so
+    state TEXT NOT NULL CHECK(state IN ('pending', 'allowed', 'denied')),
+    addresses TEXT NOT NULL DEFAULT '[]',   -- JSON: host:port as the operator or an invite gave them, DNS names too
+    instance_id TEXT,                 -- of its daemon when it was last linked; a new one: it was restarted
+    last_seen_at TEXT,
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL
+) STRICT;
+
+-- Where peers say they can be reached, signed by themselves, so that it can be passed on.
+CREATE TABLE address_records (
+    peer_id TEXT PRIMARY KEY,
+    addresses TEXT NOT NULL,          -- JSON: numeric host:port, at most 4
+    issued_at_ms INTEGER NOT NULL,    -- the highest one holds
+    signature TEXT NOT NULL,          -- base64
+    received_at TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What a peer (or every allowed one: '*') may do with a service (NULL: with all of them).
+CREATE TABLE grants (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    peer_id TEXT NOT NULL,
+    service_id INTEGER REFERENCES offered_services(id) ON DELETE CASCADE,
+    verbs TEXT NOT NULL,              -- JSON: some of discover, order, fetch
+    limits TEXT NOT NULL DEFAULT '{}',      -- JSON: concurrent_jobs, max_runtime_s, max_bytes
+    created_at TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX grants_by_peer ON grants(peer_id, service_id);
+CREATE INDEX grants_by_service ON grants(service_id);
+
+-- One-time invites. Neither the line nor its secret is kept, only what checks a proof.
+CREATE TABLE peer_invites (
+    invite_id TEXT PRIMARY KEY,
+    key BLOB NOT NULL,
+    created_at TEXT NOT NULL,
+    expires_at TEXT NOT NULL,
+    tries_left INTEGER NOT NULL,
+    used_by TEXT,
+    used_at TEXT
+) STRICT, WITHOUT ROWID;
+
+-- Peers that a job ordered by another peer exchanges bytes with: admitted to data links for that job's transfers alone.
+CREATE TABLE introductions (
+    peer_id TEXT NOT NULL,
+    job_execution_id INTEGER NOT NULL REFERENCES job_executions(id) ON DELETE CASCADE,
+    valid_until TEXT NOT NULL,
+    PRIMARY KEY (peer_id, job_execution_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX introductions_by_job ON introductions(job_execution_id);
+
+-- What another peer has yet to be told; written with the change that it tells of, deleted when that peer has it on record.
+-- A newer message of the same topic and key takes the place of the older one.
+CREATE TABLE outbox (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    peer_id TEXT NOT NULL,
+    topic TEXT NOT NULL,              -- the type of the message
+    key TEXT NOT NULL,                -- what it is about
+    body TEXT NOT NULL,               -- JSON: the fields of the message
+    created_at TEXT NOT NULL,
+    expires_at TEXT NOT NULL,         -- nobody wants to know any more
+    attempts INTEGER NOT NULL DEFAULT 0,
+    last_error TEXT,
+    UNIQUE (peer_id, topic, key)
+) STRICT;
+
+CREATE INDEX outbox_by_peer ON outbox(peer_id, id);
+CREATE INDEX outbox_by_end ON outbox(expires_at);
+
+-- Orders that were cancelled before they came: a request for one is refused.
+CREATE TABLE cancelled_orders (
+    ordering_peer_id TEXT NOT NULL,
+    execution_uid TEXT NOT NULL,
+    node_id INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    cancelled_at TEXT NOT NULL,
+    PRIMARY KEY (ordering_peer_id, execution_uid, node_id)
+) STRICT, WITHOUT ROWID;
 
 -- ---------------------------------------------------------------- what people draw
 
@@ -273,6 +361,10 @@ CREATE TABLE job_executions (
     cancel_reason TEXT,
     result TEXT,
     settled_status TEXT,            -- the status that the daemon has acted on; differs after a repair by hand
+    status_seq INTEGER NOT NULL DEFAULT 0,  -- between peers: grows with every change on the executor; a mirror takes only higher ones
+    deadline_at TEXT,               -- ordered by another peer: the end of its execution's time, by this peer's clock
+    transfer_idle_s REAL,           -- ordered by another peer: its bound on a transfer without progress
+    hold_until TEXT,                -- ordered by another peer and ended: rows and files are kept until then
     UNIQUE (ordering_peer_id, execution_uid, node_id)
 );
 
@@ -288,6 +380,9 @@ CREATE INDEX job_executions_idle ON job_executions(id) WHERE status = 'IDLE';
 CREATE INDEX job_executions_running ON job_executions(id) WHERE status = 'RUNNING';
 CREATE INDEX job_executions_unsettled ON job_executions(id) WHERE status IS NOT settled_status;
 CREATE INDEX job_executions_by_status ON job_executions(status);
+CREATE INDEX job_executions_foreign_open ON job_executions(deadline_at)
+    WHERE deadline_at IS NOT NULL AND status IN ('IDLE', 'READY', 'RUNNING');
+CREATE INDEX job_executions_held ON job_executions(hold_until) WHERE hold_until IS NOT NULL;
 CREATE INDEX job_executions_reusing ON job_executions(result) WHERE result IS NOT NULL;
 CREATE INDEX job_executions_open_by_service ON job_executions(service_id)
     WHERE status IN ('IDLE', 'READY', 'RUNNING');
@@ -359,6 +454,8 @@ CREATE TABLE transfers (
     direction TEXT NOT NULL CHECK(direction IN ('LOCAL', 'OUTGOING', 'INCOMING')),
     status TEXT NOT NULL CHECK(status IN ('PENDING', 'ACTIVE', 'COMPLETED', 'FAILED', 'CANCELLED')),
     workflow_execution_id INTEGER,
+    ordering_peer_id TEXT NOT NULL,
+    execution_uid TEXT NOT NULL,
     connection_id INTEGER NOT NULL,
     source_peer_id TEXT NOT NULL,
     source_job_execution_id INTEGER NOT NULL,   -- 0: the self-peer sends
@@ -376,13 +473,13 @@ CREATE TABLE transfers (
     created_at TEXT NOT NULL,
     started_at TEXT,
     completed_at TEXT,
-    UNIQUE (source_job_execution_id, connection_id, dest_job_execution_id, source_peer_id, dest_peer_id,
-            workflow_execution_id)
+    UNIQUE (ordering_peer_id, execution_uid, connection_id, direction)
 ) STRICT;
 
 CREATE INDEX transfers_open ON transfers(created_at) WHERE status IN ('PENDING', 'ACTIVE');
 CREATE INDEX transfers_by_status ON transfers(status);
 CREATE INDEX transfers_by_execution ON transfers(workflow_execution_id, status);
+CREATE INDEX transfers_by_source_job ON transfers(source_job_execution_id, connection_id);
 CREATE INDEX transfers_by_dest_job ON transfers(dest_job_execution_id);
 
 -- Deliveries to the self-peer: one row a connection that ends there.
@@ -485,8 +582,8 @@ SELECT
     t.transfer_id AS transfer_id,
     t.direction AS direction,
     t.connection_id AS connection_id,
-    COALESCE(src.job_name, 'self-peer') AS from_node,
-    COALESCE(dst.job_name, 'self-peer') AS to_node,
+    COALESCE(src.job_name, CASE t.source_job_execution_id WHEN 0 THEN 'self-peer' ELSE t.source_peer_id END) AS from_node,
+    COALESCE(dst.job_name, CASE t.dest_job_execution_id WHEN 0 THEN 'self-peer' ELSE t.dest_peer_id END) AS to_node,
     t.status AS status,
     t.bytes_done AS bytes_done,
     t.size_bytes AS size_bytes,
@@ -495,5 +592,5 @@ SELECT
     t.started_at AS started_at,
     t.completed_at AS completed_at
 FROM transfers AS t
-LEFT JOIN job_executions AS src ON src.id = t.source_job_execution_id
-LEFT JOIN job_executions AS dst ON dst.id = t.dest_job_execution_id;
+LEFT JOIN job_executions AS src ON src.id = t.source_job_execution_id AND t.direction <> 'INCOMING'
+LEFT JOIN job_executions AS dst ON dst.id = t.dest_job_execution_id AND t.direction <> 'OUTGOING';

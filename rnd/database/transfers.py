@@ -15,6 +15,7 @@ from rnd.types.executions import Transfer
 from rnd.types.ids import (
     ConnectionId,
     ExecutionId,
+    ExecutionUid,
     InterfacePeerId,
     JobExecutionId,
     PeerId,
@@ -25,8 +26,8 @@ from rnd.types.pages import Page
 from rnd.types.times import from_text, to_text
 
 _SELECT = """
-    SELECT rowid, transfer_id, direction, status, workflow_execution_id, connection_id, source_peer_id,
-           source_job_execution_id, dest_peer_id, dest_job_execution_id, source_peer_row_id, dest_peer_row_id,
+    SELECT rowid, transfer_id, direction, status, workflow_execution_id, ordering_peer_id, execution_uid, connection_id,
+           source_peer_id, source_job_execution_id, dest_peer_id, dest_job_execution_id, source_peer_row_id, dest_peer_row_id,
            result_id, source_path, file_count, size_bytes, bytes_done, attempts, error, created_at, started_at,
            completed_at
     FROM transfers
@@ -43,11 +44,13 @@ _MATCHING: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTransfer:
-    """A delivery to be made; the ids are those of its two ends on this peer (0: the self-peer)."""
+    """A delivery to be made; each end's job id is that of its own peer (0: the self-peer)."""
 
     transfer_id: TransferId
     direction: TransferDirection
     workflow_execution_id: ExecutionId | None
+    ordering_peer_id: PeerId
+    execution_uid: ExecutionUid
     connection_id: ConnectionId
     source_peer_id: PeerId
     source_job_execution_id: JobExecutionId
@@ -64,13 +67,13 @@ def create_transfer(conn: sqlite3.Connection, transfer: NewTransfer, *, now: dat
     row = conn.execute(
         """
         INSERT INTO transfers (
-            transfer_id, direction, status, workflow_execution_id, connection_id, source_peer_id,
-            source_job_execution_id, dest_peer_id, dest_job_execution_id, source_peer_row_id, dest_peer_row_id,
+            transfer_id, direction, status, workflow_execution_id, ordering_peer_id, execution_uid, connection_id,
+            source_peer_id, source_job_execution_id, dest_peer_id, dest_job_execution_id, source_peer_row_id, dest_peer_row_id,
             result_id, source_path, created_at
         )
         VALUES (
-            :transfer_id, :direction, 'PENDING', :execution_id, :connection_id, :source_peer_id,
-            :source_job, :dest_peer_id, :dest_job, :source_row, :dest_row,
+            :transfer_id, :direction, 'PENDING', :execution_id, :ordering_peer_id, :execution_uid, :connection_id,
+            :source_peer_id, :source_job, :dest_peer_id, :dest_job, :source_row, :dest_row,
             :result_id, :source_path, :now
         )
         ON CONFLICT DO NOTHING
@@ -80,6 +83,8 @@ def create_transfer(conn: sqlite3.Connection, transfer: NewTransfer, *, now: dat
             "transfer_id": transfer.transfer_id,
             "direction": transfer.direction,
             "execution_id": transfer.workflow_execution_id,
+            "ordering_peer_id": transfer.ordering_peer_id,
+            "execution_uid": transfer.execution_uid,
             "connection_id": transfer.connection_id,
             "source_peer_id": transfer.source_peer_id,
             "source_job": transfer.source_job_execution_id,
@@ -145,6 +150,7 @@ def find_pending(
         SELECT transfer_id
         FROM transfers
         WHERE source_job_execution_id = :source_job
+          AND direction IN ('LOCAL', 'OUTGOING')
           AND connection_id = :connection_id
           AND dest_job_execution_id = :dest_job
           AND status = 'PENDING'
@@ -157,7 +163,8 @@ def find_pending(
 def list_by_source_job(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> list[Transfer]:
     """Return every delivery that a job of this peer owes or has made."""
     rows = conn.execute(
-        _SELECT + "WHERE source_job_execution_id = :id ORDER BY rowid", {"id": job_execution_id}
+        _SELECT + "WHERE source_job_execution_id = :id AND direction IN ('LOCAL', 'OUTGOING') ORDER BY rowid",
+        {"id": job_execution_id},
     ).fetchall()
     return [_transfer(row) for row in rows]
 
@@ -165,7 +172,8 @@ def list_by_source_job(conn: sqlite3.Connection, job_execution_id: JobExecutionI
 def list_by_dest_job(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> list[Transfer]:
     """Return every delivery that a job of this peer waits for or has got."""
     rows = conn.execute(
-        _SELECT + "WHERE dest_job_execution_id = :id ORDER BY rowid", {"id": job_execution_id}
+        _SELECT + "WHERE dest_job_execution_id = :id AND direction IN ('LOCAL', 'INCOMING') ORDER BY rowid",
+        {"id": job_execution_id},
     ).fetchall()
     return [_transfer(row) for row in rows]
 
@@ -322,11 +330,13 @@ def list_open_of_job(conn: sqlite3.Connection, job_execution_id: JobExecutionId)
         SELECT transfer_id
         FROM transfers
         WHERE source_job_execution_id = :id
+          AND direction IN ('LOCAL', 'OUTGOING')
           AND status IN ('PENDING', 'ACTIVE')
         UNION
         SELECT transfer_id
         FROM transfers
         WHERE dest_job_execution_id = :id
+          AND direction IN ('LOCAL', 'INCOMING')
           AND status IN ('PENDING', 'ACTIVE')
         """,
         {"id": job_execution_id},
@@ -380,6 +390,8 @@ def _transfer(row: sqlite3.Row) -> Transfer:
         direction=TransferDirection(row["direction"]),
         status=TransferStatus(row["status"]),
         workflow_execution_id=None if execution_id is None else ExecutionId(execution_id),
+        ordering_peer_id=PeerId(row["ordering_peer_id"]),
+        execution_uid=ExecutionUid(row["execution_uid"]),
         connection_id=ConnectionId(row["connection_id"]),
         source_peer_id=PeerId(row["source_peer_id"]),
         source_job_execution_id=JobExecutionId(row["source_job_execution_id"]),

@@ -127,6 +127,22 @@ class Confine(StrEnum):
     NEVER = "never"
 
 
+class PeerState(StrEnum):
+    """What this peer's owner thinks of another peer: knows it, lets it in, or keeps it out whatever else says so."""
+
+    PENDING = "pending"
+    ALLOWED = "allowed"
+    DENIED = "denied"
+
+
+class Verb(StrEnum):
+    """What a peer may do with a service: see it, order jobs of it, have its DATA sent to the ordering self-peer."""
+
+    DISCOVER = "discover"
+    ORDER = "order"
+    FETCH = "fetch"
+
+
 class Scope(StrEnum):
     """What an API token may do; each contains the one before."""
 

@@ -118,6 +118,9 @@ class JobExecution:
     exit_signal: int | None
     cancel_requested_at: datetime | None
     result: str | None
+    status_seq: int = 0
+    deadline_at: datetime | None = None
+    transfer_idle_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +172,7 @@ class FileEntry:
 class Transfer:
     """A row of `transfers`: one delivery along one connection.
 
+    It is known to both ends by (ordering_peer_id, execution_uid, connection_id). Each end's job id is that of its own peer:
     `source_job_execution_id` is 0 where the self-peer sends, `dest_job_execution_id` is 0 where it receives.
     `source_peer_row_id` and `dest_peer_row_id` are the two ends' rows in `job_interface_peers` where they are here.
     """
@@ -177,6 +181,8 @@ class Transfer:
     direction: TransferDirection
     status: TransferStatus
     workflow_execution_id: ExecutionId | None
+    ordering_peer_id: PeerId
+    execution_uid: ExecutionUid
     connection_id: ConnectionId
     source_peer_id: PeerId
     source_job_execution_id: JobExecutionId

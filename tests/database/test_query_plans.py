@@ -33,6 +33,7 @@ from rnd.database import (
     migrations,
     node_facts,
     offered_services,
+    outbox,
     results,
     retention,
     sealed_secrets,
@@ -100,6 +101,7 @@ SMALL_TABLES: Final = {
 ALLOWED_SCANS: Final[dict[tuple[str, str], str]] = {
     ("workflow_executions.count_by_status", "workflow_executions"): "counts all of them, from an index alone",
     ("job_executions.count_by_status", "job_executions"): "counts all of them, from an index alone",
+    ("outbox.list_addressees", "outbox"): "asks for all of it, once a start and a tick, from an index alone",
     ("retention.list_unneeded_executions", "workflow_executions"): "walks the ids that are kept, from an index alone",
 }
 
@@ -171,6 +173,8 @@ def new_transfer(world: World, transfer_id: TransferId) -> NewTransfer:
         transfer_id=transfer_id,
         direction=TransferDirection.LOCAL,
         workflow_execution_id=world.execution.id,
+        ordering_peer_id=ME,
+        execution_uid=world.execution.execution_uid,
         connection_id=ConnectionId(len(transfer_id)),
         source_peer_id=ME,
         source_job_execution_id=world.job.id,
@@ -437,6 +441,12 @@ CALLS: Final[dict[str, Call]] = {
         c, [w.job], boot_id="boot", now=w.now
     ),
     "executor_handles.boot_of_intent": lambda c, w: executor_handles.boot_of_intent(c, w.job),
+    "outbox.post": lambda c, w: outbox.post(c, ME, "topic", "key", {}, now=w.now),
+    "outbox.list_letters": lambda c, w: outbox.list_letters(c, ME, limit=9),
+    "outbox.list_addressees": lambda c, w: outbox.list_addressees(c),
+    "outbox.strike_out": lambda c, w: outbox.strike_out(c, 1),
+    "outbox.note_failure": lambda c, w: outbox.note_failure(c, 1, "why"),
+    "outbox.drop_expired": lambda c, w: outbox.drop_expired(c, now=w.now),
     "transfers.create_transfer": lambda c, w: transfers.create_transfer(
         c, new_transfer(w, TransferId("another")), now=w.now
     ),

@@ -126,6 +126,7 @@ DOCUMENTED_TABLES = re.findall(r"CREATE TABLE (\w+)", DOCUMENTED)
 WRITTEN_BY_THE_DAEMON = {"workflow_executions", "job_executions", "job_interface_peers"}
 
 CHECKED_COLUMNS: dict[tuple[str, str], type[StrEnum]] = {
+    ("peers", "state"): enums.PeerState,
     ("offered_services", "service_type"): enums.ServiceType,
     ("offered_services", "status"): enums.ServiceStatus,
     ("offered_services", "access"): enums.ServiceAccess,

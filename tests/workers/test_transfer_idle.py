@@ -17,7 +17,7 @@ from rnd.types.config import Config
 from rnd.types.enums import TransferDirection
 from rnd.types.errors import JobFailed
 from rnd.types.executions import FileEntry, Transfer
-from rnd.types.ids import SELF_PEER_JOB, ConnectionId, JobExecutionId, PeerId, TransferId
+from rnd.types.ids import SELF_PEER_JOB, ConnectionId, ExecutionUid, JobExecutionId, PeerId, TransferId
 from rnd.workers.data_worker import DataWorker, _Delivery
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.job_folders import JobFolders
@@ -83,6 +83,8 @@ NEW = NewTransfer(
     transfer_id=DELIVERY,
     direction=TransferDirection.LOCAL,
     workflow_execution_id=None,
+    ordering_peer_id=ME,
+    execution_uid=ExecutionUid("0" * 32),
     connection_id=ConnectionId(1),
     source_peer_id=ME,
     source_job_execution_id=JobExecutionId(1),
