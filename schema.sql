@@ -364,7 +364,7 @@ CREATE TABLE job_executions (
     status_seq INTEGER NOT NULL DEFAULT 0,  -- between peers: grows with every change on the executor; a mirror takes only higher ones
     deadline_at TEXT,               -- ordered by another peer: the end of its execution's time, by this peer's clock
     transfer_idle_s REAL,           -- ordered by another peer: its bound on a transfer without progress
-    hold_until TEXT,                -- ordered by another peer and ended: rows and files are kept until then
+    hold_s REAL,                    -- ordered by another peer: how long after its end rows and files are kept
     UNIQUE (ordering_peer_id, execution_uid, node_id)
 );
 
@@ -382,7 +382,7 @@ CREATE INDEX job_executions_unsettled ON job_executions(id) WHERE status IS NOT 
 CREATE INDEX job_executions_by_status ON job_executions(status);
 CREATE INDEX job_executions_foreign_open ON job_executions(deadline_at)
     WHERE deadline_at IS NOT NULL AND status IN ('IDLE', 'READY', 'RUNNING');
-CREATE INDEX job_executions_held ON job_executions(hold_until) WHERE hold_until IS NOT NULL;
+CREATE INDEX job_executions_held ON job_executions(ended_at) WHERE hold_s IS NOT NULL AND ended_at IS NOT NULL;
 CREATE INDEX job_executions_reusing ON job_executions(result) WHERE result IS NOT NULL;
 CREATE INDEX job_executions_open_by_service ON job_executions(service_id)
     WHERE status IN ('IDLE', 'READY', 'RUNNING');

@@ -24,8 +24,9 @@ from rnd.core.job_runner import JobRunner
 from rnd.core.repairs import honour_job_repairs
 from rnd.database import executor_handles, job_executions, job_interfaces, job_moves, offered_services
 from rnd.database.connection import Database
-from rnd.database.consequences import News, check_inputs, fail_open_job, spread_failure, start_jobs
+from rnd.database.consequences import check_inputs, fail_open_job, spread_failure, start_jobs
 from rnd.database.job_moves import JobEnd, JobHead
+from rnd.database.news import News
 from rnd.log import get_logger
 from rnd.rules.explain import Explanation
 from rnd.types.config import Config

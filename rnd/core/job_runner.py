@@ -17,8 +17,9 @@ from typing import Final
 from rnd.core.job_run import ClaimedJob, RunningJob, Stop, StopKind, cut_and_connected, failure_words, runtime_bound_s
 from rnd.database import job_executions, job_moves
 from rnd.database.connection import Database
-from rnd.database.consequences import News, cancel_job, complete_job, complete_owed, fail_job
+from rnd.database.consequences import cancel_job, complete_job, complete_owed, fail_job
 from rnd.database.job_moves import JobEnd
+from rnd.database.news import News
 from rnd.log import get_logger
 from rnd.services.executor import Executor, JobRun, Observation, Phase
 from rnd.services.service_secrets import ServiceSecrets

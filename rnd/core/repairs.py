@@ -10,7 +10,8 @@ import sqlite3
 from datetime import datetime
 
 from rnd.database import job_executions, job_moves, workflow_executions
-from rnd.database.consequences import News, spread_failure
+from rnd.database.consequences import spread_failure
+from rnd.database.news import News
 from rnd.log import get_logger
 from rnd.rules.lifecycle import execution_is_terminal, job_is_terminal
 from rnd.types.enums import JobStatus

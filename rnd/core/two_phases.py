@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rnd.database import job_executions, job_interfaces, results, workflow_executions
 from rnd.database.connection import Database
-from rnd.database.consequences import News, owe_deliveries, reuse_job
+from rnd.database.consequences import reuse_job
+from rnd.database.news import News
+from rnd.database.owing import owe_deliveries
 from rnd.database.results import NewResult
 from rnd.database.workflow_executions import ExecutionBounds
 from rnd.log import get_logger

@@ -37,7 +37,8 @@ from rnd.core.retention import Retention
 from rnd.core.two_phases import EndpointOf, PhaseOneRefused, TwoPhases
 from rnd.database import events, job_executions, results, transfers, workflow_executions, workflows
 from rnd.database.connection import Database
-from rnd.database.consequences import News, fail_transfer
+from rnd.database.consequences import fail_transfer
+from rnd.database.news import News
 from rnd.log import get_logger
 from rnd.rules.definition import definition_from_json
 from rnd.rules.lifecycle import Outcome, execution_is_terminal, execution_outcome

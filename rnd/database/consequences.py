@@ -7,48 +7,48 @@ logged and acted upon. Nothing here waits, and nothing here touches more than ro
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Final
 
-from rnd.database import job_executions, job_interfaces, job_moves, results, transfers
+from rnd.database import (
+    duties,
+    job_executions,
+    job_interfaces,
+    job_moves,
+    job_reports,
+    mirrors,
+    outbox,
+    results,
+    transfers,
+)
 from rnd.database.job_moves import JobEnd, JobHead
-from rnd.database.transfers import NewTransfer
+from rnd.database.news import News
+from rnd.database.owing import NewTransferId, here, is_of_order, owe_deliveries, owe_inputs_from_self_peer
 from rnd.rules.lifecycle import upstream_failure_reason
 from rnd.types.enums import (
     ExecutionConstraint,
     JobStatus,
-    MountFunction,
     ServiceType,
     TransferDirection,
     TransferStatus,
 )
-from rnd.types.errors import JobFailed, NotFound, StaleState
-from rnd.types.executions import FileEntry, InterfacePeer, JobExecution, JobInterface, Transfer
-from rnd.types.ids import SELF_PEER_JOB, ConnectionId, ExecutionId, InterfacePeerId, JobExecutionId, TransferId
-from rnd.types.orders import JobStart
+from rnd.types.errors import NotFound, StaleState
+from rnd.types.executions import FileEntry, JobExecution, JobInterface, Transfer
+from rnd.types.ids import (
+    SELF_PEER_JOB,
+    ConnectionId,
+    ExecutionId,
+    ExecutionUid,
+    JobExecutionId,
+    PeerId,
+    TransferId,
+)
+from rnd.types.orders import JobStart, JobStatusReport
 
-NewTransferId = Callable[[], TransferId]
-
-
-@dataclass(slots=True)
-class News:
-    """What a transaction changed beyond what its caller asked for. Filled while the transaction runs."""
-
-    ready: list[JobHead] = field(default_factory=list)
-    waiting: list[JobExecutionId] = field(default_factory=list)
-    ended: list[tuple[JobHead, str | None]] = field(default_factory=list)
-    acknowledged: list[InterfacePeerId] = field(default_factory=list)
-    inputs_changed: list[JobExecutionId] = field(default_factory=list)
-    transfers_created: int = 0
-    transfers_ended: list[Transfer] = field(default_factory=list)
-    executions: set[ExecutionId] = field(default_factory=set)
-
-    def touch(self, conn: sqlite3.Connection, execution_id: ExecutionId | None) -> None:
-        """Note that an own execution may have come to its end: nothing of it is open any more."""
-        if execution_id is not None and not job_executions.has_open_jobs(conn, execution_id):
-            self.executions.add(execution_id)
+NOTICE_TOPIC: Final = "data_transfer_failed"
 
 
 def start_jobs(
@@ -72,23 +72,8 @@ def start_jobs(
         elif started[job_id] is not ExecutionConstraint.NONE:
             news.waiting.append(job_id)
             if any(route.peer_job_execution_id == SELF_PEER_JOB for route in start.routes):
-                _owe_inputs_from_self_peer(conn, job_id, new_transfer_id=new_transfer_id, now=now, news=news)
+                owe_inputs_from_self_peer(conn, job_id, new_transfer_id=new_transfer_id, now=now, news=news)
     return [start.job_execution_id for start in starts if start.job_execution_id in started]
-
-
-def _owe_inputs_from_self_peer(
-    conn: sqlite3.Connection,
-    job_execution_id: JobExecutionId,
-    *,
-    new_transfer_id: NewTransferId,
-    now: datetime,
-    news: News,
-) -> None:
-    job = job_executions.get_job(conn, job_execution_id)
-    for interface in job_interfaces.list_interfaces(conn, job_execution_id):
-        for peer in interface.peers:
-            if peer.peer_mount_function is MountFunction.OUTPUT and peer.peer_job_execution_id == SELF_PEER_JOB:
-                _owe_from_self_peer(conn, job, peer, new_transfer_id=new_transfer_id, now=now, news=news)
 
 
 def _spread_late(conn: sqlite3.Connection, start: JobStart, *, now: datetime, news: News) -> None:
@@ -141,26 +126,6 @@ def reuse_job(
     news.touch(conn, head.workflow_execution_id)
 
 
-def owe_deliveries(
-    conn: sqlite3.Connection,
-    job: JobExecution,
-    interfaces: Sequence[JobInterface],
-    *,
-    new_transfer_id: NewTransferId,
-    now: datetime,
-    news: News,
-) -> int:
-    """Write down every delivery that a job owes and has not made; return how many are new."""
-    created = 0
-    for interface in interfaces:
-        for peer in interface.peers:
-            if peer.peer_mount_function is not MountFunction.INPUT or peer.duty_acknowledged:
-                continue
-            created += _owe(conn, job, peer, new_transfer_id=new_transfer_id, now=now)
-    news.transfers_created += created
-    return created
-
-
 def fail_job(
     conn: sqlite3.Connection, job_execution_id: JobExecutionId, end: JobEnd, *, now: datetime, news: News
 ) -> None:
@@ -191,20 +156,93 @@ def cancel_job(
 
 
 def spread_failure(conn: sqlite3.Connection, failed: JobHead, error: str | None, *, now: datetime, news: News) -> None:
-    """Cancel, along the graph, every job that still waits for output of a failed one, and the deliveries of both."""
+    """Cancel, along the graph, every job that still waits for output of a failed one, and the deliveries of both.
+
+    Receivers elsewhere are told: by the orchestrator that their job is to be cancelled, by an executor that nothing comes.
+    """
     reason = upstream_failure_reason(failed.job_name, error or str(failed.status))
     stack = [failed]
     while stack:
         head = stack.pop()
         news.touch(conn, head.workflow_execution_id)
-        _cancel_deliveries(conn, head, reason, now=now, news=news)
-        for receiver in job_interfaces.list_unserved_receivers(conn, head.id):
-            try:
-                cancelled = job_moves.mark_cancelled(conn, receiver, JobEnd(error=reason), now=now)
-            except StaleState:
-                continue
-            news.ended.append((cancelled, reason))
-            stack.append(cancelled)
+        try:
+            job = job_executions.get_job(conn, head.id)
+        except NotFound:
+            continue  # a person has deleted the row; nobody can say whom it was to feed
+        _cancel_deliveries(conn, job, reason, now=now, news=news)
+        for duty in job_interfaces.list_unserved_duties(conn, head.id):
+            if duty.peer_id == here(job):
+                if not is_of_order(conn, duty.job_execution_id, job):
+                    continue
+                with contextlib.suppress(StaleState):
+                    cancelled = job_moves.mark_cancelled(conn, duty.job_execution_id, JobEnd(error=reason), now=now)
+                    news.ended.append((cancelled, reason))
+                    stack.append(cancelled)
+            elif job.workflow_job_id is not None:
+                mirror = mirrors.find_by_workflow_job(conn, duty.workflow_job_id or 0)
+                if mirror is not None:
+                    mirrors.ask_to_cancel(conn, mirror, reason, now=now)
+            else:
+                _post_nothing_comes(conn, duty.peer_id, job, duty.connection_id, reason, now=now)
+
+
+def take_report(
+    conn: sqlite3.Connection, mirror: JobExecution, report: JobStatusReport, *, now: datetime, news: News
+) -> None:
+    """Carry what an executor reports into the mirror of its job, and on along the graph."""
+    news.acknowledged += mirrors.acknowledge(conn, mirror, report.duties)
+    head = mirrors.take_report(conn, mirror, report, now=now)
+    if head is None:
+        return
+    news.reported.append(head)
+    if head.status in (JobStatus.ERRORED, JobStatus.CANCELLED):
+        spread_failure(conn, head, report.error_message, now=now, news=news)
+    news.touch(conn, head.workflow_execution_id)
+
+
+def give_up_mirror(conn: sqlite3.Connection, mirror: JobExecution, error: str, *, now: datetime, news: News) -> None:
+    """End the mirror of a job whose executor does not say how it ends. Its peer is told to cancel it all the same."""
+    mirrors.post_cancel(conn, mirror.executor_peer_id, mirror.execution_uid, mirror.node_id, error, now=now)
+    try:
+        head = job_moves.mark_errored(conn, mirror.id, JobEnd(error=error), now=now)
+    except StaleState:
+        return
+    news.reported.append(head)
+    spread_failure(conn, head, error, now=now, news=news)
+
+
+def take_notice(
+    conn: sqlite3.Connection,
+    sender: PeerId,
+    *,
+    self_peer_id: PeerId,
+    orderer: PeerId,
+    execution_uid: ExecutionUid,
+    connection_id: ConnectionId,
+    reason: str,
+    now: datetime,
+    news: News,
+) -> bool:
+    """Take a sender's word that nothing will ever come along a connection; False where nothing waits for it."""
+    duty = duties.find_duty(
+        conn,
+        sender,
+        self_peer_id=self_peer_id,
+        orderer=orderer,
+        execution_uid=execution_uid,
+        connection_id=connection_id,
+    )
+    if duty is None:
+        return False
+    if duty.result_id is not None:
+        results.mark_failed(conn, duty.result_id, reason)
+        news.touch(conn, duty.workflow_execution_id)
+        return True
+    try:
+        cancel_job(conn, duty.job_execution_id, JobEnd(error=reason), now=now, news=news)
+    except StaleState:
+        return False
+    return True
 
 
 def complete_transfer(
@@ -227,12 +265,21 @@ def complete_transfer(
             news.acknowledged.append(row_id)
     if transfer.result_id is not None:
         results.mark_arrived(conn, transfer.result_id, files)
-    if transfer.dest_job_execution_id != SELF_PEER_JOB:
+    if transfer.direction is not TransferDirection.OUTGOING and transfer.dest_job_execution_id != SELF_PEER_JOB:
         news.inputs_changed.append(transfer.dest_job_execution_id)
+        job_reports.post_report(conn, transfer.dest_job_execution_id, now=now)
     news.transfers_ended.append(transfer)
     news.touch(conn, transfer.workflow_execution_id)
-    settle_data_job(conn, transfer.source_job_execution_id, now=now, news=news)
+    _settle_sender(conn, transfer, now=now, news=news)
     return transfer
+
+
+def _settle_sender(conn: sqlite3.Connection, transfer: Transfer, *, now: datetime, news: News) -> None:
+    """See what the end of a delivery means for the job that owed it, if that is one of this peer."""
+    if transfer.direction is TransferDirection.INCOMING or transfer.source_job_execution_id == SELF_PEER_JOB:
+        return
+    job_reports.post_report(conn, transfer.source_job_execution_id, now=now)
+    settle_data_job(conn, transfer.source_job_execution_id, now=now, news=news)
 
 
 def complete_owed(
@@ -265,14 +312,45 @@ def fail_transfer(
     news.touch(conn, transfer.workflow_execution_id)
     if transfer.result_id is not None:
         results.mark_failed(conn, transfer.result_id, error)
-    if transfer.dest_job_execution_id != SELF_PEER_JOB:
-        try:
-            end = JobEnd(error=f"an input could not be delivered: {error}")
-            cancel_job(conn, transfer.dest_job_execution_id, end, now=now, news=news)
-        except StaleState:
-            pass  # the receiver has ended on its own; the transfer's row keeps the reason
-    settle_data_job(conn, transfer.source_job_execution_id, now=now, news=news)
+    reason = f"an input could not be delivered: {error}"
+    if transfer.direction is TransferDirection.OUTGOING:
+        _tell_receiver(conn, transfer, reason, now=now)
+    elif transfer.dest_job_execution_id != SELF_PEER_JOB:
+        # The receiver may have ended on its own; the transfer's row keeps the reason.
+        with contextlib.suppress(StaleState):
+            cancel_job(conn, transfer.dest_job_execution_id, JobEnd(error=reason), now=now, news=news)
+    _settle_sender(conn, transfer, now=now, news=news)
     return transfer
+
+
+def _tell_receiver(conn: sqlite3.Connection, transfer: Transfer, reason: str, *, now: datetime) -> None:
+    """Have the peer at the other end told that a delivery will never come."""
+    body = {
+        "ordering_peer_id": transfer.ordering_peer_id,
+        "execution_uid": transfer.execution_uid,
+        "connection_id": transfer.connection_id,
+        "reason": reason,
+    }
+    key = f"{transfer.execution_uid}/{transfer.connection_id}"
+    outbox.post(conn, transfer.dest_peer_id, NOTICE_TOPIC, key, body, now=now)
+
+
+def _post_nothing_comes(
+    conn: sqlite3.Connection,
+    receiver: PeerId,
+    job: JobExecution,
+    connection_id: ConnectionId,
+    reason: str,
+    *,
+    now: datetime,
+) -> None:
+    body = {
+        "ordering_peer_id": job.ordering_peer_id,
+        "execution_uid": job.execution_uid,
+        "connection_id": connection_id,
+        "reason": reason,
+    }
+    outbox.post(conn, receiver, NOTICE_TOPIC, f"{job.execution_uid}/{connection_id}", body, now=now)
 
 
 def settle_data_job(conn: sqlite3.Connection, job_execution_id: JobExecutionId, *, now: datetime, news: News) -> None:
@@ -300,77 +378,18 @@ def settle_data_job(conn: sqlite3.Connection, job_execution_id: JobExecutionId, 
     news.touch(conn, head.workflow_execution_id)
 
 
-def _cancel_deliveries(conn: sqlite3.Connection, head: JobHead, reason: str, *, now: datetime, news: News) -> None:
+def _cancel_deliveries(conn: sqlite3.Connection, job: JobExecution, reason: str, *, now: datetime, news: News) -> None:
     sources: set[JobExecutionId] = set()
-    for transfer_id in transfers.list_open_of_job(conn, head.id):
+    if job.executor_peer_id == here(job):
+        found = transfers.list_open_of_job(conn, job.id)
+    else:
+        found = transfers.list_open_to_remote_job(conn, job.executor_peer_id, job.remote_job_execution_id or job.id)
+    for transfer_id in found:
         transfer = transfers.mark_ended(conn, transfer_id, TransferStatus.CANCELLED, reason, now=now)
         news.transfers_ended.append(transfer)
-        sources.add(transfer.source_job_execution_id)
-    if head.workflow_execution_id is not None:
-        results.mark_failed_of_job(conn, head.workflow_execution_id, head.id, reason)
-    for source in sources - {head.id}:
+        if transfer.direction is not TransferDirection.INCOMING:
+            sources.add(transfer.source_job_execution_id)
+    if job.workflow_execution_id is not None:
+        results.mark_failed_of_job(conn, job.workflow_execution_id, job.id, reason)
+    for source in sources - {job.id}:
         settle_data_job(conn, source, now=now, news=news)
-
-
-def _owe(
-    conn: sqlite3.Connection, job: JobExecution, peer: InterfacePeer, *, new_transfer_id: NewTransferId, now: datetime
-) -> bool:
-    receiver = peer.peer_job_execution_id
-    if receiver is None:
-        raise JobFailed(f"job {job.id} was started without a route for connection {peer.connection_id}")
-    dest_row: InterfacePeerId | None = None
-    result_id = None
-    if receiver == SELF_PEER_JOB:
-        if job.workflow_execution_id is not None:
-            result = results.find_result(conn, execution_id=job.workflow_execution_id, connection_id=peer.connection_id)
-            result_id = None if result is None else result.id
-    else:
-        end = job_interfaces.find_end(conn, job_execution_id=receiver, connection_id=peer.connection_id)
-        dest_row = None if end is None else end.interface_peer_id
-        if end is not None and job_executions.get_job(conn, receiver).status is not JobStatus.IDLE:
-            return False  # the receiver has ended without waiting for this; nobody is left to deliver to
-    new = NewTransfer(
-        transfer_id=new_transfer_id(),
-        direction=TransferDirection.LOCAL,
-        workflow_execution_id=job.workflow_execution_id,
-        ordering_peer_id=job.ordering_peer_id,
-        execution_uid=job.execution_uid,
-        connection_id=peer.connection_id,
-        source_peer_id=job.executor_peer_id,
-        source_job_execution_id=job.id,
-        dest_peer_id=peer.peer_id,
-        dest_job_execution_id=receiver,
-        source_peer_row_id=peer.id,
-        dest_peer_row_id=dest_row,
-        result_id=result_id,
-        source_path=None,
-    )
-    return transfers.create_transfer(conn, new, now=now)
-
-
-def _owe_from_self_peer(
-    conn: sqlite3.Connection,
-    job: JobExecution,
-    peer: InterfacePeer,
-    *,
-    new_transfer_id: NewTransferId,
-    now: datetime,
-    news: News,
-) -> None:
-    new = NewTransfer(
-        transfer_id=new_transfer_id(),
-        direction=TransferDirection.LOCAL,
-        workflow_execution_id=job.workflow_execution_id,
-        ordering_peer_id=job.ordering_peer_id,
-        execution_uid=job.execution_uid,
-        connection_id=peer.connection_id,
-        source_peer_id=peer.peer_id,
-        source_job_execution_id=SELF_PEER_JOB,
-        dest_peer_id=job.executor_peer_id,
-        dest_job_execution_id=job.id,
-        source_peer_row_id=None,
-        dest_peer_row_id=peer.id,
-        result_id=None,
-        source_path=peer.source_path,
-    )
-    news.transfers_created += transfers.create_transfer(conn, new, now=now)

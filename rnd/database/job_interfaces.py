@@ -22,6 +22,16 @@ class DutyEnd:
     job_execution_id: JobExecutionId
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnservedDuty:
+    """The receiving end of a connection that has not got what it waits for; `job_execution_id` is that peer's own id."""
+
+    peer_id: PeerId
+    job_execution_id: JobExecutionId
+    workflow_job_id: int | None
+    connection_id: ConnectionId
+
+
 def create_interfaces(conn: sqlite3.Connection, jobs: Iterable[tuple[JobExecutionId, Sequence[InterfacePlan]]]) -> None:
     """Write the interfaces of jobs and the peers of each, in the given order."""
     first_id = _last_interface_id(conn) + 1
@@ -219,22 +229,30 @@ def find_end(
     return DutyEnd(interface_peer_id=InterfacePeerId(row["id"]), job_execution_id=job_execution_id)
 
 
-def list_unserved_receivers(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> list[JobExecutionId]:
-    """Return the jobs of this peer that still wait for output of the given job."""
+def list_unserved_duties(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> list[UnservedDuty]:
+    """Return what still waits for output of the given job, wherever it is; the self-peer is left out."""
     rows = conn.execute(
         """
-        SELECT DISTINCT jip.peer_job_execution_id AS receiver
+        SELECT jip.peer_id, jip.peer_job_execution_id, jip.peer_workflow_job_id, jip.connection_id
         FROM job_interfaces AS ji
         JOIN job_interface_peers AS jip ON jip.job_interface_id = ji.id
         WHERE ji.job_execution_id = :job_id
           AND jip.peer_mount_function = 'INPUT'
           AND jip.duty_acknowledged = 0
           AND jip.peer_job_execution_id > 0
-        ORDER BY receiver
+        ORDER BY jip.peer_job_execution_id, jip.connection_id
         """,
         {"job_id": job_execution_id},
     ).fetchall()
-    return [JobExecutionId(row["receiver"]) for row in rows]
+    return [
+        UnservedDuty(
+            peer_id=PeerId(row["peer_id"]),
+            job_execution_id=JobExecutionId(row["peer_job_execution_id"]),
+            workflow_job_id=row["peer_workflow_job_id"],
+            connection_id=ConnectionId(row["connection_id"]),
+        )
+        for row in rows
+    ]
 
 
 def _peer(row: sqlite3.Row) -> InterfacePeer:

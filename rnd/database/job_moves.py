@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from rnd.database.events import record_events
 from rnd.database.job_executions import REUSED
+from rnd.database.job_reports import post_report
 from rnd.types.enums import EventType, ExecutionConstraint, JobStatus, ServiceType
 from rnd.types.errors import StaleState
 from rnd.types.executions import JobExecution
@@ -55,11 +56,15 @@ class JobEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
-    """A job to create. `digest` fingerprints the request; `service_revision` is that of the executor's own row."""
+    """A job to create. `digest` fingerprints the request; `service_revision` is that of the executor's own row.
+
+    `remote_job_execution_id` is set for the orchestrator's mirror of a job that another peer executes: that peer's id.
+    """
 
     request: JobRequest
     digest: str
     service_revision: int
+    remote_job_execution_id: JobExecutionId | None = None
 
 
 def create_jobs(
@@ -78,21 +83,29 @@ def create_jobs(
     conn.executemany(
         """
         INSERT INTO job_executions (
-            workflow_job_id, service_id, executor_peer_id, ordering_peer_id, status, settled_status, entrypoint,
-            commands, execution_constraint, constraint_detail, workflow_execution_id, order_workflow_job_id,
+            workflow_job_id, service_id, executor_peer_id, ordering_peer_id, remote_job_execution_id, status,
+            settled_status, entrypoint, commands, execution_constraint, constraint_detail, workflow_execution_id, order_workflow_job_id,
             execution_uid, node_id, request_digest, job_name, service_name, service_type, service_revision, created_at,
-            start_by, max_runtime_s
+            start_by, max_runtime_s, deadline_at, transfer_idle_s, hold_s
         )
         VALUES (
-            :workflow_job_id, :service_id, :executor, :orderer, 'IDLE', 'IDLE', :entrypoint,
+            :workflow_job_id, :service_id, :executor, :orderer, :remote_id, 'IDLE', 'IDLE', :entrypoint,
             :commands, :constraint, :detail, :execution_id, :order_workflow_job_id,
             :execution_uid, :node_id, :digest, :job_name, :service_name, :service_type, :revision, :now,
-            :start_by, :max_runtime_s
+            :start_by, :max_runtime_s, :deadline_at, :transfer_idle_s, :hold_s
         )
         """,
         [_new_row(job, now=now) for job in fresh],
     )
     created = _created(conn, jobs) if fresh else known
+    conn.executemany(
+        "UPDATE workflow_jobs SET remote_job_execution_id = ? WHERE id = ?",
+        [
+            (job.remote_job_execution_id, job.request.workflow_job_id)
+            for job in fresh
+            if job.remote_job_execution_id is not None
+        ],
+    )
     _announce(conn, [_new_head(job.request, created[job.request.plan.node_id][0]) for job in fresh], None, now=now)
     return [(created[job.request.plan.node_id][0], job.request.plan.node_id not in known) for job in jobs]
 
@@ -119,7 +132,7 @@ def _created(conn: sqlite3.Connection, jobs: Sequence[NewJob]) -> dict[NodeId, t
 
 
 def _new_row(job: NewJob, *, now: datetime) -> dict[str, object]:
-    request, plan = job.request, job.request.plan
+    request, plan, bounds = job.request, job.request.plan, job.request.bounds
     waits = [
         {"connection_id": wait.connection_id, "from_node_id": wait.from_node_id} for wait in plan.constraint_detail
     ]
@@ -144,6 +157,10 @@ def _new_row(job: NewJob, *, now: datetime) -> dict[str, object]:
         "now": to_text(now),
         "start_by": to_text(now + timedelta(seconds=request.start_by_s)),
         "max_runtime_s": request.max_runtime_s,
+        "remote_id": job.remote_job_execution_id,
+        "deadline_at": None if bounds is None else to_text(now + timedelta(seconds=bounds.deadline_s)),
+        "transfer_idle_s": None if bounds is None else bounds.transfer_idle_s,
+        "hold_s": None if bounds is None else bounds.hold_s,
     }
 
 
@@ -309,6 +326,45 @@ def request_cancel(
     return None if row is None else JobStatus(row[0])
 
 
+def mirror_status(
+    conn: sqlite3.Connection,
+    job_execution_id: JobExecutionId,
+    status: JobStatus,
+    *,
+    attempt: int,
+    error: str | None,
+    exit_code: int | None,
+    exit_signal: int | None,
+    started_at: datetime | None,
+    ended_at: datetime | None,
+    now: datetime,
+) -> JobHead:
+    """Take over the status that a job's executor has reported. Raises `StaleState` where the mirror has ended."""
+    is_open = status in (JobStatus.IDLE, JobStatus.READY, JobStatus.RUNNING)
+    row = conn.execute(
+        """
+        UPDATE job_executions
+        SET status = :status, settled_status = :status, attempt = :attempt, error_message = :error,
+            exit_code = :exit_code, exit_signal = :exit_signal, started_at = COALESCE(:started_at, started_at),
+            ended_at = :ended_at
+        WHERE id = :id
+          AND status IN ('IDLE', 'READY', 'RUNNING')
+        RETURNING id, job_name, node_id, service_type, status, workflow_job_id, workflow_execution_id
+        """,
+        {
+            "id": job_execution_id,
+            "status": status,
+            "attempt": attempt,
+            "error": error,
+            "exit_code": exit_code,
+            "exit_signal": exit_signal,
+            "started_at": None if started_at is None else to_text(started_at),
+            "ended_at": None if is_open else to_text(ended_at or now),
+        },
+    ).fetchone()
+    return _moved(conn, row, error, what=f"job {job_execution_id} has ended", now=now)
+
+
 def settle_by_hand(conn: sqlite3.Connection, job: JobExecution, *, now: datetime) -> JobHead:
     """Take over a status that a person has typed: complete the row, the orchestrator's row and the event.
 
@@ -385,7 +441,10 @@ def _head(row: sqlite3.Row) -> JobHead:
 
 
 def _announce(conn: sqlite3.Connection, heads: Sequence[JobHead], error: str | None, *, now: datetime) -> None:
-    """Carry a move to the orchestrator's rows and write its events."""
+    """Carry a move to the orchestrator's rows, here or on another peer, and write its events."""
+    for head in heads:
+        if head.workflow_job_id is None:
+            post_report(conn, head.id, now=now)
     conn.executemany(
         """
         UPDATE workflow_jobs

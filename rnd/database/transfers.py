@@ -344,6 +344,24 @@ def list_open_of_job(conn: sqlite3.Connection, job_execution_id: JobExecutionId)
     return [TransferId(row[0]) for row in rows]
 
 
+def list_open_to_remote_job(
+    conn: sqlite3.Connection, peer_id: PeerId, job_execution_id: JobExecutionId
+) -> list[TransferId]:
+    """Return the unfinished deliveries to a job of another peer."""
+    rows = conn.execute(
+        """
+        SELECT transfer_id
+        FROM transfers
+        WHERE dest_job_execution_id = :id
+          AND dest_peer_id = :peer_id
+          AND direction = 'OUTGOING'
+          AND status IN ('PENDING', 'ACTIVE')
+        """,
+        {"id": job_execution_id, "peer_id": peer_id},
+    ).fetchall()
+    return [TransferId(row[0]) for row in rows]
+
+
 def list_open_of_execution(conn: sqlite3.Connection, execution_id: ExecutionId) -> list[TransferId]:
     """Return the unfinished deliveries of an own execution."""
     rows = conn.execute(

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from rnd.types.definitions import JobPlan
+from rnd.types.enums import JobStatus
 from rnd.types.ids import (
     ConnectionId,
     ExecutionId,
@@ -27,7 +29,8 @@ class JobRequest:
     """Phase 1: create this job, do not start it. The key is (orchestrator, execution_uid, plan.node_id).
 
     `workflow_execution_id` is known to the orchestrator alone. Durations in seconds. `reused_from` names an earlier
-    execution of the same orchestrator whose completed job serves in place of a new run.
+    execution of the same orchestrator whose completed job serves in place of a new run. `bounds` are set where another
+    peer orders; an own execution has them in its row.
     """
 
     orchestrator_peer_id: PeerId
@@ -38,6 +41,20 @@ class JobRequest:
     start_by_s: float
     max_runtime_s: float
     reused_from: ExecutionId | None = None
+    bounds: ForeignBounds | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignBounds:
+    """What else bounds a job that another peer orders, in seconds from the moment it is created.
+
+    `deadline_s` is what its execution has left, `transfer_idle_s` how long a transfer may stand still, `hold_s` how long
+    after its end its outputs are kept.
+    """
+
+    deadline_s: float
+    transfer_idle_s: float
+    hold_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +81,27 @@ class JobStart:
 
     job_execution_id: JobExecutionId
     routes: tuple[Route, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatusReport:
+    """How a job stands on its executor, as told to the peer that ordered it.
+
+    `seq` grows with every change; `duties` are the connections whose delivery the executor's end knows to be done.
+    """
+
+    execution_uid: ExecutionUid
+    node_id: NodeId
+    job_execution_id: JobExecutionId
+    attempt: int
+    seq: int
+    status: JobStatus
+    error_message: str | None
+    exit_code: int | None
+    exit_signal: int | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    duties: tuple[ConnectionId, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,9 @@ from typing import Final
 
 from rnd.database import job_executions, job_interfaces, offered_services, results, transfers
 from rnd.database.connection import Database
-from rnd.database.consequences import News, complete_transfer, fail_transfer, owe_deliveries, settle_data_job
+from rnd.database.consequences import complete_transfer, fail_transfer, settle_data_job
+from rnd.database.news import News
+from rnd.database.owing import owe_deliveries
 from rnd.database.workflow_executions import ExecutionBounds, get_bounds
 from rnd.log import get_logger
 from rnd.rules.selection import SelectionError, deliveries

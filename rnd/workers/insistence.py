@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from rnd.database.connection import Database
-from rnd.database.consequences import News
+from rnd.database.news import News
 from rnd.log import get_logger
 from rnd.types.errors import DatabaseNotNow
 from rnd.types.log_events import LogEvent

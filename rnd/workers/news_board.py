@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Generic, TypeVar
 
-from rnd.database.consequences import News
+from rnd.database.news import News
 from rnd.log import get_logger
 from rnd.types.enums import JobStatus, ServiceType, TransferStatus
 from rnd.types.ids import ExecutionId, JobExecutionId, TransferId

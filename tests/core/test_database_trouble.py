@@ -13,7 +13,7 @@ import pytest
 
 from rnd.daemon import root_cause
 from rnd.database.connection import Database
-from rnd.database.consequences import News
+from rnd.database.news import News
 from rnd.types.enums import ExecutionStatus
 from rnd.types.errors import DatabaseBusy, DatabaseCorrupt, DatabaseFailed, DatabaseFull, RndError
 from rnd.types.ids import ExecutionId

@@ -28,7 +28,6 @@ from rnd.database import (
     workflows,
 )
 from rnd.database.consequences import (
-    News,
     cancel_job,
     check_inputs,
     complete_job,
@@ -36,13 +35,14 @@ from rnd.database.consequences import (
     fail_job,
     fail_open_job,
     fail_transfer,
-    owe_deliveries,
     settle_data_job,
     spread_failure,
     start_jobs,
 )
 from rnd.database.job_moves import JobEnd
+from rnd.database.news import News
 from rnd.database.offered_services import NewService
+from rnd.database.owing import owe_deliveries
 from rnd.database.results import NewResult
 from rnd.rules.definition import build_definition
 from rnd.rules.lifecycle import allowed, execution_outcome, job_is_terminal

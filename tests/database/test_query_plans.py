@@ -25,12 +25,15 @@ import rnd.database
 from rnd.database import (
     api_tokens,
     data_files,
+    duties,
     events,
     executor_handles,
     job_executions,
     job_interfaces,
     job_moves,
+    job_reports,
     migrations,
+    mirrors,
     node_facts,
     offered_services,
     outbox,
@@ -79,7 +82,7 @@ from rnd.types.ids import (
     ResultId,
     TransferId,
 )
-from rnd.types.orders import ExecutionOrder, JobRequest, Route
+from rnd.types.orders import ExecutionOrder, JobRequest, JobStatusReport, Route
 from rnd.types.services import DataSettings, Service
 from rnd.types.workflows import Workflow, WorkflowConnection, WorkflowNode, WorkflowUIState
 
@@ -106,7 +109,17 @@ ALLOWED_SCANS: Final[dict[tuple[str, str], str]] = {
 }
 
 # Modules without statements about rows of their own.
-NO_CALLS: Final = {"connection", "consequences", "faults", "migrations", "opening", "rows", "service_settings"}
+NO_CALLS: Final = {
+    "connection",
+    "consequences",
+    "faults",
+    "migrations",
+    "opening",
+    "news",
+    "owing",
+    "rows",
+    "service_settings",
+}
 
 
 class RememberingConnection(sqlite3.Connection):
@@ -184,6 +197,23 @@ def new_transfer(world: World, transfer_id: TransferId) -> NewTransfer:
         dest_peer_row_id=None,
         result_id=ResultId(1),
         source_path=None,
+    )
+
+
+def new_report(world: World) -> JobStatusReport:
+    return JobStatusReport(
+        execution_uid=world.execution.execution_uid,
+        node_id=world.node.id,
+        job_execution_id=world.job.id,
+        attempt=2,
+        seq=9,
+        status=JobStatus.RUNNING,
+        error_message=None,
+        exit_code=None,
+        exit_signal=None,
+        started_at=None,
+        ended_at=None,
+        duties=(),
     )
 
 
@@ -406,6 +436,18 @@ CALLS: Final[dict[str, Call]] = {
     "job_moves.mark_errored": lambda c, w: job_moves.mark_errored(c, w.job.id, END, now=w.now),
     "job_moves.mark_cancelled": lambda c, w: job_moves.mark_cancelled(c, w.job.id, END, now=w.now),
     "job_moves.mark_reused": lambda c, w: job_moves.mark_reused(c, w.job.id, execution_id=w.execution.id, now=w.now),
+    "job_moves.mirror_status": lambda c, w: job_moves.mirror_status(
+        c,
+        w.job.id,
+        JobStatus.RUNNING,
+        attempt=1,
+        error=None,
+        exit_code=None,
+        exit_signal=None,
+        started_at=None,
+        ended_at=None,
+        now=w.now,
+    ),
     "job_moves.request_cancel": lambda c, w: job_moves.request_cancel(c, w.job.id, reason="why", now=w.now),
     "job_executions.not_before": lambda c, w: job_executions.not_before(c, w.job.id),
     "job_executions.cancel_reason": lambda c, w: job_executions.cancel_reason(c, w.job.id),
@@ -436,11 +478,39 @@ CALLS: Final[dict[str, Call]] = {
     "job_interfaces.find_end": lambda c, w: job_interfaces.find_end(
         c, job_execution_id=w.job.id, connection_id=ConnectionId(1)
     ),
-    "job_interfaces.list_unserved_receivers": lambda c, w: job_interfaces.list_unserved_receivers(c, w.job.id),
+    "job_interfaces.list_unserved_duties": lambda c, w: job_interfaces.list_unserved_duties(c, w.job.id),
     "executor_handles.record_intents": lambda c, w: executor_handles.record_intents(
         c, [w.job], boot_id="boot", now=w.now
     ),
     "executor_handles.boot_of_intent": lambda c, w: executor_handles.boot_of_intent(c, w.job),
+    "job_reports.post_report": lambda c, w: job_reports.post_report(c, w.job.id, now=w.now),
+    "job_reports.list_reports": lambda c, w: job_reports.list_reports(
+        c, orderer=ME, execution_uid=w.execution.execution_uid, node_ids=[w.node.id]
+    ),
+    "mirrors.create_mirrors": lambda c, w: mirrors.create_mirrors(c, [], now=w.now),
+    "mirrors.find_mirror": lambda c, w: mirrors.find_mirror(
+        c, self_peer_id=ME, execution_uid=w.execution.execution_uid, node_id=w.node.id, executor=ME
+    ),
+    "mirrors.find_by_workflow_job": lambda c, w: mirrors.find_by_workflow_job(c, 1),
+    "mirrors.list_open_orders": lambda c, w: mirrors.list_open_orders(c, self_peer_id=ME),
+    "mirrors.list_open_of_execution": lambda c, w: mirrors.list_open_of_execution(c, w.execution.id, self_peer_id=ME),
+    "mirrors.take_report": lambda c, w: mirrors.take_report(c, w.job, new_report(w), now=w.now),
+    "mirrors.acknowledge": lambda c, w: mirrors.acknowledge(c, w.job, [ConnectionId(1)]),
+    "mirrors.ask_to_cancel": lambda c, w: mirrors.ask_to_cancel(c, w.job, "why", now=w.now),
+    "mirrors.post_cancel": lambda c, w: mirrors.post_cancel(
+        c, ME, w.execution.execution_uid, w.node.id, "why", now=w.now
+    ),
+    "duties.find_duty": lambda c, w: [
+        duties.find_duty(
+            c,
+            ME,
+            self_peer_id=ME,
+            orderer=ME,
+            execution_uid=w.execution.execution_uid,
+            connection_id=connection_id,
+        )
+        for connection_id in (ConnectionId(1), ConnectionId(404))
+    ],
     "outbox.post": lambda c, w: outbox.post(c, ME, "topic", "key", {}, now=w.now),
     "outbox.list_letters": lambda c, w: outbox.list_letters(c, ME, limit=9),
     "outbox.list_addressees": lambda c, w: outbox.list_addressees(c),
@@ -476,6 +546,7 @@ CALLS: Final[dict[str, Call]] = {
     "transfers.mark_ended": lambda c, w: transfers.mark_ended(c, DELIVERY, TransferStatus.FAILED, "why", now=w.now),
     "transfers.requeue_active": lambda c, w: transfers.requeue_active(c, direction=TransferDirection.LOCAL),
     "transfers.list_open_of_job": lambda c, w: transfers.list_open_of_job(c, w.job.id),
+    "transfers.list_open_to_remote_job": lambda c, w: transfers.list_open_to_remote_job(c, ME, w.job.id),
     "transfers.list_open_of_execution": lambda c, w: transfers.list_open_of_execution(c, w.execution.id),
     "results.create_result": lambda c, w: results.create_result(c, new_result(w, 2)),
     "results.find_result": lambda c, w: results.find_result(

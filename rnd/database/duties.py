@@ -1,0 +1,107 @@
+"""What this peer waits to receive from another: open duties, found by the name that both ends know a delivery by."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from rnd.types.ids import (
+    SELF_PEER_JOB,
+    ConnectionId,
+    ExecutionId,
+    ExecutionUid,
+    InterfacePeerId,
+    JobExecutionId,
+    PeerId,
+    ResultId,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenDuty:
+    """The receiving end of a connection that has not got what it waits for: a job of this peer, or its self-peer.
+
+    `job_execution_id` is 0 for the self-peer; then `result_id` is set. `interface_peer_id` is the job's own row.
+    """
+
+    job_execution_id: JobExecutionId
+    interface_peer_id: InterfacePeerId | None
+    result_id: ResultId | None
+    workflow_execution_id: ExecutionId | None
+    is_done: bool
+
+
+def find_duty(
+    conn: sqlite3.Connection,
+    sender: PeerId,
+    *,
+    self_peer_id: PeerId,
+    orderer: PeerId,
+    execution_uid: ExecutionUid,
+    connection_id: ConnectionId,
+) -> OpenDuty | None:
+    """Return what waits here for a delivery of `sender`, done or not; `None` if nothing does or did.
+
+    A job has to be started, to be of this order, and to name the sender; the self-peer takes only what its own executions
+    wait for.
+    """
+    row = conn.execute(
+        """
+        SELECT je.id AS job_id, jip.id AS row_id, jip.duty_acknowledged, je.workflow_execution_id, je.status
+        FROM job_executions AS je
+        JOIN job_interfaces AS ji ON ji.job_execution_id = je.id
+        JOIN job_interface_peers AS jip ON jip.job_interface_id = ji.id
+        WHERE je.ordering_peer_id = :orderer
+          AND je.execution_uid = :execution_uid
+          AND je.executor_peer_id = :self_peer_id
+          AND je.start_received = 1
+          AND jip.connection_id = :connection_id
+          AND jip.peer_mount_function = 'OUTPUT'
+          AND jip.peer_id = :sender
+        """,
+        {
+            "orderer": orderer,
+            "execution_uid": execution_uid,
+            "self_peer_id": self_peer_id,
+            "connection_id": connection_id,
+            "sender": sender,
+        },
+    ).fetchone()
+    if row is not None:
+        is_done = bool(row["duty_acknowledged"])
+        if not is_done and row["status"] != "IDLE":
+            return None
+        execution_id = row["workflow_execution_id"]
+        return OpenDuty(
+            job_execution_id=JobExecutionId(row["job_id"]),
+            interface_peer_id=InterfacePeerId(row["row_id"]),
+            result_id=None,
+            workflow_execution_id=None if execution_id is None else ExecutionId(execution_id),
+            is_done=is_done,
+        )
+    return _find_result(conn, sender, execution_uid, connection_id) if orderer == self_peer_id else None
+
+
+def _find_result(
+    conn: sqlite3.Connection, sender: PeerId, execution_uid: ExecutionUid, connection_id: ConnectionId
+) -> OpenDuty | None:
+    row = conn.execute(
+        """
+        SELECT r.id, r.workflow_execution_id, r.duty_acknowledged, r.error
+        FROM workflow_executions AS we
+        JOIN results AS r ON r.workflow_execution_id = we.id
+        WHERE we.execution_uid = :execution_uid
+          AND r.connection_id = :connection_id
+          AND r.source_peer_id = :sender
+        """,
+        {"execution_uid": execution_uid, "connection_id": connection_id, "sender": sender},
+    ).fetchone()
+    if row is None or (row["error"] is not None and not row["duty_acknowledged"]):
+        return None
+    return OpenDuty(
+        job_execution_id=SELF_PEER_JOB,
+        interface_peer_id=None,
+        result_id=ResultId(row["id"]),
+        workflow_execution_id=ExecutionId(row["workflow_execution_id"]),
+        is_done=bool(row["duty_acknowledged"]),
+    )
