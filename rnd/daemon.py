@@ -51,6 +51,7 @@ from rnd.types.ids import ExecutionUid, PeerId, TransferId
 from rnd.types.log_events import LogEvent
 from rnd.types.orders import JobEndpoint
 from rnd.workers.data_worker import DataWorker
+from rnd.workers.deliveries import DeliveryDesk
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
@@ -186,13 +187,14 @@ class _Daemon:
         await data_service.sweep()
         standalone = StandaloneExecutor(config.data_dir)
         executors: dict[ServiceType, Executor] = {ServiceType.STANDALONE: standalone}
+        desk = DeliveryDesk(config=config, folders=folders, data_service=data_service)
         data_worker = DataWorker(
             database=database,
             clock=clock,
             entropy=entropy,
             config=config,
             folders=folders,
-            data_service=data_service,
+            desk=desk,
             disk=disk,
             board=board,
             peer_id=peer_id,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from rnd.types.definitions import InterfacePlan
 from rnd.types.enums import InterfaceType, MountFunction
+from rnd.types.errors import NotFound
 from rnd.types.executions import InterfacePeer, JobInterface
 from rnd.types.ids import ConnectionId, InterfacePeerId, JobExecutionId, JobInterfaceId, PeerId
 from rnd.types.orders import Route
@@ -208,6 +209,22 @@ def find_open_input(conn: sqlite3.Connection, job_execution_id: JobExecutionId) 
         {"job_id": job_execution_id},
     ).fetchone()
     return None if row is None else _peer(row)
+
+
+def get_peer(conn: sqlite3.Connection, interface_peer_id: InterfacePeerId) -> InterfacePeer:
+    """Return one row of a job's routing. Raises `NotFound`."""
+    row = conn.execute(
+        """
+        SELECT id, job_interface_id, peer_id, peer_workflow_job_id, peer_job_execution_id, peer_path, peer_file_name,
+               peer_mount_function, duty_acknowledged, connection_id, peer_interface_type, include, source_path, lane
+        FROM job_interface_peers
+        WHERE id = :id
+        """,
+        {"id": interface_peer_id},
+    ).fetchone()
+    if row is None:
+        raise NotFound(f"Interface peer {interface_peer_id} not found")
+    return _peer(row)
 
 
 def find_end(

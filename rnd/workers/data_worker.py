@@ -14,73 +14,43 @@ import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
-from rnd.database import job_executions, job_interfaces, offered_services, results, transfers
+from rnd.database import job_executions, transfers
 from rnd.database.connection import Database
 from rnd.database.consequences import complete_transfer, fail_transfer, settle_data_job
 from rnd.database.news import News
 from rnd.database.owing import owe_deliveries
-from rnd.database.workflow_executions import ExecutionBounds, get_bounds
 from rnd.log import get_logger
-from rnd.rules.selection import SelectionError, deliveries
-from rnd.rules.upload_names import uploaded_name
-from rnd.services.data_service import DataService
-from rnd.services.snapshot import HostRules, find_host_source, find_upload
+from rnd.rules.selection import SelectionError
 from rnd.types.config import Config
-from rnd.types.enums import JobStatus, ServiceType, TransferDirection
+from rnd.types.enums import JobStatus, TransferDirection
 from rnd.types.errors import (
     CalledOff,
     DatabaseGone,
     DatabaseNotNow,
     JobFailed,
-    NotFound,
     RndError,
     StaleState,
-    UnfitFiles,
 )
-from rnd.types.executions import FileEntry, InterfacePeer, JobExecution, JobInterface, Transfer
-from rnd.types.ids import SELF_PEER_JOB, PeerId, TransferId
+from rnd.types.executions import FileEntry, JobExecution, JobInterface, Transfer
+from rnd.types.ids import PeerId, TransferId
 from rnd.types.log_events import LogEvent
 from rnd.types.seams import Clock, Entropy
 from rnd.types.services import Service
-from rnd.workers.copying import OpenEntry, Reader, copy_entries, tree_source
+from rnd.workers.copying import copy_entries
+from rnd.workers.deliveries import Delivery, DeliveryDesk
 from rnd.workers.delivery_log import DeliveryLog, log_completed, log_initiated
 from rnd.workers.disk_guard import DiskGuard
-from rnd.workers.files import OpenTree, hash_tree
 from rnd.workers.insistence import insist
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
-from rnd.workers.staging import carried_origins_of, origin_root
 from rnd.workers.underway import Underway
 
 PROGRESS_INTERVAL_S: Final = 0.5
 """How often the progress of one delivery is written down and told."""
 
 log = get_logger()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Delivery:
-    """Everything that one delivery needs to know, read in one snapshot. `service` is set where DATA is the source."""
-
-    transfer: Transfer
-    source_job: JobExecution | None
-    source_interfaces: tuple[JobInterface, ...]
-    outputs_job: JobExecution | None
-    outputs: dict[str, list[FileEntry]]
-    service: Service | None
-    data_entries: list[FileEntry]
-    data_key: bytes | None = field(repr=False)
-    dest_job: JobExecution | None
-    include: tuple[str, ...]
-    file_name: str | None
-    source_path: str | None
-    source_end: tuple[JobInterface, InterfacePeer] | None
-    destination: Path
-    idle_s: float
 
 
 class DataWorker:
@@ -94,7 +64,7 @@ class DataWorker:
         entropy: Entropy,
         config: Config,
         folders: JobFolders,
-        data_service: DataService,
+        desk: DeliveryDesk,
         disk: DiskGuard,
         board: NewsBoard,
         peer_id: PeerId,
@@ -104,7 +74,7 @@ class DataWorker:
         self._entropy = entropy
         self._config = config
         self._folders = folders
-        self._data_service = data_service
+        self._desk = desk
         self._disk = disk
         self._board = board
         self._peer_id = peer_id
@@ -168,7 +138,7 @@ class DataWorker:
         )
         return self._is_holding_back
 
-    async def _claim(self, count: int) -> list[tuple[Transfer, _Delivery | Exception]]:
+    async def _claim(self, count: int) -> list[tuple[Transfer, Delivery | Exception]]:
         """Take deliveries that nobody has begun, with all that is known of each, from one snapshot.
 
         The row is the intent already, so taking it writes nothing; only one that takes its time becomes ACTIVE. What is
@@ -176,14 +146,14 @@ class DataWorker:
         """
         in_hand = set(self._underway)
 
-        def work(conn: sqlite3.Connection) -> list[tuple[Transfer, _Delivery | Exception]]:
-            claimed: list[tuple[Transfer, _Delivery | Exception]] = []
+        def work(conn: sqlite3.Connection) -> list[tuple[Transfer, Delivery | Exception]]:
+            claimed: list[tuple[Transfer, Delivery | Exception]] = []
             limit = count + len(in_hand)
             for transfer in transfers.list_pending(conn, direction=TransferDirection.LOCAL, limit=limit):
                 if transfer.transfer_id in in_hand:
                     continue
                 try:
-                    claimed.append((transfer, self._look_up(conn, transfer)))
+                    claimed.append((transfer, self._desk.look_up(conn, transfer)))
                 except sqlite3.Error:
                     raise
                 except Exception as error:  # noqa: BLE001 - one transfer's; its own boundary deals with it
@@ -192,7 +162,7 @@ class DataWorker:
 
         return await self._database.read(work)
 
-    async def _deliver(self, transfer: Transfer, delivery: _Delivery | Exception) -> None:
+    async def _deliver(self, transfer: Transfer, delivery: Delivery | Exception) -> None:
         """Make one delivery: the boundary at which whatever goes wrong with it becomes its error."""
         underway = self._underway[transfer.transfer_id]
         try:
@@ -216,7 +186,7 @@ class DataWorker:
             del self._underway[transfer.transfer_id]
             self._board.transfers.ring()
 
-    async def _supervise(self, delivery: _Delivery, underway: Underway) -> list[FileEntry]:
+    async def _supervise(self, delivery: Delivery, underway: Underway) -> list[FileEntry]:
         """Run the copy in a thread, tell its progress, and give up when nothing has moved for too long."""
         work = asyncio.get_running_loop().run_in_executor(self._threads, self._carry, delivery, underway)
         work.add_done_callback(_take_note)
@@ -259,7 +229,7 @@ class DataWorker:
             return  # progress is a courtesy; its end will be written down
         underway.active = True
 
-    async def _commit(self, delivery: _Delivery, underway: Underway, files: list[FileEntry]) -> None:
+    async def _commit(self, delivery: Delivery, underway: Underway, files: list[FileEntry]) -> None:
         now = self._clock.now()
         done, news = await insist(
             self._database,
@@ -281,92 +251,18 @@ class DataWorker:
             return
         self._board.publish(news)
 
-    def _log_begin(self, delivery: _Delivery) -> None:
+    def _log_begin(self, delivery: Delivery) -> None:
+        assert delivery.destination is not None  # both ends are here
         relative = delivery.destination.relative_to(self._folders.data_dir)
-        log_initiated(delivery.transfer, source=self._source_words(delivery), destination=relative)
-
-    def _source_words(self, delivery: _Delivery) -> str:
-        if delivery.service is not None:
-            return f"service:{delivery.service.id}"
-        if delivery.outputs_job is not None:
-            return str(self._folders.job(delivery.outputs_job).relative_to(self._folders.data_dir))
-        return delivery.source_path or "self-peer"
-
-    # ---- one snapshot of rows
-
-    def _look_up(self, conn: sqlite3.Connection, transfer: Transfer) -> _Delivery:
-        dest_job = None
-        if transfer.dest_job_execution_id != SELF_PEER_JOB:
-            dest_job = job_executions.get_job(conn, transfer.dest_job_execution_id)
-        source_job = None
-        interfaces: tuple[JobInterface, ...] = ()
-        if transfer.source_job_execution_id != SELF_PEER_JOB:
-            source_job = job_executions.get_job(conn, transfer.source_job_execution_id)
-            interfaces = job_interfaces.list_interfaces(conn, source_job.id)
-        end = source_end = _end_of(interfaces, transfer)
-        if end is None and dest_job is not None:
-            end = _end_of(job_interfaces.list_interfaces(conn, dest_job.id), transfer)
-        if end is None:
-            raise NotFound(f"Transfer {transfer.transfer_id} belongs to no interface of a job")
-        _, peer = end
-        service, data_entries, data_key = self._data_of(conn, source_job, transfer)
-        outputs_job = _outputs_job(conn, source_job) if service is None else None
-        return _Delivery(
-            transfer=transfer,
-            source_job=source_job,
-            source_interfaces=interfaces,
-            outputs_job=outputs_job,
-            outputs={} if outputs_job is None else results.list_outputs(conn, outputs_job.id),
-            service=service,
-            data_entries=data_entries,
-            data_key=data_key,
-            dest_job=dest_job,
-            include=peer.include,
-            file_name=peer.peer_file_name,
-            source_path=transfer.source_path,
-            source_end=source_end,
-            destination=self._destination(source_job, dest_job, transfer, peer),
-            idle_s=self._bounds(conn, transfer).transfer_idle_s,
-        )
-
-    def _data_of(
-        self, conn: sqlite3.Connection, source_job: JobExecution | None, transfer: Transfer
-    ) -> tuple[Service | None, list[FileEntry], bytes | None]:
-        if source_job is None or source_job.service_type is not ServiceType.DATA:
-            return None, [], None
-        service = offered_services.get_service(conn, source_job.service_id)
-        key = self._data_service.data_key_for(conn, service, transfer.workflow_execution_id)
-        return service, self._data_service.list_entries(conn, service.id), key
-
-    def _destination(
-        self,
-        source_job: JobExecution | None,
-        dest_job: JobExecution | None,
-        transfer: Transfer,
-        peer: InterfacePeer,
-    ) -> Path:
-        if dest_job is not None:
-            return self._folders.delivery(transfer, dest_job, peer.lane)
-        if source_job is None:
-            raise NotFound(f"Transfer {transfer.transfer_id} leads from the self-peer to itself")
-        return self._folders.result(source_job, transfer.dest_peer_id, peer.lane)
-
-    def _bounds(self, conn: sqlite3.Connection, transfer: Transfer) -> ExecutionBounds:
-        if transfer.workflow_execution_id is not None:
-            return get_bounds(conn, transfer.workflow_execution_id)
-        default = self._config.deadlines
-        return ExecutionBounds(
-            start_by_s=default.start_by_s,
-            max_runtime_s=default.max_runtime_s,
-            transfer_idle_s=default.transfer_idle_s,
-        )
+        log_initiated(delivery.transfer, source=self._desk.source_words(delivery), destination=relative)
 
     # ---- in a thread
 
-    def _carry(self, delivery: _Delivery, underway: Underway) -> list[FileEntry]:
+    def _carry(self, delivery: Delivery, underway: Underway) -> list[FileEntry]:
         """Choose what travels, name it, and copy it; the destination appears only when all of it is verified."""
+        assert delivery.destination is not None  # both ends are here
         with ExitStack() as stack:
-            open_entry, items = self._choose(delivery, stack, underway)
+            open_entry, items = self._desk.choose(delivery, stack, underway.must_stop)
             underway.file_count = sum(1 for entry, _ in items if entry.sha256)
             underway.size_bytes = sum(entry.size_bytes for entry, _ in items)
             lines = DeliveryLog(delivery.transfer, size_bytes=underway.size_bytes, chunk_bytes=self._config.chunk_bytes)
@@ -382,80 +278,8 @@ class DataWorker:
             lines.end()
             return carried
 
-    def _choose(
-        self, delivery: _Delivery, stack: ExitStack, underway: Underway
-    ) -> tuple[OpenEntry, Sequence[tuple[FileEntry, str]]]:
-        if delivery.service is not None:
-            service = delivery.service
-
-            def open_data(entry: FileEntry) -> Reader:
-                return self._data_service.open_entry(service, entry, delivery.data_key)
-
-            return open_data, deliveries(delivery.data_entries, delivery.include, delivery.file_name)
-        if delivery.outputs_job is not None:
-            return self._choose_outputs(delivery, delivery.outputs_job, stack)
-        return self._choose_host_files(delivery, stack, underway)
-
-    def _choose_outputs(
-        self, delivery: _Delivery, outputs_job: JobExecution, stack: ExitStack
-    ) -> tuple[OpenEntry, Sequence[tuple[FileEntry, str]]]:
-        if delivery.source_end is None or delivery.source_job is None:
-            raise NotFound(f"Transfer {delivery.transfer.transfer_id} belongs to no interface of its sender")
-        interface, peer = delivery.source_end
-        openers: dict[FileEntry, OpenEntry] = {}
-        entries: list[FileEntry] = []
-        for origin in carried_origins_of(delivery.source_job, interface, delivery.source_interfaces, peer):
-            found = delivery.outputs.get(origin, [])
-            if found:
-                tree = stack.enter_context(_open_outputs(origin_root(self._folders, outputs_job, origin), outputs_job))
-                openers.update(dict.fromkeys(found, tree_source(tree)))
-                entries += found
-        return (lambda entry: openers[entry](entry)), deliveries(entries, delivery.include, delivery.file_name)
-
-    def _choose_host_files(
-        self, delivery: _Delivery, stack: ExitStack, underway: Underway
-    ) -> tuple[OpenEntry, Sequence[tuple[FileEntry, str]]]:
-        if delivery.source_path is None:
-            raise JobFailed(f"connection {delivery.transfer.connection_id} names no file or folder to send")
-        limits = self._config.limits
-        rules = HostRules(
-            allowed_roots=tuple(Path(root).resolve() for root in self._config.allowed_roots),
-            data_dir=self._config.data_dir.resolve(),
-            max_files=limits.files_per_transfer,
-            max_file_bytes=limits.file_bytes,
-        )
-        upload = uploaded_name(delivery.source_path)
-        source = find_host_source(delivery.source_path, rules) if upload is None else find_upload(upload, rules)
-        entries = hash_tree(source.root, source.found, hard_links=True, cancelled=underway.must_stop)
-        tree = stack.enter_context(OpenTree(source.root))
-        return tree_source(tree), deliveries(entries, delivery.include, delivery.file_name)
-
-
-def _open_outputs(root: Path, job: JobExecution) -> OpenTree:
-    try:
-        return OpenTree(root)
-    except UnfitFiles as error:
-        raise JobFailed(f"the outputs of job {job.id} ({job.job_name}) cannot be read any more: {error}") from error
-
 
 def _take_note(work: asyncio.Future[list[FileEntry]]) -> None:
     """Look at how a thread ended that nobody waits for any more, so that asyncio does not complain about it."""
     if not work.cancelled():
         work.exception()
-
-
-def _end_of(interfaces: Sequence[JobInterface], transfer: Transfer) -> tuple[JobInterface, InterfacePeer] | None:
-    rows = (transfer.source_peer_row_id, transfer.dest_peer_row_id)
-    for interface in interfaces:
-        for peer in interface.peers:
-            if peer.id in rows:
-                return interface, peer
-    return None
-
-
-def _outputs_job(conn: sqlite3.Connection, job: JobExecution | None) -> JobExecution | None:
-    """Return the job whose folder holds the outputs: the job itself, or the earlier one that it reuses."""
-    if job is None:
-        return None
-    earlier = job_executions.reused_execution(job)
-    return job if earlier is None else job_executions.find_job(conn, execution_id=earlier, node_id=job.node_id)

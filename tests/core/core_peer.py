@@ -34,6 +34,7 @@ from rnd.types.ids import ConnectionId, ExecutionId, NodeId, PeerId, WorkflowId
 from rnd.types.services import RetryPolicy, Service, ServiceInterface, StandaloneSettings
 from rnd.types.workflows import WorkflowConnection, WorkflowNode
 from rnd.workers.data_worker import DataWorker
+from rnd.workers.deliveries import DeliveryDesk
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
@@ -263,9 +264,8 @@ class Daemon:
         disk = DiskGuard(machine.data_dir, floor_bytes=machine.limits.disk_floor_bytes)
         seams: Any = {"database": database, "clock": machine.clock, "entropy": entropy, "config": self.config}
         self.data = DataService(**seams, vault=vault)
-        self.data_worker = DataWorker(
-            **seams, folders=self.folders, data_service=self.data, disk=disk, board=self.board, peer_id=ME
-        )
+        desk = DeliveryDesk(config=self.config, folders=self.folders, data_service=self.data)
+        self.data_worker = DataWorker(**seams, folders=self.folders, desk=desk, disk=disk, board=self.board, peer_id=ME)
         self.runner = JobRunner(
             **seams,
             folders=self.folders,

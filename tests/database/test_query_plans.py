@@ -478,6 +478,7 @@ CALLS: Final[dict[str, Call]] = {
     "job_interfaces.find_end": lambda c, w: job_interfaces.find_end(
         c, job_execution_id=w.job.id, connection_id=ConnectionId(1)
     ),
+    "job_interfaces.get_peer": lambda c, w: job_interfaces.get_peer(c, InterfacePeerId(1)),
     "job_interfaces.list_unserved_duties": lambda c, w: job_interfaces.list_unserved_duties(c, w.job.id),
     "executor_handles.record_intents": lambda c, w: executor_handles.record_intents(
         c, [w.job], boot_id="boot", now=w.now

@@ -18,7 +18,8 @@ from rnd.types.enums import TransferDirection
 from rnd.types.errors import JobFailed
 from rnd.types.executions import FileEntry, Transfer
 from rnd.types.ids import SELF_PEER_JOB, ConnectionId, ExecutionUid, JobExecutionId, PeerId, TransferId
-from rnd.workers.data_worker import DataWorker, _Delivery
+from rnd.workers.data_worker import DataWorker
+from rnd.workers.deliveries import Delivery, DeliveryDesk
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
@@ -32,7 +33,7 @@ DELIVERY = TransferId("t1")
 class StalledWorker(DataWorker):
     """Its threads stand for a disk that does not answer: they end only when the delivery is called off."""
 
-    def _carry(self, delivery: _Delivery, underway: Underway) -> list[FileEntry]:
+    def _carry(self, delivery: Delivery, underway: Underway) -> list[FileEntry]:
         underway._called_off.wait(30)  # must_stop would be a sign of life
         return []
 
@@ -40,7 +41,7 @@ class StalledWorker(DataWorker):
 class HashingWorker(DataWorker):
     """Its threads read and hash for longer than the bound, and no byte has moved yet."""
 
-    def _carry(self, delivery: _Delivery, underway: Underway) -> list[FileEntry]:
+    def _carry(self, delivery: Delivery, underway: Underway) -> list[FileEntry]:
         end = SystemClock().monotonic() + 3 * delivery.idle_s
         while SystemClock().monotonic() < end:
             underway.must_stop()
@@ -60,8 +61,12 @@ def supervised(kind: type[DataWorker], data_dir: Path, *, idle_s: float) -> Data
             entropy=entropy,
             config=config,
             folders=JobFolders(data_dir),
-            data_service=DataService(
-                database=database, clock=clock, entropy=entropy, config=config, vault=load_vault(data_dir, entropy)
+            desk=DeliveryDesk(
+                config=config,
+                folders=JobFolders(data_dir),
+                data_service=DataService(
+                    database=database, clock=clock, entropy=entropy, config=config, vault=load_vault(data_dir, entropy)
+                ),
             ),
             disk=disk,
             board=NewsBoard(),
@@ -97,8 +102,8 @@ NEW = NewTransfer(
 )
 
 
-def _delivery(transfer: Transfer, data_dir: Path, *, idle_s: float) -> _Delivery:
-    return _Delivery(
+def _delivery(transfer: Transfer, data_dir: Path, *, idle_s: float) -> Delivery:
+    return Delivery(
         transfer=transfer,
         source_job=None,
         source_interfaces=(),
