@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 
+from rnd.core.side_by_side import side_by_side
 from rnd.database import job_executions, job_interfaces, results, workflow_executions
 from rnd.database.connection import Database
 from rnd.database.consequences import reuse_job
@@ -19,11 +20,11 @@ from rnd.database.workflow_executions import ExecutionBounds
 from rnd.log import get_logger
 from rnd.types.definitions import JobPlan, WorkflowDefinition
 from rnd.types.enums import ExecutionPhase, ExecutionStatus, JobStatus, MountFunction, ServiceType, WorkflowJobStatus
-from rnd.types.errors import CalledOff, RndError
+from rnd.types.errors import CalledOff, PeerRefused, PeerUnreachable, RndError, TimedOut
 from rnd.types.executions import JobExecution, WorkflowExecution, WorkflowJob
 from rnd.types.ids import SELF_PEER_JOB, ConnectionId, ExecutionId, JobExecutionId, NodeId, PeerId
 from rnd.types.log_events import LogEvent
-from rnd.types.orders import JobEndpoint, JobRequest, JobStart, Route
+from rnd.types.orders import ForeignBounds, JobEndpoint, JobRequest, JobResponse, JobStart, Route
 from rnd.types.seams import Clock, Entropy
 from rnd.workers.insistence import insist
 from rnd.workers.job_folders import JobFolders
@@ -42,6 +43,10 @@ class PhaseOneRefused(RndError):
         self.reasons = tuple(reasons)
 
 
+class PhaseTwoFailed(RndError):
+    """An executor that has created its jobs could not be told to start them before their time was up."""
+
+
 class TwoPhases:
     """Starts one execution after another; keeps no state of its own."""
 
@@ -55,7 +60,9 @@ class TwoPhases:
         endpoint_of: EndpointOf,
         board: NewsBoard,
         peer_id: PeerId,
+        hold_s: float,
     ) -> None:
+        self._hold_s = hold_s
         self._database = database
         self._clock = clock
         self._entropy = entropy
@@ -91,22 +98,34 @@ class TwoPhases:
             )
         )
         requests = self._requests(execution, definition, rows, bounds)
-        for executor_peer_id, orders in requests.items():
-            answers = await self._endpoint_of(executor_peer_id).create_jobs(orders)
-            # All jobs of one executor are created at once; the lines stand in pairs, as in the transcript.
-            for order, answer in zip(orders, answers, strict=True):
-                log.info(LogEvent.CREATING_WORKFLOW_JOB, node_id=order.plan.node_id, executor=executor_peer_id)
-                if answer.job_execution_id is not None:
-                    log.info(LogEvent.CREATED_LOCAL_JOB_EXECUTION, job_id=answer.job_execution_id)
-            refused = [
-                f"{order.plan.name}: {reason}"
-                for order, answer in zip(orders, answers, strict=True)
-                for reason in answer.reasons
-            ]
-            if refused:
-                raise PhaseOneRefused(refused)
+        await self._create_here(requests.pop(self._peer_id, []))
+        await self._create_elsewhere(requests)
         await self._database.write(lambda conn: self._finish_phase_1(conn, execution, definition))
         log.info(LogEvent.ALL_JOBS_CREATED, count=len(rows), execution_id=execution.id)
+
+    async def _create_here(self, orders: Sequence[JobRequest]) -> None:
+        """Create the jobs of this peer, all at once; the lines stand in pairs, as in the transcript."""
+        if not orders:
+            return
+        answers = await self._endpoint_of(self._peer_id).create_jobs(orders)
+        for order, answer in zip(orders, answers, strict=True):
+            log.info(LogEvent.CREATING_WORKFLOW_JOB, node_id=order.plan.node_id, executor=self._peer_id)
+            if answer.job_execution_id is not None:
+                log.info(LogEvent.CREATED_LOCAL_JOB_EXECUTION, job_id=answer.job_execution_id)
+        _refuse(_refusals(orders, answers))
+
+    async def _create_elsewhere(self, requests: Mapping[PeerId, Sequence[JobRequest]]) -> None:
+        """Ask other peers side by side to create their jobs; all that refuse or do not answer are named."""
+        answers = await side_by_side(self._ask(executor, orders) for executor, orders in requests.items())
+        _refuse([reason for reasons in answers for reason in reasons])
+
+    async def _ask(self, executor: PeerId, orders: Sequence[JobRequest]) -> list[str]:
+        for order in orders:
+            log.info(LogEvent.CREATING_WORKFLOW_JOB, node_id=order.plan.node_id, executor=executor)
+        try:
+            return _refusals(orders, await self._endpoint_of(executor).create_jobs(orders))
+        except (PeerUnreachable, PeerRefused, TimedOut) as error:
+            return [f"peer {executor}: {error}"]
 
     def _requests(
         self,
@@ -126,9 +145,15 @@ class TwoPhases:
                 plan=plan,
                 start_by_s=bounds.start_by_s,
                 max_runtime_s=bounds.max_runtime_s,
+                bounds=self._foreign_bounds(execution, bounds) if plan.executor_peer_id != self._peer_id else None,
             )
             requests.setdefault(plan.executor_peer_id, []).append(request)
         return requests
+
+    def _foreign_bounds(self, execution: WorkflowExecution, bounds: ExecutionBounds) -> ForeignBounds:
+        """Return what bounds a job on another peer: durations, since no peer trusts the clock of another."""
+        left_s = (execution.deadline_at - execution.created_at).total_seconds()
+        return ForeignBounds(deadline_s=left_s, transfer_idle_s=bounds.transfer_idle_s, hold_s=self._hold_s)
 
     def _finish_phase_1(
         self, conn: sqlite3.Connection, execution: WorkflowExecution, definition: WorkflowDefinition
@@ -186,20 +211,46 @@ class TwoPhases:
         log.info(LogEvent.NODE_TO_JOB_EXECUTION_ID, mapping=f"{{{words}}}", execution_id=execution.id)
         await self._start_reused(definition, mapping)
         log.info(LogEvent.SENDING_START_COMMANDS, execution_id=execution.id)
-        for executor_peer_id, starts in _starts(definition, mapping).items():
+        by_executor = _starts(definition, mapping)
+        for executor_peer_id, starts in by_executor.items():
             for start in starts:
                 log.info(
-                    LogEvent.SENDING_START_COMMAND,
-                    job_execution_id=start.job_execution_id,
-                    executor=executor_peer_id,
+                    LogEvent.SENDING_START_COMMAND, job_execution_id=start.job_execution_id, executor=executor_peer_id
                 )
-            await self._endpoint_of(executor_peer_id).start_jobs(starts)
-            for start in starts:
-                log.info(LogEvent.SENT_START_COMMAND_LOCAL, job_id=start.job_execution_id)
+        # Others first: what starts here sends at once, and its receiver should expect it.
+        await side_by_side(
+            self._start_elsewhere(executor_peer_id, starts)
+            for executor_peer_id, starts in by_executor.items()
+            if executor_peer_id != self._peer_id
+        )
+        if self._peer_id in by_executor:
+            await self._endpoint_of(self._peer_id).start_jobs(by_executor[self._peer_id])
+        self._log_started(definition, mapping)
         await self._database.write(
             lambda conn: workflow_executions.set_phase(conn, execution.id, ExecutionPhase.STARTED)
         )
         self._board.executions.ring(execution.id)
+
+    async def _start_elsewhere(self, executor: PeerId, starts: Sequence[JobStart]) -> None:
+        """Start jobs of another peer. Raises `PhaseTwoFailed`, which ends the execution, where that cannot be."""
+        try:
+            await self._endpoint_of(executor).start_jobs(starts)
+        except (PeerUnreachable, PeerRefused, TimedOut) as error:
+            raise PhaseTwoFailed(f"peer {executor} could not be told to start its jobs: {error}") from error
+
+    def _log_started(self, definition: WorkflowDefinition, mapping: Mapping[NodeId, WorkflowJob]) -> None:
+        for plan in definition.jobs:
+            row = mapping[plan.node_id]
+            if row.job_execution_id is None or row.status is WorkflowJobStatus.COMPLETED:
+                continue
+            if plan.executor_peer_id == self._peer_id:
+                log.info(LogEvent.SENT_START_COMMAND_LOCAL, job_id=row.job_execution_id)
+            else:
+                log.info(
+                    LogEvent.SENT_START_COMMAND_REMOTE,
+                    job_id=row.remote_job_execution_id,
+                    peer_id=plan.executor_peer_id,
+                )
 
     async def _start_reused(self, definition: WorkflowDefinition, mapping: Mapping[NodeId, WorkflowJob]) -> None:
         """Route the jobs whose outputs are reused, and owe what they have to deliver in this execution."""
@@ -220,6 +271,19 @@ class TwoPhases:
             self._board.publish(news)
 
 
+def _refusals(orders: Sequence[JobRequest], answers: Sequence[JobResponse]) -> list[str]:
+    return [
+        f"{order.plan.name}: {reason}"
+        for order, answer in zip(orders, answers, strict=True)
+        for reason in answer.reasons
+    ]
+
+
+def _refuse(reasons: Sequence[str]) -> None:
+    if reasons:
+        raise PhaseOneRefused(reasons)
+
+
 def reusable_nodes(definition: WorkflowDefinition, earlier: Mapping[NodeId, JobExecution]) -> list[NodeId]:
     """Return the nodes whose completed job in an earlier execution serves again, in the definition's order.
 
@@ -231,13 +295,17 @@ def reusable_nodes(definition: WorkflowDefinition, earlier: Mapping[NodeId, JobE
         plan.node_id
         for plan in definition.jobs
         if plan.node_id in completed
+        and earlier[plan.node_id].remote_job_execution_id is None  # what lies elsewhere is made anew
         and plan.service_type is not ServiceType.DATA
         and _has_outputs(earlier[plan.node_id])
     }
     data = {
         plan.node_id
         for plan in definition.jobs
-        if plan.node_id in completed and plan.service_type is ServiceType.DATA and set(_receivers(plan)) <= programs
+        if plan.node_id in completed
+        and earlier[plan.node_id].remote_job_execution_id is None
+        and plan.service_type is ServiceType.DATA
+        and set(_receivers(plan)) <= programs
     }
     return [plan.node_id for plan in definition.jobs if plan.node_id in programs | data]
 

@@ -110,6 +110,7 @@ class WorkflowManager:
             endpoint_of=endpoint_of,
             board=board,
             peer_id=peer_id,
+            hold_s=config.deadlines.hold_s,
         )
         self._retention = Retention(database=database, clock=clock, config=config, folders=folders, peer_id=peer_id)
         self._accepted: dict[ExecutionId, tuple[str, WorkflowDefinition]] = {}  # just built: not to be parsed anew

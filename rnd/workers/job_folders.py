@@ -71,7 +71,7 @@ class JobFolders:
             executor_peer_id=orchestrator,
             job_execution_id=SELF_PEER_JOB,
             sender_peer_id=sender.executor_peer_id,
-            sender_job_execution_id=sender.id,
+            sender_job_execution_id=sender.remote_job_execution_id or sender.id,
             lane=lane,
         )
         return Path(build_job_path(self.workflows_dir, info, PathType.INPUT))

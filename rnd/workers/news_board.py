@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from rnd.database.news import News
 from rnd.log import get_logger
-from rnd.types.enums import JobStatus, ServiceType, TransferStatus
+from rnd.types.enums import JobStatus, ServiceType, TransferDirection, TransferStatus
 from rnd.types.ids import ExecutionId, JobExecutionId, TransferId
 from rnd.types.log_events import LogEvent
 
@@ -46,8 +46,8 @@ class Bell(Generic[Id]):
 class NewsBoard:
     """Where transactions' news are put up after their commit.
 
-    `jobs` rings with jobs whose inputs changed or that were ended by somebody else, `transfers` when deliveries are
-    owed or called off, `executions` with executions that may have ended. `has_ready_jobs` says that READY jobs may wait
+    `jobs` rings with jobs whose inputs changed or that were ended by somebody else, `transfers` when deliveries within
+    this peer are owed or called off, `outgoing` the same between this peer and others, `executions` with executions that may have ended. `has_ready_jobs` says that READY jobs may wait
     which no turn of the queue has seen or had a worker for; without any a free worker is no reason to look. `ready_rings`
     counts how often it was said that there are some.
     """
@@ -57,6 +57,7 @@ class NewsBoard:
         self.ready_rings = 0
         self.jobs: Bell[JobExecutionId] = Bell()
         self.transfers: Bell[TransferId] = Bell()
+        self.outgoing: Bell[TransferId] = Bell()
         self.executions: Bell[ExecutionId] = Bell()
 
     def ring_for_ready(self) -> None:
@@ -84,8 +85,14 @@ class NewsBoard:
                 log.error(LogEvent.TRANSFER_FAILED, transfer_id=transfer.transfer_id, error=transfer.error)
             else:
                 log.info(LogEvent.TRANSFER_CANCELLED, transfer_id=transfer.transfer_id, reason=transfer.error)
-        if news.transfers_created or ended:
-            self.transfers.ring(*(transfer.transfer_id for transfer in ended))
+        for head in news.reported:
+            log.info(LogEvent.RECEIVED_JOB_STATUS, job_id=head.id, status=head.status)
+        here = [transfer.transfer_id for transfer in ended if transfer.direction is TransferDirection.LOCAL]
+        if news.transfers_created or here:
+            self.transfers.ring(*here)
+        abroad = [transfer.transfer_id for transfer in ended if transfer.direction is not TransferDirection.LOCAL]
+        if news.outgoing_created or abroad:
+            self.outgoing.ring(*abroad)
         ended_jobs = [head.id for head, _ in news.ended if head.status is not JobStatus.COMPLETED]
         if news.ready:
             self.ring_for_ready()

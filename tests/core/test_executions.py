@@ -30,6 +30,7 @@ def _two_phases(daemon: Daemon) -> TwoPhases:
         endpoint_of=lambda _: daemon.job_manager,
         board=daemon.board,
         peer_id=ME,
+        hold_s=60.0,
     )
 
 
