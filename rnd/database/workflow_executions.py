@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from rnd.database.events import record_event
-from rnd.database.rows import moment_or_none, page_part
+from rnd.database.rows import Matching, moment_or_none, read_page
 from rnd.types.enums import EventType, ExecutionPhase, ExecutionStatus
 from rnd.types.errors import Conflict, NotFound, StaleState
 from rnd.types.executions import WorkflowExecution
@@ -121,13 +121,13 @@ def list_executions(
 
     With `newest_first` ids go down, and `after_id` is the one to go on below (0: from the newest).
     """
-    values = {"workflow_id": workflow_id, "status": status, "limit": limit + 1}
-    matching = _MATCHING[status is not None, workflow_id is not None]
-    total = conn.execute(_COUNT + matching, values).fetchone()[0]
-    part = page_part(after_id, newest_first=newest_first)
-    rows = conn.execute(_SELECT + matching + part.sql, {**values, **part.values}).fetchall()
-    items = [_execution(row) for row in rows[:limit]]
-    return Page(items=items, total=total, next_after_id=items[-1].id if len(rows) > limit else None)
+    matching = Matching(
+        select=_SELECT,
+        count=_COUNT,
+        where=_MATCHING[status is not None, workflow_id is not None],
+        values={"workflow_id": workflow_id, "status": status},
+    )
+    return read_page(conn, matching, _execution, limit=limit, after_id=after_id, newest_first=newest_first)
 
 
 def list_open_executions(conn: sqlite3.Connection) -> list[WorkflowExecution]:
