@@ -14,11 +14,29 @@ python_that_fits() {
     return 1
 }
 
-# make_environment NAME WHAT: set $environment to a virtual environment with WHAT (a pip requirement of this project)
-# installed. It is kept until setup.cfg or the interpreter changes. TOOLS_ENVIRONMENT names one to use as it is.
+# lowest_versions INTERPRETER: print what setup.cfg needs at run time, each pinned to the lowest version it allows.
+lowest_versions() {
+    "$1" - <<'PYTHON'
+import configparser
+import re
+import sys
+
+settings = configparser.ConfigParser()
+settings.read("setup.cfg", encoding="utf-8")
+for requirement in settings["options"]["install_requires"].split():
+    bound = re.fullmatch(r"([\w.-]+)>=([\w.]+)(,<[\w.]+)?", requirement)
+    if bound is None:
+        sys.exit(f"setup.cfg: {requirement} does not start with its lowest version, as in name>=1.2")
+    print(f"{bound[1]}=={bound[2]}")
+PYTHON
+}
+
+# make_environment NAME WHAT [newest|lowest]: set $environment to a virtual environment with WHAT (a pip requirement of
+# this project) installed, with dependencies as new as pip finds them, or as old as setup.cfg allows. It is kept until
+# setup.cfg or the interpreter changes. TOOLS_ENVIRONMENT names one to use as it is in place of the newest.
 make_environment() {
-    local name=$1 what=$2 interpreter key
-    if [[ -n ${TOOLS_ENVIRONMENT:-} ]]; then
+    local name=$1 what=$2 versions=${3:-newest} interpreter key
+    if [[ -n ${TOOLS_ENVIRONMENT:-} && $versions == newest ]]; then
         environment=$TOOLS_ENVIRONMENT
         return
     fi
@@ -41,7 +59,13 @@ make_environment() {
         echo "Making a virtual environment in .tools/$name-$key (once) ..." >&2
         rm -rf -- "$environment"
         "$interpreter" -m venv -- "$environment"
-        "$environment/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$what"
+        local constraints=()
+        if [[ $versions == lowest ]]; then
+            lowest_versions "$interpreter" >"$environment/lowest.txt"
+            constraints=(--constraint "$environment/lowest.txt")
+        fi
+        "$environment/bin/python" -m pip install --quiet --disable-pip-version-check \
+            "${constraints[@]}" --editable "$what"
         touch -- "$environment/.complete"
         # Older ones of the same name are of no use any more.
         find .tools -mindepth 1 -maxdepth 1 -name "$name-*" ! -name "$name-$key" -mmin +60 -exec rm -rf -- {} +

@@ -21,7 +21,7 @@ from rnd.api.rendering import (
     render_page,
     render_transfer,
 )
-from rnd.database import job_executions, job_interfaces, results, transfers, workflow_executions
+from rnd.database import job_executions, job_interfaces, results, transfers, workflow_executions, workflow_jobs
 from rnd.rules.lifecycle import job_is_terminal
 from rnd.types.enums import ExecutionStatus, JobStatus, LogStream, ServiceType, TransferStatus
 from rnd.types.errors import NotFound, PeerUnreachable
@@ -46,9 +46,9 @@ def _execution_with_jobs(conn: sqlite3.Connection, execution_id: ExecutionId) ->
         **render_execution(execution),
         "jobs": [
             {**render(job), "job_execution_id": job_ids.get(job.id)}
-            for job in workflow_executions.list_workflow_jobs(conn, execution_id)
+            for job in workflow_jobs.list_workflow_jobs(conn, execution_id)
         ],
-        "progress": render(workflow_executions.execution_progress(conn, execution_id)),
+        "progress": render(workflow_jobs.execution_progress(conn, execution_id)),
     }
 
 
@@ -67,8 +67,8 @@ async def execution_list(
         page = workflow_executions.list_executions(
             conn, workflow_id=workflow_id, status=status, limit=limit, after_id=after_id, newest_first=newest_first
         )
-        counts = workflow_executions.count_jobs(conn, [execution.id for execution in page.items])
-        none = workflow_executions.JobCounts()
+        counts = workflow_jobs.count_jobs(conn, [execution.id for execution in page.items])
+        none = workflow_jobs.JobCounts()
         return render_page(page, lambda each: {**render_execution(each), **render(counts.get(each.id, none))})
 
     return await call.api.database.read(find)

@@ -28,12 +28,9 @@ def ps(session: Session) -> int:
         total = len(executions)
     else:
         executions, total = lookup.list_newest(session, "execution.list", max(arguments.last, 0), **filters)
-    if terminal.as_json:
-        terminal.data({"items": executions, "total": total})
-    elif terminal.quiet:
-        for execution in executions:
-            terminal.line(str(execution["id"]))
-    elif not executions:
+    if terminal.listed(executions, total=total):
+        return OK
+    if not executions:
         terminal.note("nothing has been run here yet; rnd run WORKFLOW starts one" if not total else "none of these")
     else:
         _print_executions(session, executions)

@@ -153,12 +153,7 @@ def token_list(session: Session) -> int:
     """List the tokens."""
     terminal = session.terminal
     tokens = list(lookup.list_all(session, "token.list"))
-    if terminal.as_json:
-        terminal.data({"items": tokens, "total": len(tokens)})
-    elif terminal.quiet:
-        for token in tokens:
-            terminal.line(str(token["id"]))
-    else:
+    if not terminal.listed(tokens):
         rows = [(t["id"], t["name"], t["scope"], words.ago(t["created_at"], now=now()), _holds(t)) for t in tokens]
         terminal.table(("ID", "NAME", "SCOPE", "MADE", "HOLDS"), rows)
     return OK

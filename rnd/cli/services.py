@@ -151,12 +151,9 @@ def list_services(session: Session) -> int:
     """List the services."""
     terminal = session.terminal
     services = list(lookup.list_all(session, "service.list", service_type=session.arguments.type))
-    if terminal.as_json:
-        terminal.data({"items": services, "total": len(services)})
-    elif terminal.quiet:
-        for service in services:
-            terminal.line(str(service["id"]))
-    elif not services:
+    if terminal.listed(services):
+        return OK
+    if not services:
         terminal.note("nothing is offered yet; rnd service add data NAME PATH... offers files")
     else:
         rows = [(s["id"], s["name"], s["service_type"], s["status"], _content(s)) for s in services]
@@ -313,12 +310,7 @@ def _upload(session: Session, path: Path, name: str | None) -> dict[str, Any]:
 def _list_uploads(session: Session) -> int:
     terminal = session.terminal
     items = list(lookup.list_all(session, "upload.list"))
-    if terminal.as_json:
-        terminal.data({"items": items, "total": len(items)})
-    elif terminal.quiet:
-        for item in items:
-            terminal.line(words.safe(item["name"]))
-    else:
+    if not terminal.listed(items, key="name"):
         rows = [(i["name"], words.size(i["size_bytes"]), words.ago(i["created_at"], now=now())) for i in items]
         terminal.table(("NAME", "SIZE", "CAME"), rows)
     return OK

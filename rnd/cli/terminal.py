@@ -68,6 +68,15 @@ class Terminal:
         # Escaped to ASCII: nothing in it can act on a terminal.
         self._write(self._out, json.dumps(value, indent=2 if self.is_terminal else None) + "\n")
 
+    def listed(self, items: Sequence[Mapping[str, Any]], *, total: int | None = None, key: str = "id") -> bool:
+        """Print a list for a program, as one document or one `key` a line; False where a person is to see it."""
+        if self.as_json:
+            self.data({"items": items, "total": len(items) if total is None else total})
+        elif self.quiet:
+            for item in items:
+                self.line(words.safe(item[key]))
+        return self.as_json or self.quiet
+
     def line(self, text: str = "") -> None:
         """Print one line of the answer. Texts from outside must have gone through `words.safe`."""
         self._write(self._out, text + "\n")

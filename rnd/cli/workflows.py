@@ -21,12 +21,9 @@ def list_workflows(session: Session) -> int:
     """List the workflows."""
     terminal = session.terminal
     workflows = list(lookup.list_all(session, "workflow.list"))
-    if terminal.as_json:
-        terminal.data({"items": workflows, "total": len(workflows)})
-    elif terminal.quiet:
-        for workflow in workflows:
-            terminal.line(str(workflow["id"]))
-    elif not workflows:
+    if terminal.listed(workflows):
+        return OK
+    if not workflows:
         terminal.note("there is no workflow yet; rnd workflow import FILE makes one")
     else:
         time = now()

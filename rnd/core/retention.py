@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from rnd.database import retention, workflow_executions
+from rnd.database import retention, workflow_jobs
 from rnd.database.connection import Database
 from rnd.database.retention import DoomedFolder
 from rnd.log import get_logger
@@ -72,7 +72,7 @@ class Retention:
 
     async def _forget(self, execution_id: ExecutionId, ended_before: datetime, now: datetime) -> bool:
         def work(conn: sqlite3.Connection) -> bool:
-            jobs = workflow_executions.list_workflow_jobs(conn, execution_id)
+            jobs = workflow_jobs.list_workflow_jobs(conn, execution_id)
             folders = [
                 str(self._folders.workflow_job(self._peer_id, job.id).relative_to(self._folders.data_dir))
                 for job in jobs

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 
 from rnd.core.side_by_side import side_by_side
-from rnd.database import job_executions, job_interfaces, results, workflow_executions
+from rnd.database import job_executions, job_interfaces, results, workflow_executions, workflow_jobs
 from rnd.database.connection import Database
 from rnd.database.consequences import reuse_job
 from rnd.database.news import News
@@ -93,7 +93,7 @@ class TwoPhases:
         log.info(LogEvent.PHASE_1_CREATING_JOBS, execution_id=execution.id)
         rows, bounds = await self._database.write(
             lambda conn: (
-                workflow_executions.create_workflow_jobs(conn, execution, definition),
+                workflow_jobs.create_workflow_jobs(conn, execution, definition),
                 workflow_executions.get_bounds(conn, execution.id),
             )
         )
@@ -205,7 +205,7 @@ class TwoPhases:
             raise CalledOff(f"execution {execution.id} is to be cancelled")
         log.info(LogEvent.PHASE_2_BUILDING_MAPPINGS, execution_id=execution.id)
         log.info(LogEvent.BUILDING_MAPPINGS, execution_id=execution.id)
-        rows = await self._database.read(lambda conn: workflow_executions.list_workflow_jobs(conn, execution.id))
+        rows = await self._database.read(lambda conn: workflow_jobs.list_workflow_jobs(conn, execution.id))
         mapping = {row.node_id: row for row in rows}
         words = ", ".join(f"{node_id}: {row.job_execution_id}" for node_id, row in mapping.items())
         log.info(LogEvent.NODE_TO_JOB_EXECUTION_ID, mapping=f"{{{words}}}", execution_id=execution.id)

@@ -10,7 +10,7 @@ import sqlite3
 from datetime import datetime
 from typing import Final
 
-from rnd.database.rows import moment_or_none, page_part
+from rnd.database.rows import Matching, moment_or_none, read_page
 from rnd.types.enums import ExecutionConstraint, JobStatus, ServiceType
 from rnd.types.errors import NotFound
 from rnd.types.executions import JobExecution
@@ -78,13 +78,13 @@ def list_jobs(
 
     With `newest_first` ids go down, and `after_id` is the one to go on below (0: from the newest).
     """
-    values = {"status": status, "execution_id": execution_id, "limit": limit + 1}
-    matching = _MATCHING[status is not None, execution_id is not None]
-    total = conn.execute(_COUNT + matching, values).fetchone()[0]
-    part = page_part(after_id, newest_first=newest_first)
-    rows = conn.execute(_SELECT + matching + part.sql, {**values, **part.values}).fetchall()
-    items = [_job(row) for row in rows[:limit]]
-    return Page(items=items, total=total, next_after_id=items[-1].id if len(rows) > limit else None)
+    matching = Matching(
+        select=_SELECT,
+        count=_COUNT,
+        where=_MATCHING[status is not None, execution_id is not None],
+        values={"status": status, "execution_id": execution_id},
+    )
+    return read_page(conn, matching, _job, limit=limit, after_id=after_id, newest_first=newest_first)
 
 
 def list_jobs_of_execution(conn: sqlite3.Connection, execution_id: ExecutionId) -> list[JobExecution]:

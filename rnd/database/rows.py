@@ -7,6 +7,7 @@ kindly; what rnd writes is always whole.
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -81,19 +82,36 @@ def interfaces_from_text(text: str | None) -> tuple[ServiceInterface, ...]:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class PagePart:
-    """The end of a statement that selects one page (after its conditions), and the values that it names."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matching:
+    """The rows of a list: two statements without their conditions, the conditions, and the values that these name."""
 
-    sql: str
+    select: str
+    count: str
+    where: str
     values: Mapping[str, object]
 
 
-def page_part(after_id: int, *, newest_first: bool) -> PagePart:
+def read_page(
+    conn: sqlite3.Connection,
+    matching: Matching,
+    read: Callable[[sqlite3.Row], Item],
+    *,
+    limit: int,
+    after_id: int,
+    newest_first: bool,
+) -> Page[Item]:
     """Return what continues a list after an id: upwards, or downwards from the newest (0: from the end)."""
+    total = conn.execute(matching.count + matching.where, matching.values).fetchone()[0]
     if newest_first:
-        return PagePart(" AND id < :below ORDER BY id DESC LIMIT :limit", {"below": after_id or _ABOVE_EVERY_ID})
-    return PagePart(" AND id > :after_id ORDER BY id LIMIT :limit", {"after_id": after_id})
+        part, start = " AND id < :start ORDER BY id DESC LIMIT :limit", after_id or _ABOVE_EVERY_ID
+    else:
+        part, start = " AND id > :start ORDER BY id LIMIT :limit", after_id
+    rows = conn.execute(
+        matching.select + matching.where + part, {**matching.values, "start": start, "limit": limit + 1}
+    ).fetchall()
+    next_after_id = rows[limit - 1]["id"] if len(rows) > limit else None
+    return Page(items=[read(row) for row in rows[:limit]], total=total, next_after_id=next_after_id)
 
 
 def page_of(items: Sequence[Item], *, limit: int, total: int, id_of: Callable[[Item], int]) -> Page[Item]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from datetime import datetime
+from typing import Final
 
-from rnd.database.rows import page_of, words_from_text, words_to_text
+from rnd.database.rows import words_from_text, words_to_text
 from rnd.database.workflow_nodes import get_node
+from rnd.database.workflow_parts import WorkflowParts
 from rnd.database.workflows import get_workflow, touch_workflow
 from rnd.types.enums import InterfaceType
-from rnd.types.errors import NotFound
 from rnd.types.ids import ConnectionId, WorkflowId
 from rnd.types.pages import Page
 from rnd.types.workflows import WorkflowConnection
@@ -51,63 +52,24 @@ def get_connection(
     conn: sqlite3.Connection, workflow_id: WorkflowId, connection_id: ConnectionId
 ) -> WorkflowConnection:
     """Return one connection of a workflow. Raises `NotFound`, also for a connection of another workflow."""
-    row = conn.execute(
-        _SELECT
-        + """
-        WHERE id = :id
-          AND workflow_id = :workflow_id
-        """,
-        {"id": connection_id, "workflow_id": workflow_id},
-    ).fetchone()
-    if row is None:
-        raise _not_found(workflow_id, connection_id)
-    return _connection(row)
+    return _CONNECTIONS.get(conn, workflow_id, connection_id)
 
 
 def list_connections(conn: sqlite3.Connection, workflow_id: WorkflowId) -> list[WorkflowConnection]:
     """Return every connection of a workflow in id order; none where there is no such workflow."""
-    rows = conn.execute(
-        _SELECT
-        + """
-        WHERE workflow_id = :workflow_id
-        ORDER BY id
-        """,
-        {"workflow_id": workflow_id},
-    )
-    return [_connection(row) for row in rows]
+    return _CONNECTIONS.all_of(conn, workflow_id)
 
 
 def page_connections(
     conn: sqlite3.Connection, workflow_id: WorkflowId, *, limit: int, after_id: int = 0
 ) -> Page[WorkflowConnection]:
     """Return one page of a workflow's connections. Raises `NotFound` without such a workflow."""
-    get_workflow(conn, workflow_id)
-    rows = conn.execute(
-        _SELECT
-        + """
-        WHERE workflow_id = :workflow_id
-          AND id > :after_id
-        ORDER BY id
-        LIMIT :limit
-        """,
-        {"workflow_id": workflow_id, "after_id": after_id, "limit": limit + 1},
-    )
-    items = [_connection(row) for row in rows]
-    total = count_connections(conn, workflow_id)
-    return page_of(items, limit=limit, total=total, id_of=lambda connection: connection.id)
+    return _CONNECTIONS.page(conn, workflow_id, limit=limit, after_id=after_id)
 
 
 def count_connections(conn: sqlite3.Connection, workflow_id: WorkflowId) -> int:
     """Return how many connections a workflow has."""
-    row = conn.execute(
-        """
-        SELECT COUNT(*)
-        FROM workflow_connections
-        WHERE workflow_id = :workflow_id
-        """,
-        {"workflow_id": workflow_id},
-    ).fetchone()
-    return int(row[0])
+    return _CONNECTIONS.count_of(conn, workflow_id)
 
 
 def update_connection(conn: sqlite3.Connection, connection: WorkflowConnection, *, now: datetime) -> WorkflowConnection:
@@ -136,7 +98,7 @@ def update_connection(conn: sqlite3.Connection, connection: WorkflowConnection, 
         _columns(connection),
     ).fetchone()
     if row is None:
-        raise _not_found(connection.workflow_id, connection.id)
+        raise _CONNECTIONS.not_found(connection.workflow_id, connection.id)
     touch_workflow(conn, connection.workflow_id, "connection_updated", connection_id=connection.id, now=now)
     return _connection(row)
 
@@ -155,7 +117,7 @@ def delete_connection(
         {"id": connection_id, "workflow_id": workflow_id},
     ).fetchone()
     if row is None:
-        raise _not_found(workflow_id, connection_id)
+        raise _CONNECTIONS.not_found(workflow_id, connection_id)
     touch_workflow(conn, workflow_id, "connection_deleted", connection_id=connection_id, now=now)
 
 
@@ -164,10 +126,6 @@ def _check_ends(conn: sqlite3.Connection, connection: WorkflowConnection) -> Non
     for node_id in (connection.from_node_id, connection.to_node_id):
         if node_id is not None:
             get_node(conn, connection.workflow_id, node_id)
-
-
-def _not_found(workflow_id: WorkflowId, connection_id: ConnectionId) -> NotFound:
-    return NotFound(f"Connection {connection_id} not found in workflow {workflow_id}")
 
 
 def _columns(connection: WorkflowConnection) -> dict[str, object]:
@@ -200,3 +158,8 @@ def _connection(row: sqlite3.Row) -> WorkflowConnection:
         include=words_from_text(row["include"]) or (),
         source_path=row["source_path"],
     )
+
+
+_CONNECTIONS: Final = WorkflowParts(
+    word="Connection", select=_SELECT, count="SELECT COUNT(*) FROM workflow_connections ", read=_connection
+)

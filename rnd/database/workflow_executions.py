@@ -1,29 +1,21 @@
-"""Executions and the orchestrator's view of their jobs: tables `workflow_executions` and `workflow_jobs`."""
+"""Executions: table `workflow_executions` (document: State Management)."""
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from rnd.database.events import record_event
-from rnd.database.rows import moment_or_none, page_part
-from rnd.types.definitions import WorkflowDefinition
-from rnd.types.enums import EventType, ExecutionPhase, ExecutionStatus, ServiceType, WorkflowJobStatus
+from rnd.database.rows import Matching, moment_or_none, read_page
+from rnd.types.enums import EventType, ExecutionPhase, ExecutionStatus
 from rnd.types.errors import Conflict, NotFound, StaleState
-from rnd.types.executions import WorkflowExecution, WorkflowJob
+from rnd.types.executions import WorkflowExecution
 from rnd.types.ids import (
     ExecutionId,
     ExecutionUid,
-    JobExecutionId,
-    NodeId,
-    PeerId,
-    ServiceId,
     WorkflowId,
-    WorkflowJobId,
 )
 from rnd.types.orders import ExecutionOrder
 from rnd.types.pages import Page
@@ -43,24 +35,6 @@ _MATCHING: Final = {
     (False, True): "WHERE workflow_id = :workflow_id",
     (True, True): "WHERE workflow_id = :workflow_id AND status = :status",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far an execution is: jobs that ended of all, and bytes delivered of those known to travel."""
-
-    jobs_total: int
-    jobs_terminal: int
-    bytes_total: int
-    bytes_done: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobCounts:
-    """How many jobs an execution has, and how many of them ended."""
-
-    jobs_total: int = 0
-    jobs_terminal: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,13 +121,13 @@ def list_executions(
 
     With `newest_first` ids go down, and `after_id` is the one to go on below (0: from the newest).
     """
-    values = {"workflow_id": workflow_id, "status": status, "limit": limit + 1}
-    matching = _MATCHING[status is not None, workflow_id is not None]
-    total = conn.execute(_COUNT + matching, values).fetchone()[0]
-    part = page_part(after_id, newest_first=newest_first)
-    rows = conn.execute(_SELECT + matching + part.sql, {**values, **part.values}).fetchall()
-    items = [_execution(row) for row in rows[:limit]]
-    return Page(items=items, total=total, next_after_id=items[-1].id if len(rows) > limit else None)
+    matching = Matching(
+        select=_SELECT,
+        count=_COUNT,
+        where=_MATCHING[status is not None, workflow_id is not None],
+        values={"workflow_id": workflow_id, "status": status},
+    )
+    return read_page(conn, matching, _execution, limit=limit, after_id=after_id, newest_first=newest_first)
 
 
 def list_open_executions(conn: sqlite3.Connection) -> list[WorkflowExecution]:
@@ -302,51 +276,6 @@ def request_cancel(
     return bool(changed)
 
 
-def create_workflow_jobs(
-    conn: sqlite3.Connection, execution: WorkflowExecution, definition: WorkflowDefinition
-) -> list[WorkflowJob]:
-    """Create a PENDING row for each job of the definition, in its order; rows that exist are left as they are."""
-    conn.executemany(
-        """
-        INSERT INTO workflow_jobs (
-            workflow_execution_id, workflow_id, node_id, job_name, service_id, service_type, executor_peer_id, status
-        )
-        VALUES (:execution_id, :workflow_id, :node_id, :job_name, :service_id, :service_type, :executor, 'PENDING')
-        ON CONFLICT (workflow_execution_id, node_id) DO NOTHING
-        """,
-        [
-            {
-                "execution_id": execution.id,
-                "workflow_id": execution.workflow_id,
-                "node_id": job.node_id,
-                "job_name": job.name,
-                "service_id": job.service_id,
-                "service_type": job.service_type,
-                "executor": job.executor_peer_id,
-            }
-            for job in definition.jobs
-        ],
-    )
-    return list_workflow_jobs(conn, execution.id)
-
-
-def list_workflow_jobs(conn: sqlite3.Connection, execution_id: ExecutionId) -> list[WorkflowJob]:
-    """Return an execution's jobs in the order of its definition."""
-    rows = conn.execute(
-        """
-        SELECT wj.id, wj.workflow_execution_id, wj.workflow_id, wj.node_id, wj.job_name, wj.service_id,
-               wj.executor_peer_id, wj.remote_job_execution_id, wj.status, wj.result, wj.error, wj.service_type,
-               je.id AS job_execution_id
-        FROM workflow_jobs AS wj
-        LEFT JOIN job_executions AS je ON je.workflow_job_id = wj.id
-        WHERE wj.workflow_execution_id = :id
-        ORDER BY wj.id
-        """,
-        {"id": execution_id},
-    ).fetchall()
-    return [_workflow_job(row) for row in rows]
-
-
 def get_state(conn: sqlite3.Connection, execution_id: ExecutionId) -> ExecutionState | None:
     """Return where an execution stands; `None` if there is none."""
     row = conn.execute(
@@ -388,57 +317,6 @@ def cancel_reason(conn: sqlite3.Connection, execution_id: ExecutionId) -> str | 
     return None if row is None else row["cancel_reason"] or "no reason was given"
 
 
-def fail_pending_jobs(conn: sqlite3.Connection, execution_id: ExecutionId, error: str) -> None:
-    """End the rows of jobs that never came to exist on their executor."""
-    conn.execute(
-        """
-        UPDATE workflow_jobs
-        SET status = 'CANCELLED', error = :error
-        WHERE workflow_execution_id = :id
-          AND status = 'PENDING'
-        """,
-        {"id": execution_id, "error": error},
-    )
-
-
-def execution_progress(conn: sqlite3.Connection, execution_id: ExecutionId) -> Progress:
-    """Return how far an execution is."""
-    jobs = conn.execute(
-        """
-        SELECT COUNT(*), COALESCE(SUM(status IN ('COMPLETED', 'ERRORED', 'CANCELLED')), 0)
-        FROM workflow_jobs
-        WHERE workflow_execution_id = :id
-        """,
-        {"id": execution_id},
-    ).fetchone()
-    moved = conn.execute(
-        """
-        SELECT COALESCE(SUM(size_bytes), 0), COALESCE(SUM(bytes_done), 0)
-        FROM transfers
-        WHERE workflow_execution_id = :id
-        """,
-        {"id": execution_id},
-    ).fetchone()
-    return Progress(jobs_total=jobs[0], jobs_terminal=jobs[1], bytes_total=moved[0], bytes_done=moved[1])
-
-
-def count_jobs(conn: sqlite3.Connection, execution_ids: Sequence[ExecutionId]) -> dict[ExecutionId, JobCounts]:
-    """Return for each of these executions how many jobs it has and how many ended; one without jobs is left out."""
-    rows = conn.execute(
-        """
-        SELECT workflow_execution_id, COUNT(*), SUM(status IN ('COMPLETED', 'ERRORED', 'CANCELLED'))
-        FROM workflow_jobs
-        WHERE workflow_execution_id IN (
-            SELECT value
-            FROM json_each(:ids)
-        )
-        GROUP BY workflow_execution_id
-        """,
-        {"ids": json.dumps(execution_ids)},
-    )
-    return {ExecutionId(row[0]): JobCounts(jobs_total=row[1], jobs_terminal=row[2] or 0) for row in rows}
-
-
 def _announce(
     conn: sqlite3.Connection,
     execution_id: ExecutionId,
@@ -472,23 +350,4 @@ def _execution(row: sqlite3.Row) -> WorkflowExecution:
         cancel_requested_at=moment_or_none(row["cancel_requested_at"]),
         cancel_reason=row["cancel_reason"],
         cancel_by=moment_or_none(row["cancel_by"]),
-    )
-
-
-def _workflow_job(row: sqlite3.Row) -> WorkflowJob:
-    remote, job = row["remote_job_execution_id"], row["job_execution_id"]
-    return WorkflowJob(
-        id=WorkflowJobId(row["id"]),
-        job_execution_id=None if job is None else JobExecutionId(job),
-        workflow_execution_id=ExecutionId(row["workflow_execution_id"]),
-        workflow_id=None if row["workflow_id"] is None else WorkflowId(row["workflow_id"]),
-        node_id=NodeId(row["node_id"]),
-        job_name=row["job_name"],
-        service_id=ServiceId(row["service_id"]),
-        service_type=ServiceType(row["service_type"]),
-        executor_peer_id=PeerId(row["executor_peer_id"]),
-        remote_job_execution_id=None if remote is None else JobExecutionId(remote),
-        status=WorkflowJobStatus(row["status"]),
-        result=row["result"],
-        error=row["error"],
     )

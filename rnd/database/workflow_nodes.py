@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from datetime import datetime
+from typing import Final
 
-from rnd.database.rows import interfaces_from_text, interfaces_to_text, page_of, words_from_text, words_to_text
+from rnd.database.rows import interfaces_from_text, interfaces_to_text, words_from_text, words_to_text
+from rnd.database.workflow_parts import WorkflowParts
 from rnd.database.workflows import get_workflow, touch_workflow
 from rnd.types.enums import ServiceType
-from rnd.types.errors import Conflict, NotFound
+from rnd.types.errors import Conflict
 from rnd.types.ids import NodeId, PeerId, ServiceId, WorkflowId
 from rnd.types.pages import Page
 from rnd.types.workflows import WorkflowNode
@@ -49,49 +51,19 @@ def add_node(conn: sqlite3.Connection, node: WorkflowNode, *, now: datetime) -> 
 
 def get_node(conn: sqlite3.Connection, workflow_id: WorkflowId, node_id: NodeId) -> WorkflowNode:
     """Return one node of a workflow. Raises `NotFound`, also for a node of another workflow."""
-    row = conn.execute(
-        _SELECT
-        + """
-        WHERE id = :id
-          AND workflow_id = :workflow_id
-        """,
-        {"id": node_id, "workflow_id": workflow_id},
-    ).fetchone()
-    if row is None:
-        raise _not_found(workflow_id, node_id)
-    return _node(row)
+    return _NODES.get(conn, workflow_id, node_id)
 
 
 def list_nodes(conn: sqlite3.Connection, workflow_id: WorkflowId) -> list[WorkflowNode]:
     """Return every node of a workflow in id order; none where there is no such workflow."""
-    rows = conn.execute(
-        _SELECT
-        + """
-        WHERE workflow_id = :workflow_id
-        ORDER BY id
-        """,
-        {"workflow_id": workflow_id},
-    )
-    return [_node(row) for row in rows]
+    return _NODES.all_of(conn, workflow_id)
 
 
 def page_nodes(
     conn: sqlite3.Connection, workflow_id: WorkflowId, *, limit: int, after_id: int = 0
 ) -> Page[WorkflowNode]:
     """Return one page of a workflow's nodes. Raises `NotFound` without such a workflow."""
-    get_workflow(conn, workflow_id)
-    rows = conn.execute(
-        _SELECT
-        + """
-        WHERE workflow_id = :workflow_id
-          AND id > :after_id
-        ORDER BY id
-        LIMIT :limit
-        """,
-        {"workflow_id": workflow_id, "after_id": after_id, "limit": limit + 1},
-    )
-    items = [_node(row) for row in rows]
-    return page_of(items, limit=limit, total=count_nodes(conn, workflow_id), id_of=lambda node: node.id)
+    return _NODES.page(conn, workflow_id, limit=limit, after_id=after_id)
 
 
 def list_workflows_of_service(
@@ -114,15 +86,7 @@ def list_workflows_of_service(
 
 def count_nodes(conn: sqlite3.Connection, workflow_id: WorkflowId) -> int:
     """Return how many nodes a workflow has."""
-    row = conn.execute(
-        """
-        SELECT COUNT(*)
-        FROM workflow_nodes
-        WHERE workflow_id = :workflow_id
-        """,
-        {"workflow_id": workflow_id},
-    ).fetchone()
-    return int(row[0])
+    return _NODES.count_of(conn, workflow_id)
 
 
 def update_node(conn: sqlite3.Connection, node: WorkflowNode, *, now: datetime) -> WorkflowNode:
@@ -152,7 +116,7 @@ def update_node(conn: sqlite3.Connection, node: WorkflowNode, *, now: datetime) 
         _columns(node),
     ).fetchone()
     if row is None:
-        raise _not_found(node.workflow_id, node.id)
+        raise _NODES.not_found(node.workflow_id, node.id)
     touch_workflow(conn, node.workflow_id, "node_updated", node_id=node.id, now=now)
     return _node(row)
 
@@ -197,10 +161,6 @@ def _check_name(conn: sqlite3.Connection, node: WorkflowNode, *, apart_from: Nod
         )
 
 
-def _not_found(workflow_id: WorkflowId, node_id: NodeId) -> NotFound:
-    return NotFound(f"Node {node_id} not found in workflow {workflow_id}")
-
-
 def _columns(node: WorkflowNode) -> dict[str, object]:
     return {
         "id": node.id,
@@ -239,3 +199,6 @@ def _node(row: sqlite3.Row) -> WorkflowNode:
         pricing_type=row["pricing_type"] or "",
         name=row["name"] or "",
     )
+
+
+_NODES: Final = WorkflowParts(word="Node", select=_SELECT, count="SELECT COUNT(*) FROM workflow_nodes ", read=_node)

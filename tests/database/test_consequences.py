@@ -25,6 +25,7 @@ from rnd.database import (
     results,
     transfers,
     workflow_executions,
+    workflow_jobs,
     workflows,
 )
 from rnd.database.consequences import (
@@ -148,7 +149,7 @@ class Graph:
         )
 
     def _create_jobs(self) -> None:
-        rows = workflow_executions.create_workflow_jobs(self.conn, self.execution, self.definition)
+        rows = workflow_jobs.create_workflow_jobs(self.conn, self.execution, self.definition)
         by_node = {row.node_id: row.id for row in rows}
         requests = [
             JobRequest(
@@ -358,7 +359,7 @@ class Consequences(RuleBasedStateMachine):
 
     @invariant()
     def rows_of_both_sides_agree(self) -> None:
-        for row in workflow_executions.list_workflow_jobs(self.graph.conn, self.graph.execution.id):
+        for row in workflow_jobs.list_workflow_jobs(self.graph.conn, self.graph.execution.id):
             assert row.job_execution_id is not None
             job = job_executions.get_job(self.graph.conn, row.job_execution_id)
             assert (row.status.value, row.error) == (job.status.value, job.error_message)
@@ -431,7 +432,7 @@ class Consequences(RuleBasedStateMachine):
         """Nothing runs, nothing moves, everything was started: then it has an outcome."""
         if self.unstarted or self.graph.open_transfers() or self.graph.in_status(JobStatus.READY, JobStatus.RUNNING):
             return
-        jobs = workflow_executions.list_workflow_jobs(self.graph.conn, self.graph.execution.id)
+        jobs = workflow_jobs.list_workflow_jobs(self.graph.conn, self.graph.execution.id)
         home = results.list_result_rows(self.graph.conn, self.graph.execution.id)
         outcome = execution_outcome(jobs, home, cancel_requested=False)
         assert outcome is not None, (jobs, home)

@@ -44,6 +44,7 @@ from rnd.database import (
     uploads,
     workflow_connections,
     workflow_executions,
+    workflow_jobs,
     workflow_nodes,
     workflow_ui_state,
     workflows,
@@ -359,7 +360,7 @@ CALLS: Final[dict[str, Call]] = {
         for status in (None, ExecutionStatus.FAILED)
         for newest_first in (False, True)
     ],
-    "workflow_executions.count_jobs": lambda c, w: workflow_executions.count_jobs(c, [w.execution.id]),
+    "workflow_jobs.count_jobs": lambda c, w: workflow_jobs.count_jobs(c, [w.execution.id]),
     "workflow_executions.list_open_executions": lambda c, w: workflow_executions.list_open_executions(c),
     "workflow_executions.list_overdue_executions": lambda c, w: workflow_executions.list_overdue_executions(
         c, now=w.now
@@ -381,16 +382,12 @@ CALLS: Final[dict[str, Call]] = {
     "workflow_executions.request_cancel": lambda c, w: workflow_executions.request_cancel(
         c, w.execution.id, reason="why", cancel_by=w.later, now=w.now
     ),
-    "workflow_executions.create_workflow_jobs": lambda c, w: workflow_executions.create_workflow_jobs(
-        c, w.execution, w.definition
-    ),
-    "workflow_executions.list_workflow_jobs": lambda c, w: workflow_executions.list_workflow_jobs(c, w.execution.id),
+    "workflow_jobs.create_workflow_jobs": lambda c, w: workflow_jobs.create_workflow_jobs(c, w.execution, w.definition),
+    "workflow_jobs.list_workflow_jobs": lambda c, w: workflow_jobs.list_workflow_jobs(c, w.execution.id),
     "workflow_executions.get_state": lambda c, w: workflow_executions.get_state(c, w.execution.id),
     "workflow_executions.cancel_reason": lambda c, w: workflow_executions.cancel_reason(c, w.execution.id),
-    "workflow_executions.fail_pending_jobs": lambda c, w: workflow_executions.fail_pending_jobs(
-        c, w.execution.id, "why"
-    ),
-    "workflow_executions.execution_progress": lambda c, w: workflow_executions.execution_progress(c, w.execution.id),
+    "workflow_jobs.fail_pending_jobs": lambda c, w: workflow_jobs.fail_pending_jobs(c, w.execution.id, "why"),
+    "workflow_jobs.execution_progress": lambda c, w: workflow_jobs.execution_progress(c, w.execution.id),
     "job_moves.create_jobs": lambda c, w: (
         job_moves.create_jobs(c, [new_job(w.request)], now=w.now),
         job_moves.create_jobs(c, [new_job(replace(w.request, execution_uid=ExecutionUid("x")))], now=w.now),
@@ -656,7 +653,7 @@ def world(remembering: RememberingConnection) -> World:
     uploads.add_upload(conn, name="a", size_bytes=1, sha256="", now=now)
     execution = workflow_executions.create_execution(conn, order(workflow, "1"), now=now)
     definition = WorkflowDefinition(jobs=(plan(node.id, service),))
-    [workflow_job] = workflow_executions.create_workflow_jobs(conn, execution, definition)
+    [workflow_job] = workflow_jobs.create_workflow_jobs(conn, execution, definition)
     request = JobRequest(
         orchestrator_peer_id=ME,
         execution_uid=execution.execution_uid,
