@@ -121,7 +121,8 @@ CREATE TABLE peers (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     peer_id TEXT NOT NULL UNIQUE,
     name TEXT NOT NULL DEFAULT '',    -- as the operator calls it, else as it calls itself
-    -- pending: known, may do nothing; allowed: may do what grants and access say; denied: nothing, whatever else says so
+    -- pending: known, may do no more than a stranger; allowed: what grants and access say; denied: nothing, whatever
+    -- else says so
     state TEXT NOT NULL CHECK(state IN ('pending', 'allowed', 'denied')),
     addresses TEXT NOT NULL DEFAULT '[]',   -- JSON: host:port as the operator or an invite gave them, DNS names too
     instance_id TEXT,                 -- of its daemon when it was last linked; a new one: it was restarted
@@ -172,6 +173,7 @@ CREATE TABLE introductions (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX introductions_by_job ON introductions(job_execution_id);
+CREATE INDEX introductions_by_end ON introductions(valid_until);
 
 -- What another peer has yet to be told; written with the change that it tells of, deleted when that peer has it on record.
 -- A newer message of the same topic and key takes the place of the older one.
@@ -200,6 +202,8 @@ CREATE TABLE cancelled_orders (
     cancelled_at TEXT NOT NULL,
     PRIMARY KEY (ordering_peer_id, execution_uid, node_id)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX cancelled_orders_by_time ON cancelled_orders(cancelled_at);
 
 -- ---------------------------------------------------------------- what people draw
 

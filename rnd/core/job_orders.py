@@ -8,23 +8,27 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 
-from rnd.database import job_interfaces, job_moves, offered_services
+from rnd.database import grants, job_interfaces, job_moves, offered_services, peers
 from rnd.database.job_moves import NewJob
+from rnd.rules import policy
 from rnd.rules.definition import definition_to_json
+from rnd.rules.policy import Standing
 from rnd.types.definitions import WorkflowDefinition
-from rnd.types.enums import Egress, MountFunction, ServiceStatus, ServiceType
+from rnd.types.enums import ServiceStatus, ServiceType, Verb
 from rnd.types.errors import NotFound
 from rnd.types.ids import PeerId, ServiceId
 from rnd.types.orders import JobRequest, JobResponse
-from rnd.types.services import DataSettings, Service
+from rnd.types.peers import Grant
+from rnd.types.services import Service
 
 
 class OfferedServices:
-    """The services of this peer within one transaction; each is read once, however many jobs name it."""
+    """The services of this peer, and who may order them, within one transaction; each is read once."""
 
     def __init__(self, conn: sqlite3.Connection) -> None:
         self._conn = conn
         self._known: dict[ServiceId, Service | None] = {}
+        self._callers: dict[PeerId, tuple[Standing, list[Grant]]] = {}
 
     def find(self, service_id: ServiceId) -> Service | None:
         """Return a service; `None` if there is none."""
@@ -35,26 +39,43 @@ class OfferedServices:
                 self._known[service_id] = None
         return self._known[service_id]
 
+    def caller(self, peer_id: PeerId) -> tuple[Standing, list[Grant]]:
+        """Return the standing of another peer that orders, and its grants."""
+        if peer_id not in self._callers:
+            peer = peers.find_peer(self._conn, peer_id)
+            self._callers[peer_id] = (
+                policy.standing(peer, introduced=False),
+                grants.list_grants_for(self._conn, peer_id),
+            )
+        return self._callers[peer_id]
+
 
 def refusals(offered: OfferedServices, request: JobRequest, *, self_peer_id: PeerId) -> tuple[str, ...]:
     """Return every reason why this peer does not take a job; none if it does.
 
-    The owner enforces its own rules here, whatever the orchestrator has checked (rulings 7 and 24).
+    The owner enforces its own rules here, whatever the orchestrator has checked (rulings 7 and 24). Who may not order a
+    service is told that and nothing about it.
     """
-    plan = request.plan
+    plan, orderer = request.plan, request.orchestrator_peer_id
     service = offered.find(plan.service_id)
     if service is None:
         return (f"Service {plan.service_id} not found",)
+    caller, granted = (Standing.SELF, []) if orderer == self_peer_id else offered.caller(orderer)
+    refusal = policy.permits(Verb.ORDER, service, caller, granted)
+    if refusal is not None:
+        return (refusal,)
     reasons: list[str] = []
     if service.name != plan.service_name:
         reasons.append(f"service {service.id} is called {service.name} here, not {plan.service_name}")
     if service.service_type is not plan.service_type:
         reasons.append(f"Service type mismatch: {service.name} is {service.service_type}, not {plan.service_type}")
     if service.status is not ServiceStatus.ACTIVE:
-        reasons.append(f"service {service.name} is {service.status}")
+        reasons.append(policy.inactive(service))
     if service.service_type is ServiceType.DOCKER:
         reasons.append("this peer runs no containers")
-    reasons += _egress_refusals(service, request, self_peer_id)
+    reasons += policy.data_refusals(
+        service, plan, orderer=orderer, self_peer_id=self_peer_id, caller=caller, grants=granted
+    )
     return tuple(reasons)
 
 
@@ -90,29 +111,3 @@ def request_digest(request: JobRequest) -> str:
         "reused_from": request.reused_from,
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-
-
-def _egress_refusals(service: Service, request: JobRequest, self_peer_id: PeerId) -> list[str]:
-    if not isinstance(service.settings, DataSettings):
-        return []
-    reasons: list[str] = []
-    for interface in request.plan.interfaces:
-        for peer in interface.interface_peers:
-            if peer.peer_mount_function is not MountFunction.INPUT:
-                continue
-            if peer.peer_workflow_node_id is None:
-                if not service.settings.downloadable:
-                    reasons.append(f"DATA service {service.name} is not downloadable (owner's rule)")
-            elif not _egress_allowed(service.settings, peer.peer_id, self_peer_id):
-                reasons.append(f"DATA service {service.name} must not go to peer {peer.peer_id} (owner's egress rule)")
-    return reasons
-
-
-def _egress_allowed(settings: DataSettings, receiver: PeerId, self_peer_id: PeerId) -> bool:
-    match settings.egress:
-        case Egress.ANY_JOB:
-            return True
-        case Egress.LISTED:
-            return receiver == self_peer_id or receiver in settings.egress_peers
-        case Egress.HERE_ONLY:
-            return receiver == self_peer_id

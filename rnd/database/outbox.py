@@ -108,6 +108,11 @@ def drop_expired(conn: sqlite3.Connection, *, now: datetime) -> int:
     return conn.execute("DELETE FROM outbox WHERE expires_at < :now", {"now": to_text(now)}).rowcount
 
 
+def drop_letters(conn: sqlite3.Connection, peer_id: PeerId) -> int:
+    """Drop all that a peer has yet to be told; return how many messages."""
+    return conn.execute("DELETE FROM outbox WHERE peer_id = :peer_id", {"peer_id": peer_id}).rowcount
+
+
 def _letter(row: sqlite3.Row) -> Letter:
     return Letter(
         id=row["id"],

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 
 from rnd.core.job_orders import request_digest
+from rnd.database import grants, peers
 from rnd.rules.definition import definition_from_json
 from rnd.types.definitions import JobPlan
-from rnd.types.enums import Egress, ServiceType
+from rnd.types.enums import Egress, PeerState, ServiceType, Verb
 from rnd.types.errors import StaleState
 from rnd.types.ids import ExecutionUid, PeerId, ServiceId, WorkflowJobId
 from rnd.types.orders import JobRequest
@@ -31,8 +32,29 @@ def _request(plan: JobPlan) -> JobRequest:
     )
 
 
-async def _plans(daemon: Daemon, egress: Egress = Egress.ANY_JOB, *, downloadable: bool = True) -> list[JobPlan]:
-    """Return the plans of DATA that feeds a program and the self-peer, under the owner's rules."""
+async def _know(daemon: Daemon, state: PeerState) -> None:
+    """Take the other peer in, in a state."""
+    now = daemon.clock.now()
+    await daemon.database.write(lambda conn: peers.add_peer(conn, OTHER, self_peer_id=ME, state=state, now=now))
+
+
+async def _grant(daemon: Daemon, verb: Verb) -> None:
+    now = daemon.clock.now()
+    await daemon.database.write(
+        lambda conn: grants.add_grant(conn, peer_id=OTHER, service_id=None, verbs=[verb], now=now)
+    )
+
+
+async def _plans(
+    daemon: Daemon,
+    egress: Egress = Egress.ANY_JOB,
+    *,
+    downloadable: bool = True,
+    orderer: PeerState | None = PeerState.ALLOWED,
+) -> list[JobPlan]:
+    """Return the plans of DATA that feeds a program and the self-peer, under the owner's rules and word on the orderer."""
+    if orderer is not None:
+        await _know(daemon, orderer)
     data = await daemon.files("x", {"x": b"1"})
     await daemon.by_hand(
         f"""
@@ -81,6 +103,52 @@ def test_data_goes_only_where_its_owner_lets_it(
         assert bool(answer.reasons) is is_refused
         assert all("egress rule" in reason for reason in answer.reasons)
         assert await daemon.sql("SELECT COUNT(*) FROM job_executions") == [(0 if is_refused else 1,)]
+
+    machine.play(play, is_idle=True)
+
+
+def test_data_that_is_not_downloadable_does_not_go_to_a_job_on_the_orderers_machine_either(machine: Machine) -> None:
+    async def play(daemon: Daemon) -> None:
+        data, _ = await _plans(daemon, downloadable=False)
+        (answer,) = await daemon.job_manager.check_jobs([_request(_to(data, OTHER))])
+        assert answer.reasons == ("DATA service x is not downloadable (owner's rule)",)
+        (answer,) = await daemon.job_manager.check_jobs([_request(_to(data, PeerId("rnthird")))])
+        assert answer.reasons == ()
+        (answer,) = await daemon.job_manager.check_jobs([replace(_request(_to(data, OTHER)), orchestrator_peer_id=ME)])
+        assert answer.reasons == ()
+
+    machine.play(play, is_idle=True)
+
+
+@pytest.mark.parametrize("orderer", [None, PeerState.PENDING, PeerState.DENIED])
+def test_only_an_allowed_peers_orders_are_taken(machine: Machine, orderer: PeerState | None) -> None:
+    """Whatever is granted; and a peer that may not order a service learns no more about it."""
+
+    async def play(daemon: Daemon) -> None:
+        _, plan = await _plans(daemon, orderer=orderer)
+        if orderer is not None:
+            await _grant(daemon, Verb.ORDER)
+        (answer,) = await daemon.job_manager.create_jobs([_request(replace(plan, service_name="guess"))])
+        assert answer.reasons == (f"service {plan.service_id} may not be ordered by a peer that is not allowed here",)
+        assert await daemon.sql("SELECT COUNT(*) FROM job_executions") == [(0,)]
+
+    machine.play(play, is_idle=True)
+
+
+def test_what_is_granted_is_taken_verb_by_verb(machine: Machine) -> None:
+    async def play(daemon: Daemon) -> None:
+        data, _ = await _plans(daemon)
+        await daemon.by_hand("UPDATE offered_services SET access = 'granted'")
+        request = _request(_to(data, OTHER))
+        needed = f"service {data.service_id} may be %s only with a grant (owner's rule)"
+        (answer,) = await daemon.job_manager.check_jobs([request])
+        assert answer.reasons == (needed % "ordered",)
+        await _grant(daemon, Verb.ORDER)
+        (answer,) = await daemon.job_manager.check_jobs([request])
+        assert answer.reasons == (needed % "fetched",)
+        await _grant(daemon, Verb.FETCH)
+        (answer,) = await daemon.job_manager.create_jobs([request])
+        assert answer.job_execution_id is not None
 
     machine.play(play, is_idle=True)
 

@@ -23,11 +23,15 @@ import pytest
 
 import rnd.database
 from rnd.database import (
+    address_records,
     api_tokens,
+    cancelled_orders,
     data_files,
     duties,
     events,
     executor_handles,
+    grants,
+    introductions,
     job_executions,
     job_interfaces,
     job_moves,
@@ -37,6 +41,8 @@ from rnd.database import (
     node_facts,
     offered_services,
     outbox,
+    peer_invites,
+    peers,
     results,
     retention,
     sealed_secrets,
@@ -63,12 +69,14 @@ from rnd.types.enums import (
     InterfaceType,
     JobStatus,
     MountFunction,
+    PeerState,
     Scope,
     SecretPurpose,
     ServiceStatus,
     ServiceType,
     TransferDirection,
     TransferStatus,
+    Verb,
 )
 from rnd.types.errors import RndError
 from rnd.types.executions import FileEntry, JobExecution, WorkflowExecution
@@ -84,10 +92,12 @@ from rnd.types.ids import (
     TransferId,
 )
 from rnd.types.orders import ExecutionOrder, JobRequest, JobStatusReport, Route
+from rnd.types.peers import AddressRecord, PeerInvite
 from rnd.types.services import DataSettings, Service
 from rnd.types.workflows import Workflow, WorkflowConnection, WorkflowNode, WorkflowUIState
 
 ME: Final = PeerId("rnme")
+OTHER: Final = PeerId("rnother")
 DELIVERY: Final = TransferId("t1")
 
 SMALL_TABLES: Final = {
@@ -100,11 +110,19 @@ SMALL_TABLES: Final = {
     "sqlite_sequence": "one row a table",
     "doomed_folders": "emptied within a tick",
     "json_each": "what the caller gave",
+    "peers": "a hundred, each by the owner's word",
+    "grants": "made by hand",
+    "peer_invites": "made by hand and dropped after minutes",
 }
 
 ALLOWED_SCANS: Final[dict[tuple[str, str], str]] = {
     ("workflow_executions.count_by_status", "workflow_executions"): "counts all of them, from an index alone",
     ("job_executions.count_by_status", "job_executions"): "counts all of them, from an index alone",
+    ("address_records.drop_strangers", "address_records"): "is what keeps them few, once a while",
+    (
+        "introductions.list_introduced_peers",
+        "introductions",
+    ): "asks for all that hold; the others are dropped each tick",
     ("outbox.list_addressees", "outbox"): "asks for all of it, once a start and a tick, from an index alone",
     ("retention.list_unneeded_executions", "workflow_executions"): "walks the ids that are kept, from an index alone",
 }
@@ -515,6 +533,63 @@ CALLS: Final[dict[str, Call]] = {
     "outbox.strike_out": lambda c, w: outbox.strike_out(c, 1),
     "outbox.note_failure": lambda c, w: outbox.note_failure(c, 1, "why"),
     "outbox.drop_expired": lambda c, w: outbox.drop_expired(c, now=w.now),
+    "outbox.drop_letters": lambda c, w: outbox.drop_letters(c, OTHER),
+    "peers.add_peer": lambda c, w: peers.add_peer(
+        c, PeerId("rnthird"), self_peer_id=ME, state=PeerState.ALLOWED, now=w.now
+    ),
+    "peers.pair_peer": lambda c, w: peers.pair_peer(c, OTHER, self_peer_id=ME, name="x", now=w.now),
+    "peers.find_peer": lambda c, w: peers.find_peer(c, OTHER),
+    "peers.get_peer": lambda c, w: peers.get_peer(c, OTHER),
+    "peers.list_peers": lambda c, w: peers.list_peers(c, state=PeerState.ALLOWED),
+    "peers.page_peers": lambda c, w: peers.page_peers(c, state=PeerState.ALLOWED, limit=9, after_id=1),
+    "peers.set_state": lambda c, w: peers.set_state(c, OTHER, PeerState.DENIED, now=w.now),
+    "peers.rename_peer": lambda c, w: peers.rename_peer(c, OTHER, "x", now=w.now),
+    "peers.set_addresses": lambda c, w: peers.set_addresses(c, OTHER, ["h:1"], now=w.now),
+    "peers.touch_seen": lambda c, w: peers.touch_seen(c, OTHER, instance_id="1", name="x", now=w.now),
+    "peers.remove_peer": lambda c, w: peers.remove_peer(c, OTHER, now=w.now),
+    "address_records.store_record": lambda c, w: address_records.store_record(
+        c, AddressRecord(peer_id=OTHER, addresses=("192.0.2.1:1",), issued_at_ms=1, signature=""), now=w.now
+    ),
+    "address_records.find_record": lambda c, w: address_records.find_record(c, OTHER),
+    "address_records.newest_addresses": lambda c, w: address_records.newest_addresses(c, OTHER),
+    "address_records.forget_record": lambda c, w: address_records.forget_record(c, OTHER),
+    "address_records.drop_strangers": lambda c, w: address_records.drop_strangers(c, received_before=w.now),
+    "grants.add_grant": lambda c, w: grants.add_grant(
+        c, peer_id=OTHER, service_id=w.service.id, verbs=[Verb.ORDER], now=w.now
+    ),
+    "grants.list_grants_for": lambda c, w: grants.list_grants_for(c, OTHER),
+    "grants.page_grants": lambda c, w: grants.page_grants(c, peer_id=OTHER, service_id=w.service.id, limit=9),
+    "grants.remove_grant": lambda c, w: grants.remove_grant(c, 1),
+    "grants.forget_grants_of": lambda c, w: grants.forget_grants_of(c, OTHER),
+    "peer_invites.create_invite": lambda c, w: new_invite(c, w),
+    "peer_invites.find_live": lambda c, w: peer_invites.find_live(c, "i", peer_id=OTHER, now=w.now),
+    "peer_invites.has_live": lambda c, w: peer_invites.has_live(c, peer_id=OTHER, now=w.now),
+    "peer_invites.count_failed_try": lambda c, w: peer_invites.count_failed_try(c, "i"),
+    "peer_invites.use_invite": lambda c, w: (
+        new_invite(c, w),
+        peer_invites.use_invite(c, "i", peer_id=OTHER, now=w.now),
+    ),
+    "peer_invites.forget_used_by": lambda c, w: peer_invites.forget_used_by(c, OTHER),
+    "peer_invites.drop_expired": lambda c, w: peer_invites.drop_expired(c, now=w.now),
+    "introductions.introduce": lambda c, w: introductions.introduce(c, w.job.id, [OTHER], valid_until=w.later),
+    "introductions.set_end": lambda c, w: introductions.set_end(c, w.job.id, valid_until=w.later),
+    "introductions.is_introduced": lambda c, w: introductions.is_introduced(c, OTHER, now=w.now),
+    "introductions.list_introductions": lambda c, w: introductions.list_introductions(c, OTHER, now=w.now),
+    "introductions.list_introduced_peers": lambda c, w: introductions.list_introduced_peers(c, now=w.now),
+    "introductions.forget_peer": lambda c, w: introductions.forget_peer(c, OTHER),
+    "introductions.drop_expired": lambda c, w: introductions.drop_expired(c, now=w.now),
+    "cancelled_orders.add_tombstone": lambda c, w: cancelled_orders.add_tombstone(
+        c,
+        ordering_peer_id=OTHER,
+        execution_uid=w.execution.execution_uid,
+        node_id=w.node.id,
+        reason="why",
+        now=w.now,
+    ),
+    "cancelled_orders.find_tombstone": lambda c, w: cancelled_orders.find_tombstone(
+        c, ordering_peer_id=OTHER, execution_uid=w.execution.execution_uid, node_id=w.node.id
+    ),
+    "cancelled_orders.drop_older": lambda c, w: cancelled_orders.drop_older(c, cancelled_before=w.now),
     "transfers.create_transfer": lambda c, w: transfers.create_transfer(
         c, new_transfer(w, TransferId("another")), now=w.now
     ),
@@ -575,6 +650,10 @@ CALLS: Final[dict[str, Call]] = {
     "retention.list_doomed_folders": lambda c, w: retention.list_doomed_folders(c, limit=9),
     "retention.settle_doomed_folders": lambda c, w: retention.settle_doomed_folders(c, [("a", None), ("b", "why")]),
 }
+
+
+def new_invite(conn: sqlite3.Connection, world: World) -> PeerInvite:
+    return peer_invites.create_invite(conn, invite_id="i", key=b"", expires_at=world.later, tries=5, now=world.now)
 
 
 def make_ready(conn: sqlite3.Connection, world: World) -> None:
@@ -679,6 +758,7 @@ def world(remembering: RememberingConnection) -> World:
     )
     results.create_result(conn, new_result(made, 1))
     transfers.create_transfer(conn, new_transfer(made, DELIVERY), now=now)
+    peers.add_peer(conn, OTHER, self_peer_id=ME, state=PeerState.ALLOWED, now=now)
     return made
 
 
