@@ -218,6 +218,8 @@ class Make:
             "direction": TransferDirection.LOCAL,
             "status": TransferStatus(status),
             "workflow_execution_id": 3,
+            "ordering_peer_id": "self",
+            "execution_uid": "0" * 32,
             "connection_id": 1,
             "source_peer_id": "self",
             "source_job_execution_id": 1,
