@@ -335,7 +335,7 @@ def test_a_failed_run_says_which_job_and_why(on_peer: Rnd) -> None:
     done = on_peer("run", workflow_file(on_peer, "failing", "fails", "upper"))
     assert done.code == 3
     assert re.match(r"execution \d+ FAILED after ", done.out)
-    assert "  - fails: " in done.err
+    assert "job fails failed: " in done.err
     assert "  - upper: " not in done.err
     number = re.search(r"hint: rnd explain -e (\d+)", done.err)
     assert number is not None
