@@ -18,7 +18,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from rnd.core.explaining import Explainer
-from rnd.core.job_orders import OfferedServices, accept_jobs, refusals
+from rnd.core.foreign_orders import known_job, with_own_service_id
+from rnd.core.job_orders import OfferedServices, accept_jobs, refusals, request_digest
 from rnd.core.job_run import ClaimedJob, Stop, StopKind, runtime_bound_s
 from rnd.core.job_runner import JobRunner
 from rnd.core.repairs import honour_job_repairs
@@ -109,7 +110,12 @@ class JobManager:
     async def check_jobs(self, requests: Sequence[JobRequest]) -> list[JobResponse]:
         """Say what would be answered to these requests; create nothing."""
         no_room = self._disk.refusal()
-        return await self._database.read(lambda conn: self._answers(conn, requests, no_room))
+
+        def work(conn: sqlite3.Connection) -> list[JobResponse]:
+            orders = [request if request.bounds is None else with_own_service_id(conn, request) for request in requests]
+            return self._answers(conn, orders, no_room)
+
+        return await self._database.read(work)
 
     async def create_jobs(self, requests: Sequence[JobRequest]) -> list[JobResponse]:
         """Create every job (IDLE) or, if any is refused, none; the same request twice gets the same answer."""
@@ -117,10 +123,13 @@ class JobManager:
         no_room = self._disk.refusal()
 
         def work(conn: sqlite3.Connection) -> list[JobResponse]:
-            answers = self._answers(conn, requests, no_room)
+            if (before := _answered_before(conn, requests)) is not None:
+                return before
+            orders = [request if request.bounds is None else with_own_service_id(conn, request) for request in requests]
+            answers = self._answers(conn, orders, no_room)
             if any(answer.reasons for answer in answers):
                 return answers
-            return accept_jobs(conn, requests, now=now)
+            return accept_jobs(conn, orders, self_peer_id=self._peer_id, now=now)
 
         return await self._database.write(work)
 
@@ -430,6 +439,9 @@ class JobManager:
             for job in job_executions.list_expired(conn, executor=self._peer_id, now=now):
                 error = "no start command came before start_by; phase 2 never reached this job"
                 fail_open_job(conn, job.id, JobEnd(error=error), now=now, news=news)
+            for job in job_executions.list_overdue_orders(conn, executor=self._peer_id, now=now):
+                error = "the deadline of the workflow that ordered it has passed"
+                fail_open_job(conn, job.id, JobEnd(error=error), now=now, news=news)
             for job in job_executions.list_running(conn, executor=self._peer_id):
                 if job.service_type is ServiceType.DATA and job.run_by is not None and job.run_by < now:
                     error = "timed out: max_runtime has passed"
@@ -444,6 +456,19 @@ class JobManager:
         self._repairs_are_due = False
         self._board.publish(news)
         return changed
+
+
+def _answered_before(conn: sqlite3.Connection, requests: Sequence[JobRequest]) -> list[JobResponse] | None:
+    """Return the answer that an order of another peer got before, whatever has changed here since; `None` if it is new."""
+    if any(request.bounds is None for request in requests):
+        return None  # own orders are written down with what they order
+    known = [known_job(conn, request, request_digest(request)) for request in requests]
+    if not known or None in known:
+        return None
+    return [
+        JobResponse(node_id=request.plan.node_id, job_execution_id=job_id)
+        for request, job_id in zip(requests, known, strict=True)
+    ]
 
 
 def _is_running(conn: sqlite3.Connection, job_id: JobExecutionId) -> bool:

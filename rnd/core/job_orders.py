@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 
+from rnd.core.foreign_orders import foreign_refusals, introduce_peers, within_limits
 from rnd.database import grants, job_interfaces, job_moves, offered_services, peers
 from rnd.database.job_moves import NewJob
 from rnd.rules import policy
@@ -26,7 +27,7 @@ class OfferedServices:
     """The services of this peer, and who may order them, within one transaction; each is read once."""
 
     def __init__(self, conn: sqlite3.Connection) -> None:
-        self._conn = conn
+        self.conn = conn
         self._known: dict[ServiceId, Service | None] = {}
         self._callers: dict[PeerId, tuple[Standing, list[Grant]]] = {}
 
@@ -34,7 +35,7 @@ class OfferedServices:
         """Return a service; `None` if there is none."""
         if service_id not in self._known:
             try:
-                self._known[service_id] = offered_services.get_service(self._conn, service_id)
+                self._known[service_id] = offered_services.get_service(self.conn, service_id)
             except NotFound:
                 self._known[service_id] = None
         return self._known[service_id]
@@ -42,10 +43,10 @@ class OfferedServices:
     def caller(self, peer_id: PeerId) -> tuple[Standing, list[Grant]]:
         """Return the standing of another peer that orders, and its grants."""
         if peer_id not in self._callers:
-            peer = peers.find_peer(self._conn, peer_id)
+            peer = peers.find_peer(self.conn, peer_id)
             self._callers[peer_id] = (
                 policy.standing(peer, introduced=False),
-                grants.list_grants_for(self._conn, peer_id),
+                grants.list_grants_for(self.conn, peer_id),
             )
         return self._callers[peer_id]
 
@@ -73,19 +74,28 @@ def refusals(offered: OfferedServices, request: JobRequest, *, self_peer_id: Pee
         reasons.append(policy.inactive(service))
     if service.service_type is ServiceType.DOCKER:
         reasons.append("this peer runs no containers")
+    if request.bounds is not None:
+        reasons += foreign_refusals(offered.conn, request, service, granted, self_peer_id=self_peer_id)
     reasons += policy.data_refusals(
         service, plan, orderer=orderer, self_peer_id=self_peer_id, caller=caller, grants=granted
     )
     return tuple(reasons)
 
 
-def accept_jobs(conn: sqlite3.Connection, requests: Sequence[JobRequest], *, now: datetime) -> list[JobResponse]:
+def accept_jobs(
+    conn: sqlite3.Connection, requests: Sequence[JobRequest], *, self_peer_id: PeerId, now: datetime
+) -> list[JobResponse]:
     """Write the IDLE rows, interfaces and routing of accepted requests. Raises `StaleState` on a changed repetition."""
     offered = OfferedServices(conn)
     jobs: list[NewJob] = []
     for request in requests:
         service = offered.find(request.plan.service_id)
         revision = 1 if service is None else service.revision
+        if request.bounds is not None and service is not None:
+            digest = request_digest(request)
+            request = within_limits(request, service, offered.caller(request.orchestrator_peer_id)[1])  # noqa: PLW2901 - narrowed for this peer
+            jobs.append(NewJob(request=request, digest=digest, service_revision=revision))
+            continue
         jobs.append(NewJob(request=request, digest=request_digest(request), service_revision=revision))
     created = job_moves.create_jobs(conn, jobs, now=now)
     job_interfaces.create_interfaces(
@@ -96,6 +106,9 @@ def accept_jobs(conn: sqlite3.Connection, requests: Sequence[JobRequest], *, now
             if is_new
         ),
     )
+    for request, (job_id, is_new) in zip(requests, created, strict=True):
+        if is_new:
+            introduce_peers(conn, request, job_id, self_peer_id=self_peer_id, now=now)
     return [
         JobResponse(node_id=request.plan.node_id, job_execution_id=job_id)
         for request, (job_id, _) in zip(requests, created, strict=True)

@@ -65,6 +65,61 @@ def find_job(conn: sqlite3.Connection, *, execution_id: ExecutionId, node_id: No
     return _job(row)
 
 
+def find_order(
+    conn: sqlite3.Connection, *, orderer: PeerId, execution_uid: ExecutionUid, node_id: NodeId, executor: PeerId
+) -> JobExecution | None:
+    """Return the job that a peer has ordered of another by its key; `None` if there is none."""
+    row = conn.execute(
+        _SELECT
+        + """
+        WHERE ordering_peer_id = :orderer
+          AND execution_uid = :execution_uid
+          AND node_id = :node_id
+          AND executor_peer_id = :executor
+        """,
+        {"orderer": orderer, "execution_uid": execution_uid, "node_id": node_id, "executor": executor},
+    ).fetchone()
+    return None if row is None else _job(row)
+
+
+def request_digest_of(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> str:
+    """Return the fingerprint of the request that created a job; "" for what was not requested."""
+    row = conn.execute("SELECT request_digest FROM job_executions WHERE id = :id", {"id": job_execution_id}).fetchone()
+    return "" if row is None else str(row[0])
+
+
+def count_open_of_orderer(conn: sqlite3.Connection, orderer: PeerId) -> int:
+    """Return how many jobs that another peer has ordered have not ended."""
+    row = conn.execute(
+        """
+        SELECT COUNT(*)
+        FROM job_executions
+        WHERE deadline_at IS NOT NULL
+          AND status IN ('IDLE', 'READY', 'RUNNING')
+          AND ordering_peer_id = :orderer
+        """,
+        {"orderer": orderer},
+    ).fetchone()
+    return int(row[0])
+
+
+def list_overdue_orders(conn: sqlite3.Connection, *, executor: PeerId, now: datetime) -> list[JobExecution]:
+    """Return the jobs that other peers ordered, that have not begun, and whose workflow's time is up."""
+    rows = conn.execute(
+        _SELECT
+        + """
+        WHERE deadline_at IS NOT NULL
+          AND status IN ('IDLE', 'READY', 'RUNNING')
+          AND status <> 'RUNNING'
+          AND executor_peer_id = :executor
+          AND deadline_at < :now
+        ORDER BY id
+        """,
+        {"executor": executor, "now": to_text(now)},
+    ).fetchall()
+    return [_job(row) for row in rows]
+
+
 def list_jobs(
     conn: sqlite3.Connection,
     *,

@@ -412,6 +412,12 @@ CALLS: Final[dict[str, Call]] = {
     ),
     "job_executions.get_job": lambda c, w: job_executions.get_job(c, w.job.id),
     "job_executions.find_job": lambda c, w: job_executions.find_job(c, execution_id=w.execution.id, node_id=w.node.id),
+    "job_executions.find_order": lambda c, w: job_executions.find_order(
+        c, orderer=ME, execution_uid=w.execution.execution_uid, node_id=w.node.id, executor=ME
+    ),
+    "job_executions.request_digest_of": lambda c, w: job_executions.request_digest_of(c, w.job.id),
+    "job_executions.count_open_of_orderer": lambda c, w: job_executions.count_open_of_orderer(c, ME),
+    "job_executions.list_overdue_orders": lambda c, w: job_executions.list_overdue_orders(c, executor=ME, now=w.now),
     "job_executions.list_jobs": lambda c, w: [
         job_executions.list_jobs(
             c, execution_id=execution_id, status=status, limit=9, after_id=1, newest_first=newest_first
