@@ -125,7 +125,7 @@ async def running(work: Awaitable[None]) -> AsyncIterator[None]:
 
 
 class BareServer:
-    """A TLS server without HTTP, which notes what comes through and answers nothing."""
+    """A TLS server without HTTP, which greets who comes through and notes what is said."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._context = context
@@ -149,13 +149,14 @@ class BareServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.came_through += 1
         with contextlib.suppress(OSError):
+            writer.write(b"welcome")
             while len(self.received) < self.closes_after and (data := await reader.read(4096)):
                 self.received += data
         writer.close()
 
 
 async def handshake(port: int, context: ssl.SSLContext, *, request: bytes = b"", name: str = "rnd.invalid") -> bytes:
-    """Connect with TLS, say something, and return what comes back before the end. Raises `OSError`."""
+    """Connect with TLS, say something, and return what comes back: one piece, b"" for the end. Raises `OSError`."""
     async with asyncio.timeout(10):
         reader, writer = await asyncio.open_connection(HOST, port, ssl=context, server_hostname=name)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -135,3 +136,28 @@ def test_a_certificate_with_any_bit_changed_is_nobodys(bit: int) -> None:
 def test_other_certificates_are_nobodys(certificate: bytes) -> None:
     with pytest.raises(CertificateNotCanonical):
         peer_id_of_certificate(certificate)
+
+
+def test_the_page_on_certificates_has_the_bytes_of_the_code() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "wire-identity.md").read_text(encoding="utf-8")
+    certificate = canonical_certificate(PeerId(GOLDEN[0][1]))
+    rows = re.findall(r"^\| (\d+) \| ([^|]+) \|", page, flags=re.MULTILINE)
+    offset = 0
+    for where, content in rows:
+        assert int(where) == offset
+        for part in content.split("‖"):
+            size = re.search(r"\((\d+)\)", part)
+            text = re.search(r"`(.+)`", part)
+            if text is not None and size is None and re.fullmatch(r"[0-9a-f ]+", text[1]):
+                expected = bytes.fromhex(text[1])
+            elif text is not None:
+                expected = text[1].encode("ascii")
+            else:
+                assert size is not None
+                offset += int(size[1])
+                continue
+            assert certificate[offset : offset + len(expected)] == expected
+            offset += len(expected)
+    assert offset == len(certificate)
+    assert anchor_certificate().hex() in re.sub(r"\s", "", page)
+    assert {digest for _, _, digest in GOLDEN} <= set(re.findall(r"[0-9a-f]{64}", page))
