@@ -206,10 +206,26 @@ def test_a_silent_connection_is_dropped_within_the_handshake_timeout() -> None:
 def test_slow_headers_are_dropped_even_of_known_peers(words: bytes) -> None:
     async def test() -> None:
         handlers = Handlers()
-        async with listening(handlers=handlers, limits=ListenerLimits(idle_s=0.3)) as listener:
+        async with listening(handlers=handlers, limits=ListenerLimits(idle_s=0.3, stranger_s=0.6)) as listener:
             answer = await handshake(listener.port, client_context(BOB, ALICE.peer_id), request=words)
             assert answer == b""
         assert handlers.seen == []
+
+    run(test)
+
+
+def test_an_admitted_connection_does_not_idle_between_requests() -> None:
+    async def test() -> None:
+        request = b"POST /join HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}"
+        async with listening(limits=ListenerLimits(idle_s=0.3)) as listener:
+            context = client_context(BOB, ALICE.peer_id)
+            reader, writer = await asyncio.open_connection(HOST, listener.port, ssl=context)
+            writer.write(request + b"GET /link HTTP/1.1\r\n")
+            assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")
+            assert listener.admitted == 1
+            await reader.read()
+            writer.transport.abort()
+            await until(lambda: listener.admitted == 0)
 
     run(test)
 
@@ -288,7 +304,9 @@ def test_a_lack_of_descriptors_passes() -> None:
             # The kernel completes this connection by itself; the loop sees it only after the limit is lowered.
             waiting = crowd.enter_context(socket.create_connection((HOST, listener.port)))
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) - 1, hard))
+            lowest_free = os.dup(0)
+            os.close(lowest_free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
             try:
                 await until(lambda: listener.strangers == 0)  # the oldest gave way
             finally:
