@@ -166,9 +166,7 @@ async def handshake(port: int, context: ssl.SSLContext, *, request: bytes = b"",
             writer.transport.abort()
 
 
-def free_client(
-    who: Identity | None, certificate: bytes | None = None, private: Ed25519PrivateKey | None = None
-) -> ssl.SSLContext:
+def free_client(who: Identity | None, certificate: bytes | None = None) -> ssl.SSLContext:
     """Return a client's context that checks nothing itself, with any certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
