@@ -149,6 +149,10 @@ class SealBroken(RndError):
     """Sealed bytes were changed, cut, reordered, or sealed under another key or for another purpose."""
 
 
+class CertificateNotCanonical(RndError):
+    """A peer showed another certificate than the one that follows from its key; who it is stays open."""
+
+
 class KeyFileUnsafe(RndError):
     """A key file can be read by others or holds no key; rnd does not start with it and never replaces it."""
 

@@ -483,8 +483,14 @@ class LogEvent(StrEnum):
     PEER_LISTENING = ("Listening for peers: address={address}", "Other peers can dial this address.")
     PEER_REFUSED = (
         "Peer refused: address={address}, reason={reason}",
-        "A stranger, or a denied peer, was turned away.",
+        "A stranger, or a denied peer, was turned away; told at most once a second.",
         "warning",
+        ("peer_id",),
+    )
+    PEER_HANDSHAKE_FAILED = (
+        "Peer handshake failed: address={address}, reason={reason}",
+        "A connection came to nothing before TLS said who it is.",
+        "debug",
     )
 
     # -- The daemon
