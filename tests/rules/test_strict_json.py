@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnd.api.strict_json import MAX_DEPTH, NotStrictJson, encode, parse
+from rnd.rules.strict_json import MAX_DEPTH, NotStrictJson, encode, parse
 
 values = st.recursive(
     st.none()
