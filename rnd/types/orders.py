@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from rnd.types.definitions import JobPlan
+from rnd.types.enums import JobStatus
 from rnd.types.ids import (
     ConnectionId,
     ExecutionId,
@@ -71,6 +73,27 @@ class StartReport:
     """What a start command led to on the executor."""
 
     started: tuple[JobExecutionId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatusReport:
+    """How a job stands, as its executor tells it. The orchestrator takes only a report of a higher `seq`.
+
+    `duties` are the connections whose delivery this end knows to be done. Times are for people.
+    """
+
+    execution_uid: ExecutionUid
+    node_id: NodeId
+    job_execution_id: JobExecutionId
+    attempt: int
+    seq: int
+    status: JobStatus
+    error_message: str | None
+    exit_code: int | None
+    exit_signal: int | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    duties: tuple[ConnectionId, ...]
 
 
 class JobEndpoint(Protocol):
