@@ -7,7 +7,7 @@ from typing import Final
 
 from rnd.protocol.fields import MESSAGE_BYTES_MAX, NUMBER_MAX, Message
 from rnd.protocol.messages import MESSAGE_TYPES
-from rnd.protocol.shapes import BOUNDS, record_shape
+from rnd.protocol.shapes import BOUNDS, RecordShape, record_shape
 from rnd.rules import strict_json
 from rnd.rules.reading import MalformedDocument, Reading, is_visible
 from rnd.rules.strict_json import NotStrictJson
@@ -48,7 +48,7 @@ def encode(message: Message, *, id: int, reply_to: int | None = None) -> str:  #
 
 def decode(text: str) -> Envelope:
     """Return the message of a text. Raises `MalformedMessage` and `UnknownMessage`, and nothing else whatever it is."""
-    fields = _parse(text)
+    fields = parse_object(text)
     number = _number(fields.get("id"))
     if number is None:
         raise MalformedMessage("id: must be a whole number from 1 up")
@@ -69,14 +69,15 @@ def decode(text: str) -> Envelope:
     if reply_to is not None and not message_type.is_answer:
         raise MalformedMessage(f"reply_to: {word} is no answer", id=number, reply_to=reply_to)
     try:
-        message = _read(message_type, fields)
-    except MalformedDocument as error:
-        raise MalformedMessage(_reason(error), id=number, reply_to=reply_to) from None
+        message = read_fields(_SHAPES[word], fields)
+    except MalformedMessage as error:
+        raise MalformedMessage(error.reason, id=number, reply_to=reply_to) from None
+    assert isinstance(message, Message)
     return Envelope(id=number, reply_to=reply_to, message=message)
 
 
-def _parse(text: str) -> dict[str, strict_json.JsonValue]:
-    """Return the object of a text that is small enough and strict JSON."""
+def parse_object(text: str) -> strict_json.JsonObject:
+    """Return the object of a text that is small enough and strict JSON. Raises `MalformedMessage`."""
     try:
         size_bytes = len(text.encode()) if len(text) <= MESSAGE_BYTES_MAX else len(text)
     except UnicodeEncodeError:
@@ -92,18 +93,20 @@ def _parse(text: str) -> dict[str, strict_json.JsonValue]:
     return value
 
 
+def read_fields(shape: RecordShape, fields: strict_json.JsonObject) -> object:
+    """Return the record that an object's fields make. Raises `MalformedMessage`."""
+    reading = Reading(bounds=BOUNDS)
+    try:
+        made = shape.read(reading, fields, "")
+        reading.finish()
+    except MalformedDocument as error:
+        raise MalformedMessage(_reason(error)) from None
+    return made
+
+
 def _number(value: object) -> int | None:
     is_number = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= NUMBER_MAX
     return value if is_number and isinstance(value, int) else None
-
-
-def _read(message_type: type[Message], fields: dict[str, strict_json.JsonValue]) -> Message:
-    """Return the message that an object's fields make. Raises `MalformedDocument`."""
-    reading = Reading(bounds=BOUNDS)
-    message = _SHAPES[message_type.type].read(reading, fields, "")
-    reading.finish()
-    assert isinstance(message, Message)
-    return message
 
 
 def _reason(error: MalformedDocument) -> str:

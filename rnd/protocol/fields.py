@@ -71,6 +71,7 @@ Mark = Text | Whole | Measure | Items | Binary | Inline
 Name = Annotated[str, Text(longest=NAME_CHARACTERS_MAX)]
 Sentence = Annotated[str, Text(for_people=True)]
 InstanceId = Annotated[str, Text(pattern="[0-9a-f]{32}")]
+InviteId = Annotated[str, Text(pattern="[0-9a-f]{16}")]
 Sha256 = Annotated[str, Text(pattern="[0-9a-f]{64}")]
 Seconds = Annotated[float, Measure(most=SECONDS_MAX)]
 StreamNumber = Annotated[int, Whole(most=2**32 - 1)]

@@ -139,7 +139,7 @@ class _WordShape:
         return reading.word(value, where, self.words)
 
     def write(self, value: StrEnum) -> str:
-        return value.value
+        return str(value)
 
 
 class _TimeShape:
