@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from rnd.protocol.fields import MESSAGE_BYTES_MAX, NUMBER_MAX, Message
+from rnd.protocol.fields import MARKS_MAX, MESSAGE_BYTES_MAX, NUMBER_MAX, Message
 from rnd.protocol.messages import MESSAGE_TYPES
 from rnd.protocol.shapes import BOUNDS, RecordShape, record_shape
 from rnd.rules import strict_json
@@ -84,6 +84,8 @@ def parse_object(text: str) -> strict_json.JsonObject:
         raise MalformedMessage("it holds half a surrogate pair") from None
     if size_bytes > MESSAGE_BYTES_MAX:
         raise MalformedMessage(f"it is larger than {MESSAGE_BYTES_MAX} bytes")
+    if text.count("[") + text.count("{") + text.count(",") > MARKS_MAX:
+        raise MalformedMessage(f"it holds more than {MARKS_MAX} of the marks that open and part values")
     try:
         value = strict_json.parse_text(text)
     except NotStrictJson as error:

@@ -9,6 +9,8 @@ from rnd.types.peers import AddressRecord, Caller
 
 MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 """Of one text message, as UTF-8."""
+MARKS_MAX: Final = 250_000
+"""Of `[`, `{` and `,` in one text message, strings included: what a text costs to read is bounded before it is read."""
 ITEMS_MAX: Final = 5_000
 """Of a list, where its field says nothing else: as many as a workflow has connections."""
 JOBS_MAX: Final = 1_000

@@ -33,6 +33,7 @@ from rnd.types.errors import MalformedAddresses
 from rnd.types.ids import ExecutionUid, PeerId, TransferId
 from rnd.types.orders import JobStatusReport
 from rnd.types.peers import AddressRecord
+from rnd.types.services import ServiceInterface
 from rnd.types.times import from_text, to_text
 
 BOUNDS: Final = Bounds(items=ITEMS_MAX, characters=ARGUMENT_CHARACTERS_MAX, misreadings=20)
@@ -45,6 +46,7 @@ _MARKS: Final[Mapping[tuple[type, str], Mark]] = {
     (JobStatusReport, "exit_signal"): Whole(most=255),
     (Check, "check"): Text(for_people=True),
     (Check, "evidence"): Text(for_people=True),
+    (ServiceInterface, "description"): Text(for_people=True),
     (AddressRecord, "addresses"): Items(ADDRESSES_MAX),
 }
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
