@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-from rnd.api.strict_json import JsonObject
+from rnd.rules.strict_json import JsonObject
 from rnd.types import enums
 
 ANY: Final[JsonObject] = {}

@@ -111,6 +111,27 @@ class StartReport:
     started: tuple[JobExecutionId, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatusReport:
+    """How a job stands, as its executor tells it. The orchestrator takes only a report of a higher `seq`.
+
+    `duties` are the connections whose delivery this end knows to be done. Times are for people.
+    """
+
+    execution_uid: ExecutionUid
+    node_id: NodeId
+    job_execution_id: JobExecutionId
+    attempt: int
+    seq: int
+    status: JobStatus
+    error_message: str | None
+    exit_code: int | None
+    exit_signal: int | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    duties: tuple[ConnectionId, ...]
+
+
 class JobEndpoint(Protocol):
     """An executor as the WorkflowManager sees it: this peer's JobManager, or the link to another peer."""
 
