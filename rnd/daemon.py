@@ -37,7 +37,7 @@ from rnd.database import job_executions, transfers, workflow_executions
 from rnd.database.connection import Database
 from rnd.log import close_logging, configure_logging, get_logger
 from rnd.p2p.identity import Identity, load_identity
-from rnd.services import processes
+from rnd.services import linux, processes
 from rnd.services.data_directory import prepare_data_directory
 from rnd.services.data_service import DataService
 from rnd.services.executor import Executor
@@ -106,6 +106,7 @@ class DataDirectoryInUse(RndError):
 
 def run(config: Config) -> int:
     """Serve one peer until SIGTERM or SIGINT; return the exit code of the process."""
+    linux.share_one_heap()
     try:
         prepare_data_directory(config.data_dir, group=config.api_group)
         lock = _lock(config.data_dir)

@@ -202,6 +202,7 @@ class Database:
             if group:
                 changed = self._commit_group(group)
                 self._hand_over(group, self._write_places, changed)
+                del group  # waiting for the next one, the thread would keep what this one was given and gave
                 self._checkpoint_if_long()
         for thread in self._read_threads:
             thread.join()
@@ -311,6 +312,7 @@ class Database:
                 if conn.in_transaction:
                     conn.execute("ROLLBACK")
             self._hand_over([call], self._read_places, changed=False)
+            del call  # as on the writer: a manifest may hang on it
         conn.close()
 
     # ------------------------------------------------------------------ on any thread

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from rnd.types.executions import FileEntry
@@ -50,8 +50,8 @@ def add_data_files(conn: sqlite3.Connection, service_id: ServiceId, files: Itera
     )
 
 
-def list_data_files(conn: sqlite3.Connection, service_id: ServiceId) -> list[DataFile]:
-    """Return the whole snapshot of a service, by path; empty for a service that has none."""
+def read_data_files(conn: sqlite3.Connection, service_id: ServiceId) -> Iterator[DataFile]:
+    """Yield the whole snapshot of a service, by path, row by row; nothing for a service that has none."""
     rows = conn.execute(
         """
         SELECT relative_path, size_bytes, sha256, executable, stored_name
@@ -61,18 +61,14 @@ def list_data_files(conn: sqlite3.Connection, service_id: ServiceId) -> list[Dat
         """,
         {"service_id": service_id},
     )
-    return [
-        DataFile(
-            entry=FileEntry(
-                relative_path=row["relative_path"],
-                size_bytes=row["size_bytes"],
-                sha256=row["sha256"],
-                executable=bool(row["executable"]),
-            ),
-            stored_name=row["stored_name"],
+    for row in rows:
+        entry = FileEntry(
+            relative_path=row["relative_path"],
+            size_bytes=row["size_bytes"],
+            sha256=row["sha256"],
+            executable=bool(row["executable"]),
         )
-        for row in rows
-    ]
+        yield DataFile(entry=entry, stored_name=row["stored_name"])
 
 
 def set_data_key(conn: sqlite3.Connection, service_id: ServiceId, key: DataKey) -> None:

@@ -144,7 +144,7 @@ def mark_arrived(conn: sqlite3.Connection, result_id: ResultId, files: Iterable[
         VALUES (:result_id, :relative_path, :size_bytes, :sha256, :executable)
         ON CONFLICT (result_id, relative_path) DO NOTHING
         """,
-        [_file_values("result_id", result_id, entry) for entry in files],
+        (_file_values("result_id", result_id, entry) for entry in files),
     )
 
 
@@ -183,11 +183,11 @@ def add_outputs(
         INSERT INTO job_outputs (job_execution_id, origin, relative_path, size_bytes, sha256, executable)
         VALUES (:job_id, :origin, :relative_path, :size_bytes, :sha256, :executable)
         """,
-        [
+        (
             {**_file_values("job_id", job_execution_id, entry), "origin": origin}
             for origin, entries in outputs.items()
             for entry in entries
-        ],
+        ),
     )
 
 
@@ -215,7 +215,7 @@ def list_outputs(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> 
         ORDER BY origin, relative_path
         """,
         {"id": job_execution_id},
-    ).fetchall()
+    )
     outputs: dict[str, list[FileEntry]] = {}
     for row in rows:
         entry = FileEntry(

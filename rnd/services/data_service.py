@@ -259,7 +259,7 @@ class DataService:
 
     def list_entries(self, conn: sqlite3.Connection, service_id: ServiceId) -> list[FileEntry]:
         """Return the manifest of a snapshot, by path."""
-        return [file.entry for file in data_files.list_data_files(conn, service_id)]
+        return [file.entry for file in data_files.read_data_files(conn, service_id)]
 
     def open_entry(self, service: Service, entry: FileEntry, data_key: bytes | None) -> Reader:
         """Open one file of a snapshot for reading its plain content; blocks, so call it in a thread.

@@ -82,7 +82,7 @@ def copy_entries(
     two files want one name, the disk is full), `CalledOff`; after either nothing of the copy is left.
     """
     staging = destination.with_name(f".{destination.name}.part")
-    copied = [replace(entry, relative_path=_checked_name(entry, name)) for entry, name in items]
+    copied = [_renamed(entry, _checked_name(entry, name)) for entry, name in items]
     _check_names_differ([name for _, name in items])
     try:
         changed = create_folders(destination.parent)
@@ -300,6 +300,11 @@ def _checked_name(entry: FileEntry, name: str) -> str:
     if name.endswith("/") != entry.relative_path.endswith("/"):
         raise TransferFailed(f"{entry.relative_path!r} cannot be copied to {name!r}: one is a folder, the other a file")
     return name
+
+
+def _renamed(entry: FileEntry, name: str) -> FileEntry:
+    """Return the entry under another name; itself where that is its name already, as it is in most big deliveries."""
+    return entry if name == entry.relative_path else replace(entry, relative_path=name)
 
 
 def _check_names_differ(names: Sequence[str]) -> None:

@@ -124,12 +124,16 @@ class DataWorker:
             while True:
                 free = self._config.transfer_slots - len(self._underway)
                 if free > 0 and not await self._hold_back():
-                    for transfer, delivery in await self._claim(free):
-                        self._underway[transfer.transfer_id] = Underway(started_at=self._clock.now(), disk=self._disk)
-                        group.create_task(self._deliver(transfer, delivery))
+                    await self._begin(free, group)
                 changed = await self._board.transfers.wait(self._config.queue_interval_s)
                 for transfer_id in changed & self._underway.keys():
                     self._underway[transfer_id].call_off()
+
+    async def _begin(self, count: int, group: asyncio.TaskGroup) -> None:
+        """Make deliveries that nobody has begun tasks of the group, which then alone hold their manifests."""
+        for transfer, delivery in await self._claim(count):
+            self._underway[transfer.transfer_id] = Underway(started_at=self._clock.now(), disk=self._disk)
+            group.create_task(self._deliver(transfer, delivery))
 
     async def execute_data_service(
         self, job: JobExecution, service: Service, interfaces: Sequence[JobInterface]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,11 @@ from rnd.services.executor import JobRun
 from rnd.types.config import Deadlines
 from rnd.types.enums import ExecutionStatus
 from rnd.types.errors import ValidationFailed
+from rnd.types.executions import FileEntry
 from rnd.types.ids import ExecutionId
 from rnd.workers import data_worker
 from rnd.workers.copying import Reader
-from tests.core.core_peer import IN_AND_OUT, MUCH, Daemon, Drawn, Edge, Machine, Script, edge, says_much
+from tests.core.core_peer import IN_AND_OUT, MUCH, PATIENCE_S, Daemon, Drawn, Edge, Machine, Script, edge, says_much
 
 ONE, TWO = ExecutionId(1), ExecutionId(2)
 
@@ -159,6 +161,19 @@ def test_a_data_job_ends_exactly_when_its_last_delivery_has(machine: Machine) ->
         )
         assert told == [("transfer.progress",)] * 3 + [("job.updated",)]
         assert await daemon.home(ONE) == {"x/x.txt": b"1"}
+
+    machine.play(play)
+
+
+def test_nothing_of_a_manifest_stays_in_memory_when_its_delivery_has_ended(machine: Machine) -> None:
+    async def play(daemon: Daemon) -> None:
+        services = [await daemon.files("x", {"forgotten.txt": b"1"}), await daemon.program("a")]
+        drawn = await daemon.draw(services, [edge(0, 1), edge(0, None)])
+        await daemon.workflow_manager.execute(drawn.workflow_id)
+        assert (await daemon.ended(ONE)).status is ExecutionStatus.COMPLETED
+        async with asyncio.timeout(PATIENCE_S):
+            while any(type(each) is FileEntry and each.relative_path == "forgotten.txt" for each in gc.get_objects()):
+                await daemon.sql("SELECT 1")  # what has just ended is still on its way out
 
     machine.play(play)
 

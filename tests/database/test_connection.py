@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import sqlite3
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import closing
 from pathlib import Path
@@ -272,6 +274,30 @@ def test_a_loop_that_ends_before_the_answer_does_not_break_the_writer(path: Path
 
 async def _settle(database: Database) -> None:
     await database.write(lambda conn: None)
+
+
+def test_a_thread_that_waits_keeps_nothing_of_what_it_was_given_and_gave(path: Path) -> None:
+    """A manifest of 100,000 files would else stay in memory until something is read or written again."""
+
+    class Manifest:
+        pass
+
+    async def story(database: Database) -> None:
+        loop = asyncio.get_running_loop()
+        for submit in (database.read, database.write):
+            gone = asyncio.Semaphore(0)
+
+            def manifest(gone: asyncio.Semaphore = gone) -> Manifest:
+                made = Manifest()
+                weakref.finalize(made, loop.call_soon_threadsafe, gone.release)
+                return made
+
+            await submit(functools.partial(lambda _, given, make: make(), given=manifest(), make=manifest))
+            async with asyncio.timeout(10):
+                await gone.acquire()
+                await gone.acquire()
+
+    run_with(path, story, readers=1)
 
 
 def test_a_reader_cannot_write(path: Path) -> None:

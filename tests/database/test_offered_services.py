@@ -342,10 +342,10 @@ def test_a_snapshot_comes_back_whole_and_in_the_order_of_paths(
     conn.execute("DELETE FROM offered_services")
     service = offered_services.create_service(conn, snapshot(), now=now)
     data_files.add_data_files(conn, service.id, files)
-    assert data_files.list_data_files(conn, service.id) == sorted(
+    assert list(data_files.read_data_files(conn, service.id)) == sorted(
         files, key=lambda file: file.entry.relative_path.encode()
     )
-    assert data_files.list_data_files(conn, ServiceId(service.id + 1)) == []
+    assert list(data_files.read_data_files(conn, ServiceId(service.id + 1))) == []
 
 
 def test_a_wrapped_key_is_kept_and_replaced(conn: sqlite3.Connection, data: Service) -> None:

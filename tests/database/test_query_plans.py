@@ -284,7 +284,7 @@ CALLS: Final[dict[str, Call]] = {
     "data_files.add_data_files": lambda c, w: data_files.add_data_files(
         c, w.service.id, [DataFile(entry=ENTRY, stored_name="0")]
     ),
-    "data_files.list_data_files": lambda c, w: data_files.list_data_files(c, w.service.id),
+    "data_files.read_data_files": lambda c, w: list(data_files.read_data_files(c, w.service.id)),
     "data_files.set_data_key": lambda c, w: data_files.set_data_key(
         c, w.service.id, DataKey(header="{}", wrapped_key=b"")
     ),

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from rnd.database import offered_services, uploads
-from rnd.database.data_files import list_data_files
+from rnd.database.data_files import read_data_files
 from rnd.services.snapshot import HostRules, find_host_source, manifest_sha256, take_snapshot
 from rnd.types.enums import Egress
 from rnd.types.errors import (
@@ -377,7 +377,7 @@ def test_a_deleted_service_gives_its_space_back(peer: Peer, files: Path) -> None
         )
         await node.data.remove_files(service)
         assert node.snapshots() == []
-        assert await node.database.read(lambda conn: list_data_files(conn, service.id)) == []
+        assert await node.database.read(lambda conn: list(read_data_files(conn, service.id))) == []
 
     peer.run(scenario)
 
