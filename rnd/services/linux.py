@@ -39,8 +39,8 @@ def name_process(name: bytes) -> None:
 def share_one_heap() -> None:
     """Let every thread that is yet to come allocate from one heap, so that any of them reuses what another has freed.
 
-    The C library else gives each thread a heap of its own, and keeps in each what its biggest work once needed. Its
-    lock costs nothing here: the interpreter's lock keeps threads from allocating at once anyhow. Only glibc has this.
+    The C library else gives each thread a heap of its own, and keeps in each what its biggest work once needed. Threads
+    seldom meet at the one heap's lock: most of what they allocate they do under the interpreter's. Only glibc has this.
     """
     mallopt = getattr(_libc, "mallopt", None)
     if mallopt is not None:

@@ -5,8 +5,10 @@ The same records serve a job on this peer and, later, one on another peer; a wir
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from rnd.types.definitions import JobPlan
 from rnd.types.enums import JobStatus
@@ -107,6 +109,22 @@ class StartReport:
     """What a start command led to on the executor."""
 
     started: tuple[JobExecutionId, ...]
+
+
+class JobEndpoint(Protocol):
+    """An executor as the WorkflowManager sees it: this peer's JobManager, or the link to another peer."""
+
+    async def check_jobs(self, requests: Sequence[JobRequest]) -> list[JobResponse]:
+        """Say what would be answered to these requests; create nothing."""
+
+    async def create_jobs(self, requests: Sequence[JobRequest]) -> list[JobResponse]:
+        """Create every job (status IDLE) or none; the same request twice gets the same answer."""
+
+    async def start_jobs(self, starts: Sequence[JobStart]) -> StartReport:
+        """Hand every job its routing and start it; repeating it changes nothing."""
+
+    async def cancel_jobs(self, job_execution_ids: Sequence[JobExecutionId], *, reason: str) -> None:
+        """Record the wish to cancel and kill what runs; returns when the wish is durable, not when all is dead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
