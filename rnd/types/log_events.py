@@ -493,6 +493,36 @@ class LogEvent(StrEnum):
         "debug",
     )
 
+    PEER_DIAL_FAILED = ("Peer not reached: peer_id={peer_id}, reason={reason}", "A dial came to nothing.", "debug")
+    PEER_LINK_CLOSED = (
+        "Peer link closed: peer_id={peer_id}, code={code}, reason={reason}",
+        "What the other side said breaks the protocol.",
+        "warning",
+    )
+    PEER_ANSWER_IGNORED = (
+        "Peer answer ignored: peer_id={peer_id}, reply_to={reply_to}",
+        "An answer that nobody waits for.",
+        "debug",
+        ("cause",),
+    )
+    PEER_ANSWER_UNSAID = (
+        "Peer answer not said: peer_id={peer_id}, type={type}, reason={reason}",
+        "An answer of this peer does not fit the wire; the other side was told so.",
+        "error",
+    )
+    PEER_QUESTION_FAILED = (
+        "Peer question failed: peer_id={peer_id}, reason={reason}",
+        "A question that is asked again later.",
+        "debug",
+    )
+    PEER_JOINED = ("Peer joined: peer_id={peer_id}", "An invite was accepted; both sides allow each other.")
+    PEER_INVITED = ("Peer invited: invite_id={invite_id}", "An invite is live; the line itself is never logged.")
+    PEER_JOIN_REFUSED = (
+        "Peer join refused: peer_id={peer_id}, reason={reason}",
+        "Somebody came with an invite that is not live, or with a wrong proof.",
+        "warning",
+    )
+
     # -- The daemon
     DAEMON_STARTING = ("Daemon starting: version={version}, data_dir={data_dir}", "The first line of every run.")
     IDENTITY_CREATED = ("Identity created: peer_id={peer_id}", "This data directory has a key of its own now.")
