@@ -87,7 +87,8 @@ class JobStart:
 class JobStatusReport:
     """How a job stands on its executor, as told to the peer that ordered it.
 
-    `seq` grows with every change; `duties` are the connections whose delivery the executor's end knows to be done.
+    `seq` grows with every change, and only a report of a higher one is taken; `duties` are the connections whose
+    delivery the executor's end knows to be done. Times are for people.
     """
 
     execution_uid: ExecutionUid
@@ -109,27 +110,6 @@ class StartReport:
     """What a start command led to on the executor."""
 
     started: tuple[JobExecutionId, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobStatusReport:
-    """How a job stands, as its executor tells it. The orchestrator takes only a report of a higher `seq`.
-
-    `duties` are the connections whose delivery this end knows to be done. Times are for people.
-    """
-
-    execution_uid: ExecutionUid
-    node_id: NodeId
-    job_execution_id: JobExecutionId
-    attempt: int
-    seq: int
-    status: JobStatus
-    error_message: str | None
-    exit_code: int | None
-    exit_signal: int | None
-    started_at: datetime | None
-    ended_at: datetime | None
-    duties: tuple[ConnectionId, ...]
 
 
 class JobEndpoint(Protocol):
