@@ -102,6 +102,7 @@ class WorkflowManager:
             endpoint_of=endpoint_of,
             board=board,
             tell_ended=self._tell_ended,
+            peer_id=peer_id,
         )
 
     # ---- orders

@@ -515,6 +515,11 @@ class LogEvent(StrEnum):
         "A question that is asked again later.",
         "debug",
     )
+    PEER_LETTER_REFUSED = (
+        "Peer refused what it was told: peer_id={peer_id}, type={type}, reason={reason}",
+        "It will not be told again.",
+        "warning",
+    )
     PEER_JOINED = ("Peer joined: peer_id={peer_id}", "An invite was accepted; both sides allow each other.")
     PEER_INVITED = ("Peer invited: invite_id={invite_id}", "An invite is live; the line itself is never logged.")
     PEER_JOIN_REFUSED = (
