@@ -21,8 +21,6 @@ MANIFEST_BYTES_MAX: Final = 64 << 20
 LINE_BYTES_MAX: Final = 8 << 10
 """Enough for the longest path with every one of its bytes escaped (`\\u0022`), and the rest of the line."""
 FILE_BYTES_MAX: Final = 1 << 40
-FOLDERS_MAX: Final = 100_000
-"""How many folders a manifest may lead through unless its reader says otherwise: each costs memory, and then an inode."""
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _SHOWN: Final = 120
@@ -61,10 +59,10 @@ def is_sha256(text: str) -> bool:
     return _SHA256.fullmatch(text) is not None
 
 
-def write_manifest(entries: Iterable[FileEntry], *, max_folders: int = FOLDERS_MAX) -> Manifest:
+def write_manifest(entries: Iterable[FileEntry]) -> Manifest:
     """Return the manifest of these entries, held to the same rules as one that comes. Raises `ManifestRefused`."""
     kept = tuple(entries)
-    names = _Names(max_folders)
+    names = _Names(max_folders=MANIFEST_BYTES_MAX)
     lines: list[str] = []
     for entry in kept:
         _check_entry(entry)
@@ -86,9 +84,12 @@ def write_manifest(entries: Iterable[FileEntry], *, max_folders: int = FOLDERS_M
 
 
 class ManifestReader:
-    """Reads the bytes of a manifest as they come, and holds no more of them than the line that has begun."""
+    """Reads the bytes of a manifest as they come, and holds no more of them than the line that has begun.
 
-    def __init__(self, announced: Announced, *, max_folders: int = FOLDERS_MAX) -> None:
+    `max_folders` bounds the folders that its entries lie in or are: each costs memory, and then an inode.
+    """
+
+    def __init__(self, announced: Announced, *, max_folders: int) -> None:
         self._announced = announced
         self._names = _Names(max_folders)
         self._digest = hashlib.sha256()
