@@ -101,17 +101,17 @@ class ManifestReader:
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take the next bytes. Raises `ManifestRefused`; the reader is of no use after that."""
-        piece = bytes(data)
-        self._seen_bytes += len(piece)
+        self._seen_bytes += len(data)
         if self._seen_bytes > self._announced.manifest_bytes:
             raise ManifestRefused(f"the manifest is longer than the announced {self._announced.manifest_bytes:,} bytes")
-        self._digest.update(piece)
-        self._rest += piece
-        if b"\n" in piece:
-            lines = self._rest.split(b"\n")
-            self._rest = lines.pop()
-            for line in lines:
-                self._take_line(line)
+        self._digest.update(data)
+        begin, searched = 0, len(self._rest)
+        self._rest += data
+        # One line at a time: a piece of nothing but line feeds must not become millions of lines before the first is refused.
+        while (end := self._rest.find(b"\n", searched)) != -1:
+            self._take_line(self._rest[begin:end])
+            begin = searched = end + 1
+        del self._rest[:begin]
         if len(self._rest) > LINE_BYTES_MAX:
             raise ManifestRefused(f"line {self._line_number()} is longer than {LINE_BYTES_MAX:,} bytes")
 

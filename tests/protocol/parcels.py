@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -141,7 +142,7 @@ class Shelf:
 def frames_of(stream: bytes, cuts: Sequence[int], *, start: int = 0) -> list[Frame]:
     """Cut a stream into frames at these offsets."""
     points = sorted({start, len(stream), *(cut for cut in cuts if start < cut < len(stream))})
-    return [frame_at(stream, begin, end) for begin, end in zip(points, points[1:], strict=False)]
+    return [frame_at(stream, begin, end) for begin, end in itertools.pairwise(points)]
 
 
 def frame_at(stream: bytes, begin: int, end: int, *, number: int = STREAM) -> Frame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import tracemalloc
 from collections.abc import Sequence
@@ -56,7 +57,7 @@ def read(
 ) -> tuple[FileEntry, ...]:
     reader = ManifestReader(promise, max_folders=max_folders)
     points = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
-    for begin, end in zip(points, points[1:], strict=False):
+    for begin, end in itertools.pairwise(points):
         reader.feed(memoryview(data)[begin:end])
     return reader.finish()
 
@@ -67,9 +68,12 @@ def lines(*rows: Any) -> bytes:
 
 def test_a_manifest_is_these_bytes() -> None:
     manifest = write_manifest([file_entry('ä "b"/c', b"x", executable=True), folder_entry("empty/")])
-    assert manifest.data == (
-        '["ä \\"b\\"/c",1,"2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881",true]\n["empty/",0,"",false]\n'
-    ).encode()
+    assert (
+        manifest.data
+        == (
+            '["ä \\"b\\"/c",1,"2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881",true]\n["empty/",0,"",false]\n'
+        ).encode()
+    )
     assert manifest.sha256 == hashlib.sha256(manifest.data).hexdigest()
     assert (manifest.file_count, manifest.size_bytes) == (1, 1)
 
@@ -113,7 +117,7 @@ def test_the_longest_path_escaped_throughout_fits_a_line() -> None:
     ],
 )  # fmt: skip
 def test_hostile_names_are_refused(path: str) -> None:
-    row = ["" if not path else path, 0, "", False] if path.endswith("/") else [path, 1, SHA, False]
+    row = [path, 0, "", False] if path.endswith("/") else [path, 1, SHA, False]
     data = lines(row)
     with pytest.raises(ManifestRefused, match="the path"):
         read(data, truthful(data))
@@ -245,3 +249,16 @@ def test_many_entries_are_read_in_bounded_memory() -> None:
         tracemalloc.stop()
     assert entries == manifest.entries
     assert peak < 13 << 20  # 650 bytes an entry: what is returned, and the names
+
+
+def test_a_piece_of_line_feeds_costs_no_more_than_itself() -> None:
+    data = memoryview(b"\n" * (4 << 20))
+    reader = ManifestReader(truthful(bytes(data), entries=100_000), max_folders=10)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ManifestRefused, match="line 1 is not JSON"):
+            reader.feed(data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 6 << 20

@@ -347,9 +347,7 @@ def test_any_tampering_with_the_frames_is_refused(parcel: Parcel, data: st.DataO
         case "overlap":
             if frame.offset == 0:
                 return
-            frames[at] = Frame(
-                stream=STREAM, offset=frame.offset - 1, payload=memoryview(b"x" + bytes(frame.payload))
-            )
+            frames[at] = Frame(stream=STREAM, offset=frame.offset - 1, payload=memoryview(b"x" + bytes(frame.payload)))
         case "foreign":
             frames[at] = replace(frame, stream=STREAM + 1)
         case "overlong":
