@@ -222,6 +222,20 @@ def test_a_fresh_machine_goes_on_where_the_link_was_lost(
     assert shelf.holds(parcel)
 
 
+def test_a_fresh_machine_goes_on_from_every_offset() -> None:
+    for lost_at in range(MANIFEST_BYTES, TOTAL + 1):
+        shelf = Shelf()
+        machine = begun()
+        shelf.carry_out(machine.take_frame(frame_at(STREAM_BYTES, 0, lost_at)))
+        machine.lose_link()
+        again = receiver(kept=machine.kept)
+        assert again.begin() == [Accept(transfer_id=TRANSFER, offset=lost_at)]
+        for frame in frames_of(STREAM_BYTES, [], start=lost_at):
+            shelf.carry_out(again.take_frame(frame))
+        assert again.take_complete(success=True, error="") == [Finish()]
+        assert shelf.holds(PARCEL), lost_at
+
+
 @pytest.mark.parametrize("change", [{"manifest_sha256": "0" * 64}, {"size_bytes": 9}, {"manifest_bytes": 400}])
 def test_what_was_kept_of_other_content_is_thrown_away(change: dict[str, Any]) -> None:
     kept = Kept(offer=replace(PARCEL.offer, **change), entries=ENTRIES, offset=MANIFEST_BYTES + 1)

@@ -220,6 +220,13 @@ def test_the_window_is_never_exceeded(window_bytes: int, frame_bytes: int, start
     assert machine.state in (TransferState.STREAMING, TransferState.ANNOUNCED)
 
 
+@pytest.mark.parametrize(("window_bytes", "pieces"), [(119, 2), (120, 3), (121, 3)])
+def test_a_frame_that_would_not_fit_in_the_window_waits(window_bytes: int, pieces: int) -> None:
+    machine = sender(window_bytes=window_bytes)
+    machine.accept(0)
+    assert len(drain(machine)) == pieces
+
+
 def test_offsets_of_a_big_file_are_beyond_32_bits() -> None:
     size_bytes = 5 << 30
     manifest = write_manifest([FileEntry(relative_path="big", size_bytes=size_bytes, sha256="0" * 64)])
