@@ -11,17 +11,7 @@ from typing import TypeAlias
 
 from rnd.types.executions import FileEntry
 from rnd.types.ids import ConnectionId, ExecutionUid, JobExecutionId, PeerId, TransferId
-
-
-class RejectCode(StrEnum):
-    """Why a receiver does not take a transfer."""
-
-    NO_DUTY = "no_duty"
-    DONE = "done"
-    BUSY = "busy"
-    TOO_LARGE = "too_large"
-    NO_ROOM = "no_room"
-    MALFORMED = "malformed"
+from rnd.types.peers import RejectionCode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +86,7 @@ class Reject:
     """Send `data_transfer_reject`."""
 
     transfer_id: TransferId
-    code: RejectCode
+    code: RejectionCode
     reason: str
 
 
@@ -109,13 +99,21 @@ class Acknowledge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """Send `data_transfer_stop`."""
+
+    transfer_id: TransferId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Complete:
-    """Send `data_transfer_complete`."""
+    """Send `data_transfer_complete`: the sender as a request, the receiver as its answer."""
 
     transfer_id: TransferId
     success: bool
     bytes_received: int = 0
-    error: str = ""
+    error: str | None = None
 
 
 # ---- instructions: things to do
@@ -167,7 +165,7 @@ class Discard:
 
 SendInstruction: TypeAlias = SendBytes | Complete
 StagingInstruction: TypeAlias = LayOut | Write | EndFile | Discard
-ReceiveInstruction: TypeAlias = StagingInstruction | Finish | Accept | Reject | Acknowledge | Complete
+ReceiveInstruction: TypeAlias = StagingInstruction | Finish | Accept | Reject | Acknowledge | Stop | Complete
 
 
 class TransferState(StrEnum):

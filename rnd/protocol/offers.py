@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from rnd.protocol.frames import OFFSET_MAX, STREAM_MAX
-from rnd.protocol.instructions import Duty, Ends, Offer, Reject, RejectCode
+from rnd.protocol.instructions import Duty, Ends, Offer, Reject
 from rnd.protocol.manifest import LINE_BYTES_MAX, MANIFEST_BYTES_MAX, Manifest, is_sha256
+from rnd.protocol.transfer_messages import DataTransferRequest
 from rnd.types.ids import PeerId, TransferId
+from rnd.types.peers import RejectionCode
 
 _EMPTY_SHA256: Final = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
@@ -26,29 +28,73 @@ def make_offer(manifest: Manifest, ends: Ends, *, transfer_id: TransferId, strea
     )
 
 
+def write_request(offer: Offer, *, source_path: str, dest_path: str) -> DataTransferRequest:
+    """Return the message that makes an offer. The paths are labels for people."""
+    ends = offer.ends
+    return DataTransferRequest(
+        transfer_id=offer.transfer_id,
+        stream=offer.stream,
+        ordering_peer_id=ends.ordering_peer_id,
+        execution_uid=ends.execution_uid,
+        connection_id=ends.connection_id,
+        source_job_execution_id=ends.source_job_execution_id,
+        dest_job_execution_id=ends.dest_job_execution_id,
+        source_path=source_path,
+        dest_path=dest_path,
+        file_count=offer.file_count,
+        entry_count=offer.entry_count,
+        size_bytes=offer.size_bytes,
+        manifest_bytes=offer.manifest_bytes,
+        manifest_sha256=offer.manifest_sha256,
+        encrypted=offer.encrypted,
+    )
+
+
+def read_request(request: DataTransferRequest) -> Offer:
+    """Return the offer that a message makes."""
+    return Offer(
+        transfer_id=request.transfer_id,
+        stream=request.stream,
+        ends=Ends(
+            ordering_peer_id=request.ordering_peer_id,
+            execution_uid=request.execution_uid,
+            connection_id=request.connection_id,
+            source_job_execution_id=request.source_job_execution_id,
+            dest_job_execution_id=request.dest_job_execution_id,
+        ),
+        file_count=request.file_count,
+        entry_count=request.entry_count,
+        size_bytes=request.size_bytes,
+        manifest_bytes=request.manifest_bytes,
+        manifest_sha256=request.manifest_sha256,
+        encrypted=request.encrypted,
+    )
+
+
 def check_offer(offer: Offer, duty: Duty, *, sender_peer_id: PeerId) -> Reject | None:
     """Return the rejection of an offer that its duty does not cover, before anything is allocated for it; else `None`.
 
     `sender_peer_id` is the peer at the other end of the link.
     """
 
-    def reject(code: RejectCode, reason: str) -> Reject:
+    def reject(code: RejectionCode, reason: str) -> Reject:
         return Reject(transfer_id=offer.transfer_id, code=code, reason=reason)
 
     if sender_peer_id != duty.source_peer_id or offer.ends != duty.ends:
-        return reject(RejectCode.NO_DUTY, "nothing here waits for this delivery from this peer")
+        return reject(RejectionCode.NO_DUTY, "nothing here waits for this delivery from this peer")
     problem = _contradiction(offer)
     if problem:
-        return reject(RejectCode.MALFORMED, problem)
+        return reject(RejectionCode.MALFORMED, problem)
     if offer.entry_count > duty.max_entries:
         return reject(
-            RejectCode.TOO_LARGE, f"{offer.entry_count:,} files and folders; {duty.max_entries:,} are allowed here"
+            RejectionCode.TOO_LARGE, f"{offer.entry_count:,} files and folders; {duty.max_entries:,} are allowed here"
         )
     if offer.size_bytes > duty.max_bytes:
-        return reject(RejectCode.TOO_LARGE, f"{offer.size_bytes:,} bytes; {duty.max_bytes:,} are allowed here")
+        return reject(RejectionCode.TOO_LARGE, f"{offer.size_bytes:,} bytes; {duty.max_bytes:,} are allowed here")
     if offer.manifest_bytes > MANIFEST_BYTES_MAX:
         return reject(
-            RejectCode.TOO_LARGE, f"a manifest of {offer.manifest_bytes:,} bytes; the limit is {MANIFEST_BYTES_MAX:,}"
+            RejectionCode.TOO_LARGE,
+            f"a manifest of {offer.manifest_bytes:,} bytes; the limit is {MANIFEST_BYTES_MAX:,}",
         )
     return None
 

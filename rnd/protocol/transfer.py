@@ -23,9 +23,9 @@ from rnd.protocol.instructions import (
     LayOut,
     Offer,
     ReceiveInstruction,
-    RejectCode,
     SendBytes,
     SendInstruction,
+    Stop,
     TransferState,
     Write,
 )
@@ -37,6 +37,7 @@ from rnd.protocol.manifest import (
 from rnd.protocol.offers import check_offer
 from rnd.types.executions import FileEntry
 from rnd.types.ids import PeerId
+from rnd.types.peers import RejectionCode
 
 WINDOW_BYTES: Final = 32 << 20
 """How much a sender has on its way beyond the last acknowledgement."""
@@ -61,7 +62,7 @@ class SendTransfer:
             raise ValueError(f"frames of {frame_bytes} bytes do not fit a window of {window_bytes}")
         self.offer = offer
         self.state = TransferState.OFFERED
-        self.code: RejectCode | None = None
+        self.code: RejectionCode | None = None
         self.reason = ""
         self.sent = 0
         self.acknowledged = 0
@@ -98,14 +99,14 @@ class SendTransfer:
             self.state = TransferState.STREAMING
             self.sent = self.acknowledged = offset
 
-    def reject(self, code: RejectCode, reason: str) -> None:
+    def reject(self, code: RejectionCode, reason: str) -> None:
         """The receiver does not take it. `done` is as good as an acknowledgement: it arrived before."""
         if self.state not in _OPEN:
             return
         if self.state is not TransferState.OFFERED:
             self._object("it rejected a transfer that it had accepted")
             return
-        self.state = TransferState.DONE if code is RejectCode.DONE else TransferState.REJECTED
+        self.state = TransferState.DONE if code is RejectionCode.DONE else TransferState.REJECTED
         self.code = code
         self.reason = _words(reason, "the receiver did not say why")
 
@@ -120,13 +121,12 @@ class SendTransfer:
         else:
             self.acknowledged = offset
 
-    def complete(self, *, success: bool, bytes_received: int, error: str) -> None:
-        """The receiver says that all is durable, or, at any time, that it has failed on its side."""
+    def complete(self, *, success: bool, bytes_received: int, error: str | None) -> None:
+        """The receiver answers that all is durable, or that it has failed on its side."""
         if self.state not in _OPEN:
             return
         if not success:
-            self.state = TransferState.FAILED
-            self.reason = _words(error, "the receiver gave up and did not say why")
+            self.stop(error or "")
         elif self.state is not TransferState.ANNOUNCED:
             self._object("it called the transfer complete before all was sent")
         elif bytes_received != self.offer.stream_bytes:
@@ -134,6 +134,12 @@ class SendTransfer:
         else:
             self.state = TransferState.DONE
             self.acknowledged = self.sent
+
+    def stop(self, reason: str) -> None:
+        """The receiver says, before all has come, that it has failed on its side."""
+        if self.state in _OPEN:
+            self.state = TransferState.FAILED
+            self.reason = _words(reason, "the receiver gave up and did not say why")
 
     def fail(self, reason: str) -> None:
         """What is to be sent cannot be read, or is not what was promised."""
@@ -237,17 +243,15 @@ class ReceiveTransfer:
             instructions.append(Acknowledge(transfer_id=self.offer.transfer_id, offset=self.received))
         return instructions
 
-    def take_complete(self, *, success: bool, error: str) -> list[ReceiveInstruction]:
+    def take_complete(self, *, success: bool, error: str | None) -> list[ReceiveInstruction]:
         """The sender has sent all, or calls it off. Asked again after the end, the answer is the same again."""
         match self.state:
             case TransferState.STREAMING if not success:
-                return self._end(
-                    TransferState.CALLED_OFF, _words(error, "the sender called it off and did not say why")
-                )
+                words = _words(error, "the sender called it off and did not say why")
+                return self._end(TransferState.CALLED_OFF, words, is_answer=True)
             case TransferState.STREAMING if self.received != self.offer.stream_bytes:
-                return self._object(
-                    f"it announced the end after {self.received:,} of {self.offer.stream_bytes:,} bytes"
-                )
+                words = f"it announced the end after {self.received:,} of {self.offer.stream_bytes:,} bytes"
+                return self._object(words, is_answer=True)
             case TransferState.STREAMING:
                 self.state = TransferState.ANNOUNCED
                 return [Finish()]
@@ -344,27 +348,33 @@ class ReceiveTransfer:
             self._index += 1
             self._file_offset = 0
 
-    def _object(self, what: str) -> list[ReceiveInstruction]:
-        return self._end(TransferState.FAILED, f"the sender broke the rules of a transfer: {what}")
+    def _object(self, what: str, *, is_answer: bool = False) -> list[ReceiveInstruction]:
+        words = f"the sender broke the rules of a transfer: {what}"
+        return self._end(TransferState.FAILED, words, is_answer=is_answer)
 
-    def _end(self, state: TransferState, reason: str) -> list[ReceiveInstruction]:
-        if self.state not in _OPEN and self.state is not TransferState.LINK_LOST:
+    def _end(self, state: TransferState, reason: str, *, is_answer: bool = False) -> list[ReceiveInstruction]:
+        """Throw away what has come, and tell the sender: as the answer to its last request, or before there is one."""
+        before = self.state
+        if before not in _OPEN and before is not TransferState.LINK_LOST:
             return []
-        has_link = self.state is not TransferState.LINK_LOST
         self.state = state
         self.reason = reason
         discard = Discard(reason=reason)
-        return [discard, self._answer()] if has_link else [discard]
+        if before is TransferState.LINK_LOST:
+            return [discard]
+        if is_answer or before is TransferState.ANNOUNCED:
+            return [discard, self._answer()]
+        return [discard, Stop(transfer_id=self.offer.transfer_id, reason=reason)]
 
     def _answer(self) -> Complete:
         return Complete(
             transfer_id=self.offer.transfer_id,
             success=self.state is TransferState.DONE,
             bytes_received=self.received,
-            error=self.reason if self.state is not TransferState.DONE else "",
+            error=None if self.state is TransferState.DONE else self.reason,
         )
 
 
-def _words(text: str, otherwise: str) -> str:
+def _words(text: str | None, otherwise: str) -> str:
     """Return what the other side gave as its reason, not more of it than a person reads."""
-    return text[:WORDS_MAX] or otherwise
+    return text[:WORDS_MAX] if text else otherwise

@@ -32,7 +32,7 @@ class StagedFolder:
     def lay_out(self, names: Sequence[str]) -> None:
         """Make the folder anew, with all folders that these relative names need; what an earlier run left is deleted."""
         self._names = names
-        self._changed = create_folders(self.destination.parent)
+        self._changed += create_folders(self.destination.parent)  # also those of a folder that was discarded
         clear_tree(self.path)
         clear_tree(_displaced(self.destination))
         self.path.mkdir()
@@ -55,6 +55,7 @@ class StagedFolder:
         self._is_in_doubt = True
         self._flush()
         self._is_in_doubt = False
+        self._changed = []
         clear_tree(_displaced(self.destination))
 
     def discard(self) -> None:

@@ -17,11 +17,12 @@ from rnd.protocol.instructions import (
     Kept,
     ReceiveInstruction,
     Reject,
-    RejectCode,
     SendBytes,
+    Stop,
     TransferState,
 )
 from rnd.protocol.transfer import ReceiveTransfer, SendTransfer
+from rnd.types.peers import RejectionCode
 from tests.protocol.parcels import DUTY, SENDER, Parcel, Shelf, parcels
 
 WINDOW_BYTES = 60
@@ -94,13 +95,17 @@ class Link:
                 self.sender.acknowledge(offset)
             case Complete(success=success, bytes_received=bytes_received, error=error):
                 self.sender.complete(success=success, bytes_received=bytes_received, error=error)
+            case Stop(reason=reason):
+                self.sender.stop(reason)
         return True
 
     def _act(self, instructions: list[ReceiveInstruction]) -> None:
         self.shelf.carry_out(instructions)
         if Finish() in instructions:
             instructions = self.receiver.mark_finished()
-        self.back.extend(step for step in instructions if isinstance(step, (Accept, Reject, Acknowledge, Complete)))
+        self.back.extend(
+            step for step in instructions if isinstance(step, (Accept, Reject, Acknowledge, Stop, Complete))
+        )
 
 
 @given(parcels(), st.lists(st.lists(st.integers(0, 2), max_size=40), max_size=5), st.lists(st.integers(0, 2)))
@@ -124,5 +129,5 @@ def test_whatever_is_lost_on_the_way_it_arrives(parcel: Parcel, lost: list[list[
     assert link.receiver.state is TransferState.DONE
     if link.sender.state is TransferState.LINK_LOST:
         link.sender = SendTransfer(parcel.offer)
-        link.sender.reject(RejectCode.DONE, "it arrived before")
+        link.sender.reject(RejectionCode.DONE, "it arrived before")
     assert link.sender.state is TransferState.DONE

@@ -23,15 +23,16 @@ from rnd.protocol.instructions import (
     LayOut,
     Offer,
     Reject,
-    RejectCode,
+    Stop,
     TransferState,
     Write,
 )
 from rnd.protocol.manifest import MANIFEST_BYTES_MAX, write_manifest
-from rnd.protocol.offers import make_offer
+from rnd.protocol.offers import make_offer, read_request, write_request
 from rnd.protocol.transfer import ReceiveTransfer
 from rnd.types.executions import FileEntry
 from rnd.types.ids import ConnectionId, ExecutionUid, JobExecutionId, PeerId, TransferId
+from rnd.types.peers import RejectionCode
 from tests.protocol.parcels import DUTY, ENDS, SENDER, STREAM, TRANSFER, Parcel, Shelf, frame_at, frames_of, parcels
 
 PARCEL = Parcel({"empty": b"", "void/": None, "a": b"123456", "b/c": b"78", "last": b""})
@@ -69,7 +70,7 @@ def test_a_whole_transfer() -> None:
         EndFile(index=4),
         acknowledged(TOTAL),
     ]
-    assert machine.take_complete(success=True, error="") == [Finish()]
+    assert machine.take_complete(success=True, error=None) == [Finish()]
     assert machine.mark_finished() == [FINISHED]
     assert machine.state is TransferState.DONE
 
@@ -77,7 +78,7 @@ def test_a_whole_transfer() -> None:
 def test_an_empty_transfer_lays_out_an_empty_folder() -> None:
     machine = receiver(Parcel({}).offer)
     assert machine.begin() == [LayOut(entries=()), Accept(transfer_id=TRANSFER, offset=0)]
-    assert machine.take_complete(success=True, error="") == [Finish()]
+    assert machine.take_complete(success=True, error=None) == [Finish()]
     assert machine.mark_finished() == [Complete(transfer_id=TRANSFER, success=True, bytes_received=0)]
 
 
@@ -126,46 +127,50 @@ def change(**changes: Any) -> Offer:
 @pytest.mark.parametrize(
     ("offer", "code"),
     [
-        (change_ends(ordering_peer_id=PeerId("rnother")), RejectCode.NO_DUTY),
-        (change_ends(execution_uid=ExecutionUid("1" * 32)), RejectCode.NO_DUTY),
-        (change_ends(connection_id=ConnectionId(5)), RejectCode.NO_DUTY),
-        (change_ends(source_job_execution_id=JobExecutionId(10)), RejectCode.NO_DUTY),
-        (change_ends(dest_job_execution_id=JobExecutionId(0)), RejectCode.NO_DUTY),
-        (change(stream=-1), RejectCode.MALFORMED),
-        (change(stream=1 << 32), RejectCode.MALFORMED),
-        (change(file_count=-1), RejectCode.MALFORMED),
-        (change(size_bytes=-1), RejectCode.MALFORMED),
-        (change(size_bytes=1 << 64), RejectCode.MALFORMED),
-        (change(manifest_bytes=0), RejectCode.MALFORMED),
-        (change(manifest_bytes=1 << 20), RejectCode.MALFORMED),
-        (change(manifest_sha256="0" * 63), RejectCode.MALFORMED),
-        (change(manifest_sha256="F" * 64), RejectCode.MALFORMED),
-        (change(file_count=6), RejectCode.MALFORMED),
-        (change(file_count=0), RejectCode.MALFORMED),
-        (change(encrypted=True), RejectCode.MALFORMED),
-        (change(entry_count=0, file_count=0, size_bytes=0, manifest_bytes=0), RejectCode.MALFORMED),
-        (change(entry_count=100_001), RejectCode.TOO_LARGE),
-        (change(size_bytes=(64 << 30) + 1), RejectCode.TOO_LARGE),
-        (change(entry_count=100_000, manifest_bytes=MANIFEST_BYTES_MAX + 1), RejectCode.TOO_LARGE),
+        (change_ends(ordering_peer_id=PeerId("rnother")), RejectionCode.NO_DUTY),
+        (change_ends(execution_uid=ExecutionUid("1" * 32)), RejectionCode.NO_DUTY),
+        (change_ends(connection_id=ConnectionId(5)), RejectionCode.NO_DUTY),
+        (change_ends(source_job_execution_id=JobExecutionId(10)), RejectionCode.NO_DUTY),
+        (change_ends(dest_job_execution_id=JobExecutionId(0)), RejectionCode.NO_DUTY),
+        (change(stream=-1), RejectionCode.MALFORMED),
+        (change(stream=1 << 32), RejectionCode.MALFORMED),
+        (change(file_count=-1), RejectionCode.MALFORMED),
+        (change(size_bytes=-1), RejectionCode.MALFORMED),
+        (change(size_bytes=1 << 64), RejectionCode.MALFORMED),
+        (change(manifest_bytes=0), RejectionCode.MALFORMED),
+        (change(manifest_bytes=1 << 20), RejectionCode.MALFORMED),
+        (change(manifest_sha256="0" * 63), RejectionCode.MALFORMED),
+        (change(manifest_sha256="F" * 64), RejectionCode.MALFORMED),
+        (change(file_count=6), RejectionCode.MALFORMED),
+        (change(file_count=0), RejectionCode.MALFORMED),
+        (change(encrypted=True), RejectionCode.MALFORMED),
+        (change(entry_count=0, file_count=0, size_bytes=0, manifest_bytes=0), RejectionCode.MALFORMED),
+        (change(entry_count=100_001), RejectionCode.TOO_LARGE),
+        (change(size_bytes=(64 << 30) + 1), RejectionCode.TOO_LARGE),
+        (change(entry_count=100_000, manifest_bytes=MANIFEST_BYTES_MAX + 1), RejectionCode.TOO_LARGE),
     ],
 )
-def test_what_no_duty_covers_is_rejected_before_anything_is_laid_out(offer: Offer, code: RejectCode) -> None:
+def test_what_no_duty_covers_is_rejected_before_anything_is_laid_out(offer: Offer, code: RejectionCode) -> None:
     machine = receiver(offer)
     instructions = machine.begin()
     assert instructions == [Reject(transfer_id=TRANSFER, code=code, reason=machine.reason)]
     assert machine.reason
     assert machine.state is TransferState.REJECTED
     assert machine.take_frame(frame_at(STREAM_BYTES, 0, 10)) == []
-    assert machine.take_complete(success=True, error="") == [
+    assert machine.take_complete(success=True, error=None) == [
         Complete(transfer_id=TRANSFER, success=False, error=machine.reason)
     ]
+
+
+def test_an_offer_survives_its_message() -> None:
+    assert read_request(write_request(PARCEL.offer, source_path="/output", dest_path="/input")) == PARCEL.offer
 
 
 def test_another_peer_than_the_dutys_is_rejected() -> None:
     machine = ReceiveTransfer(PARCEL.offer, DUTY, sender_peer_id=PeerId("rnsomebodyelse"))
     (rejection,) = machine.begin()
     assert isinstance(rejection, Reject)
-    assert rejection.code is RejectCode.NO_DUTY
+    assert rejection.code is RejectionCode.NO_DUTY
 
 
 def test_a_transfer_exactly_as_big_as_allowed_is_taken() -> None:
@@ -192,7 +197,7 @@ def test_any_chunking_gives_exactly_the_content(parcel: Parcel, cuts: list[int],
             unacknowledged = 0
         assert unacknowledged < ack_bytes
     assert unacknowledged == 0
-    assert machine.take_complete(success=True, error="") == [Finish()]
+    assert machine.take_complete(success=True, error=None) == [Finish()]
     assert shelf.holds(parcel)
 
 
@@ -218,7 +223,7 @@ def test_a_fresh_machine_goes_on_where_the_link_was_lost(
     shelf.carry_out(instructions)
     for frame in frames_of(stream, later_cuts, start=start):
         shelf.carry_out(again.take_frame(replace(frame, stream=8)))
-    assert again.take_complete(success=True, error="") == [Finish()]
+    assert again.take_complete(success=True, error=None) == [Finish()]
     assert shelf.holds(parcel)
 
 
@@ -232,7 +237,7 @@ def test_a_fresh_machine_goes_on_from_every_offset() -> None:
         assert again.begin() == [Accept(transfer_id=TRANSFER, offset=lost_at)]
         for frame in frames_of(STREAM_BYTES, [], start=lost_at):
             shelf.carry_out(again.take_frame(frame))
-        assert again.take_complete(success=True, error="") == [Finish()]
+        assert again.take_complete(success=True, error=None) == [Finish()]
         assert shelf.holds(PARCEL), lost_at
 
 
@@ -297,7 +302,7 @@ violation("stream 8 as if they were of 7")(
 )
 violation("without bytes")(lambda machine: machine.take_frame(frame_at(STREAM_BYTES, 100, 100)))
 violation("more than the announced")(lambda machine: machine.take_frame(frame_at(LONGER, 100, len(LONGER))))
-violation("announced the end after 100 of")(lambda machine: machine.take_complete(success=True, error=""))
+violation("announced the end after 100 of")(lambda machine: machine.take_complete(success=True, error=None))
 violation("line 2 is not")(
     lambda machine: machine.take_frame(frame_at(STREAM_BYTES[:100] + b"\n" * MANIFEST_BYTES, 100, MANIFEST_BYTES))
 )
@@ -310,17 +315,18 @@ def test_a_sender_that_breaks_the_rules_is_told_and_nothing_more_is_taken(
     machine, instructions = run()
     answer = Complete(transfer_id=TRANSFER, success=False, bytes_received=100, error=machine.reason)
     assert words in machine.reason
-    assert instructions == [Discard(reason=machine.reason), answer]
+    told = answer if "announced the end" in words else Stop(transfer_id=TRANSFER, reason=machine.reason)
+    assert instructions == [Discard(reason=machine.reason), told]
     assert machine.state is TransferState.FAILED
     assert machine.take_frame(frame_at(STREAM_BYTES, 100, TOTAL)) == []
-    assert machine.take_complete(success=True, error="") == [answer]
+    assert machine.take_complete(success=True, error=None) == [answer]
     machine.lose_link()
     assert machine.kept is None
 
 
 def test_bytes_after_the_announced_end_are_refused() -> None:
     machine = begun(TOTAL)
-    machine.take_complete(success=True, error="")
+    machine.take_complete(success=True, error=None)
     assert machine.take_frame(frame_at(LONGER, TOTAL, TOTAL + 1))[0] == Discard(reason=machine.reason)
 
 
@@ -336,7 +342,7 @@ def test_a_manifest_that_is_not_the_announced_one_lays_nothing_out() -> None:
     instructions = machine.take_frame(frame_at(STREAM_BYTES, 0, TOTAL))
     assert instructions == [
         Discard(reason=machine.reason),
-        Complete(transfer_id=TRANSFER, success=False, error=machine.reason),
+        Stop(transfer_id=TRANSFER, reason=machine.reason),
     ]
     assert "SHA-256 of the manifest" in machine.reason
 
@@ -370,7 +376,7 @@ def test_any_tampering_with_the_frames_is_refused(parcel: Parcel, data: st.DataO
     instructions: list[Any] = machine.begin()
     for each in frames:
         instructions += machine.take_frame(each)
-    instructions += machine.take_complete(success=True, error="")
+    instructions += machine.take_complete(success=True, error=None)
     assert machine.state is TransferState.FAILED
     assert Finish() not in instructions
     assert sum(isinstance(step, Discard) for step in instructions) == 1
@@ -383,9 +389,18 @@ def test_what_fails_here_is_told_at_once() -> None:
     machine = begun(MANIFEST_BYTES + 1)
     assert machine.fail("the disk is full") == [
         Discard(reason="the disk is full"),
-        Complete(transfer_id=TRANSFER, success=False, bytes_received=MANIFEST_BYTES + 1, error="the disk is full"),
+        Stop(transfer_id=TRANSFER, reason="the disk is full"),
     ]
     assert machine.fail("again") == []
+
+
+def test_what_fails_after_the_end_was_announced_is_the_answer() -> None:
+    machine = begun(TOTAL)
+    machine.take_complete(success=True, error=None)
+    assert machine.fail("the disk is full") == [
+        Discard(reason="the disk is full"),
+        Complete(transfer_id=TRANSFER, success=False, bytes_received=TOTAL, error="the disk is full"),
+    ]
 
 
 def test_a_sender_that_calls_it_off_is_answered() -> None:
@@ -399,7 +414,10 @@ def test_a_sender_that_calls_it_off_is_answered() -> None:
 
 def test_a_receiver_that_calls_it_off_says_so() -> None:
     machine = begun(100)
-    assert machine.call_off("the job was cancelled")[0] == Discard(reason="the job was cancelled")
+    assert machine.call_off("the job was cancelled") == [
+        Discard(reason="the job was cancelled"),
+        Stop(transfer_id=TRANSFER, reason="the job was cancelled"),
+    ]
     assert machine.state is TransferState.CALLED_OFF
 
 
@@ -412,7 +430,7 @@ def test_a_failure_after_the_link_was_lost_throws_away_and_tells_nobody() -> Non
 
 def test_an_end_that_was_announced_is_reached_without_the_link() -> None:
     machine = begun(TOTAL)
-    machine.take_complete(success=True, error="")
+    machine.take_complete(success=True, error=None)
     machine.lose_link()
     assert machine.mark_finished() == []
     assert machine.state is TransferState.DONE
@@ -420,10 +438,10 @@ def test_an_end_that_was_announced_is_reached_without_the_link() -> None:
 
 def test_whoever_announces_the_end_twice_gets_one_answer_and_later_the_same_again() -> None:
     machine = begun(TOTAL)
-    machine.take_complete(success=True, error="")
+    machine.take_complete(success=True, error=None)
     assert machine.take_complete(success=False, error="changed my mind") == []
     assert machine.mark_finished() == [FINISHED]
-    assert machine.take_complete(success=True, error="") == [FINISHED]
+    assert machine.take_complete(success=True, error=None) == [FINISHED]
 
 
 @pytest.mark.parametrize("stream_to", [0, 100, TOTAL])

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnd.protocol.instructions import Complete, RejectCode, SendBytes, TransferState
+from rnd.protocol.instructions import Complete, SendBytes, TransferState
 from rnd.protocol.manifest import write_manifest
 from rnd.protocol.offers import make_offer
 from rnd.protocol.transfer import WORDS_MAX, SendTransfer
 from rnd.types.executions import FileEntry
+from rnd.types.peers import RejectionCode
 from tests.protocol.parcels import ENDS, STREAM, TRANSFER, Parcel, drain
 
 PARCEL = Parcel({"a": b"x" * 100})
@@ -22,6 +23,12 @@ ALL_SENT = Complete(transfer_id=TRANSFER, success=True)
 
 def sender(*, window_bytes: int = 100, frame_bytes: int = 40) -> SendTransfer:
     return SendTransfer(PARCEL.offer, window_bytes=window_bytes, frame_bytes=frame_bytes)
+
+
+def drain_all(machine: SendTransfer) -> None:
+    """Send all and have all acknowledged."""
+    while drain(machine):
+        machine.acknowledge(machine.sent)
 
 
 def sends(*pieces: tuple[int, int]) -> list[SendBytes]:
@@ -40,7 +47,7 @@ def test_a_whole_transfer() -> None:
     assert drain(machine) == [*sends((120, 40), (160, 23)), ALL_SENT]
     assert machine.state is TransferState.ANNOUNCED
     machine.acknowledge(TOTAL)
-    machine.complete(success=True, bytes_received=TOTAL, error="")
+    machine.complete(success=True, bytes_received=TOTAL, error=None)
     assert machine.state is TransferState.DONE
     assert drain(machine) == []
 
@@ -60,10 +67,10 @@ def test_where_the_receiver_has_all_of_it_only_the_end_is_announced() -> None:
 
 def test_a_rejection_is_an_end() -> None:
     machine = sender()
-    machine.reject(RejectCode.NO_ROOM, "the disk is full")
+    machine.reject(RejectionCode.NO_ROOM, "the disk is full")
     assert (machine.state, machine.code, machine.reason) == (
         TransferState.REJECTED,
-        RejectCode.NO_ROOM,
+        RejectionCode.NO_ROOM,
         "the disk is full",
     )
     assert drain(machine) == []
@@ -71,14 +78,24 @@ def test_a_rejection_is_an_end() -> None:
 
 def test_a_rejection_because_it_arrived_before_is_success() -> None:
     machine = sender()
-    machine.reject(RejectCode.DONE, "")
+    machine.reject(RejectionCode.DONE, "")
     assert machine.state is TransferState.DONE
 
 
 def test_a_receiver_that_fails_stops_the_sending() -> None:
     machine = sender()
     machine.accept(0)
+    machine.acknowledge(0)
+    drain_all(machine)
     machine.complete(success=False, bytes_received=0, error="the disk is full")
+    assert drain(machine) == []
+    assert (machine.state, machine.reason) == (TransferState.FAILED, "the disk is full")
+
+
+def test_a_receiver_that_says_stop_stops_the_sending() -> None:
+    machine = sender()
+    machine.accept(0)
+    machine.stop("the disk is full")
     assert drain(machine) == []
     assert (machine.state, machine.reason) == (TransferState.FAILED, "the disk is full")
 
@@ -86,13 +103,13 @@ def test_a_receiver_that_fails_stops_the_sending() -> None:
 def test_a_receiver_that_fails_without_a_word_gets_words() -> None:
     machine = sender()
     machine.accept(0)
-    machine.complete(success=False, bytes_received=0, error="")
+    machine.complete(success=False, bytes_received=0, error=None)
     assert machine.reason == "the receiver gave up and did not say why"
 
 
 def test_no_more_words_are_kept_than_a_person_reads() -> None:
     machine = sender()
-    machine.reject(RejectCode.BUSY, "x" * 1_000_000)
+    machine.reject(RejectionCode.BUSY, "x" * 1_000_000)
     assert len(machine.reason) == WORDS_MAX
 
 
@@ -164,20 +181,23 @@ def go_back(machine: SendTransfer) -> None:
         (lambda machine: machine.accept(-1), "from -1 on"),
         (lambda machine: machine.accept(TOTAL + 1), "from 184 on, which has 183 bytes"),
         (accept_twice, "accepted the transfer twice"),
-        (accept_and(lambda machine: machine.reject(RejectCode.BUSY, "no")), "rejected a transfer that it had accepted"),
+        (
+            accept_and(lambda machine: machine.reject(RejectionCode.BUSY, "no")),
+            "rejected a transfer that it had accepted",
+        ),
         (lambda machine: machine.acknowledge(0), "before it accepted"),
         (accept_and(lambda machine: machine.acknowledge(41), taken=1), "acknowledged 41 when 0 to 40 were possible"),
         (accept_and(go_back, taken=2), "acknowledged 39 when 40 to 80 were possible"),
         (
-            lambda machine: machine.complete(success=True, bytes_received=TOTAL, error=""),
+            lambda machine: machine.complete(success=True, bytes_received=TOTAL, error=None),
             "complete before all was sent",
         ),
         (
-            accept_and(lambda machine: machine.complete(success=True, bytes_received=TOTAL, error="")),
+            accept_and(lambda machine: machine.complete(success=True, bytes_received=TOTAL, error=None)),
             "complete before all was sent",
         ),
         (
-            announce_and(lambda machine: machine.complete(success=True, bytes_received=180, error="")),
+            announce_and(lambda machine: machine.complete(success=True, bytes_received=180, error=None)),
             "180 of 183 bytes complete",
         ),
     ],
@@ -192,8 +212,8 @@ def test_a_receiver_that_breaks_the_rules_is_told_and_nothing_more_is_sent(
     assert drain(machine) == [Complete(transfer_id=TRANSFER, success=False, error=machine.reason)]
     machine.accept(0)
     machine.acknowledge(0)
-    machine.complete(success=True, bytes_received=TOTAL, error="")
-    machine.reject(RejectCode.DONE, "")
+    machine.complete(success=True, bytes_received=TOTAL, error=None)
+    machine.reject(RejectionCode.DONE, "")
     machine.lose_link()
     assert (machine.state, drain(machine)) == (TransferState.FAILED, [])
 

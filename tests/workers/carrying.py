@@ -21,6 +21,7 @@ from rnd.protocol.instructions import (
     Reject,
     SendBytes,
     StagingInstruction,
+    Stop,
     TransferState,
     Write,
 )
@@ -138,6 +139,8 @@ class Journey:
                     self.sender.acknowledge(offset)
                 case Complete(success=success, bytes_received=count, error=error_words):
                     self.sender.complete(success=success, bytes_received=count, error=error_words)
+                case Stop(reason=reason):
+                    self.sender.stop(reason)
 
 
 class OpenedSource:
