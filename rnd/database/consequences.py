@@ -50,7 +50,6 @@ from rnd.types.ids import (
 from rnd.types.orders import JobStart, JobStatusReport
 
 
-
 def start_jobs(
     conn: sqlite3.Connection, starts: Sequence[JobStart], *, new_transfer_id: NewTransferId, now: datetime, news: News
 ) -> list[JobExecutionId]:
@@ -301,6 +300,17 @@ def complete_owed(
         return None
     news.transfers_created -= 1  # nothing is left to be done about it
     return complete_transfer(conn, transfer_id, files, now=now, news=news)
+
+
+def call_off_transfer(
+    conn: sqlite3.Connection, transfer_id: TransferId, reason: str, *, now: datetime, news: News
+) -> Transfer:
+    """PENDING or ACTIVE -> CANCELLED: its receiver has ended, and says so. Raises `StaleState`."""
+    transfer = transfers.mark_ended(conn, transfer_id, TransferStatus.CANCELLED, reason, now=now)
+    news.transfers_ended.append(transfer)
+    news.touch(conn, transfer.workflow_execution_id)
+    _settle_sender(conn, transfer, now=now, news=news)
+    return transfer
 
 
 def fail_transfer(

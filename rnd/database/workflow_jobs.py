@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from rnd.types.definitions import WorkflowDefinition
 from rnd.types.enums import ServiceType, WorkflowJobStatus
 from rnd.types.executions import WorkflowExecution, WorkflowJob
-from rnd.types.ids import ExecutionId, ExecutionUid, JobExecutionId, NodeId, PeerId, ServiceId, WorkflowId, WorkflowJobId
+from rnd.types.ids import (
+    ExecutionId,
+    ExecutionUid,
+    JobExecutionId,
+    NodeId,
+    PeerId,
+    ServiceId,
+    WorkflowId,
+    WorkflowJobId,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -238,6 +238,17 @@ class LogEvent(StrEnum):
     )
 
     # -- Transfers, the receiving side (document: Transfer Protocol, Remote Peer Logs)
+    TRANSFER_POSTPONED = (
+        "Transfer postponed: transfer_id={transfer_id}, reason={reason}",
+        "An attempt came to nothing; another one follows.",
+        "debug",
+    )
+    TRANSFER_REJECTED = (
+        "Transfer rejected: transfer_id={transfer_id}, code={code}, reason={reason}",
+        "Another peer offered what is not taken here.",
+        "debug",
+        ("peer_id",),
+    )
     RECEIVED_TRANSFER_REQUEST = (
         "Received transfer request: transfer_id={transfer_id}, size={size}",
         "A delivery is announced; pass `size` as the text of `describe_size`.",
