@@ -248,6 +248,7 @@ class _Daemon:
             data_service=data_service,
             disk=disk,
             endpoint_of=peer_side.endpoint_of(lambda: job_manager),
+            why_not_between=peer_side.peer_desk.why_not_between,
             board=board,
             peer_id=peer_id,
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
 from typing import Final, Protocol
 
 from rnd.database import cancelled_orders, job_executions, job_reports, mirrors, workflow_jobs
@@ -301,7 +300,3 @@ class JobHandler:
 
         _, news = await insist(self._database, work)
         self._board.publish(news)
-
-
-TOMBSTONES_KEPT: Final = timedelta(days=8)
-"""Longer than any order may wait to be made: then no late request can be one of these."""

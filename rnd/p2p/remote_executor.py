@@ -83,7 +83,7 @@ class RemoteExecutor:
         ids = await self._database.write(lambda conn: mirrors.create_mirrors(conn, accepted, now=now))
         own_ids = {request.plan.node_id: job_id for (request, _), job_id in zip(accepted, ids, strict=True)}
         for _, remote_id in accepted:
-            log.info(LogEvent.RECEIVED_REMOTE_JOB_EXECUTION_ID, remote_job_id=remote_id)
+            log.info(LogEvent.RECEIVED_REMOTE_JOB_EXECUTION_ID, remote_job_id=remote_id, peer_id=self._executor)
         return [
             JobResponse(node_id=answer.node_id, job_execution_id=own_ids.get(answer.node_id), reasons=answer.reasons)
             for answer in answers

@@ -613,7 +613,7 @@ class LogEvent(StrEnum):
         "Internal error: where={where}",
         "A fault of rnd that was caught at a boundary: one job, one transfer, one execution.",
         "error",
-        ("job_id", "transfer_id", "execution_id", "traceback"),
+        ("job_id", "transfer_id", "execution_id", "peer_id", "traceback"),
     )
 
 

@@ -240,6 +240,10 @@ class Machine:
         return asyncio.run(whole())
 
 
+async def nobody_else(sender: PeerId, receiver: PeerId) -> str | None:
+    return f"no way from {sender} to {receiver}"
+
+
 class Daemon:
     """The managers of a daemon, and what tests do with them."""
 
@@ -292,6 +296,7 @@ class Daemon:
             data_service=self.data,
             disk=disk,
             endpoint_of=lambda _: self.job_manager,
+            why_not_between=nobody_else,
             board=self.board,
             peer_id=ME,
         )
