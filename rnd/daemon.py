@@ -185,8 +185,8 @@ class _Daemon:
         folders = JobFolders(config.data_dir)
         disk = DiskGuard(config.data_dir, floor_bytes=config.limits.disk_floor_bytes)
         data_service = DataService(database=database, clock=clock, entropy=entropy, config=config, vault=vault)
-        await data_service.sweep()
         standalone = StandaloneExecutor(config.data_dir)
+        _, sandbox = await asyncio.gather(data_service.sweep(), standalone.sandbox())
         executors: dict[ServiceType, Executor] = {ServiceType.STANDALONE: standalone}
         desk = DeliveryDesk(config=config, folders=folders, data_service=data_service)
         name = config.name or os.uname().nodename
@@ -224,6 +224,7 @@ class _Daemon:
             data_worker=data_worker,
             disk=disk,
             board=board,
+            sandbox=sandbox,
         )
         job_manager = JobManager(
             database=database,
@@ -237,6 +238,7 @@ class _Daemon:
             board=board,
             peer_id=peer_id,
             boot_id=processes.boot_id(),
+            sandbox=sandbox,
         )
         peer_side.attach(job_manager, lambda: capabilities_of(context))
         workflow_manager = WorkflowManager(

@@ -65,7 +65,7 @@ def _order(data_dir: Path, number: int, script: str, **fields: Any) -> JobRun:
 def test_nothing_is_started_before_it_is_needed(data_dir: Path) -> None:
     async def test(executor: StandaloneExecutor) -> None:
         health = await executor.check()
-        assert (health.available, health.sandbox) == (True, "none")
+        assert (health.available, health.sandbox) == (True, "landlock")
         assert await executor.find("job-1-1", data_dir) is None
         assert processes_of(data_dir) == {}
 
