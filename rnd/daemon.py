@@ -37,6 +37,7 @@ from rnd.database import job_executions, transfers, workflow_executions
 from rnd.database.connection import Database
 from rnd.log import close_logging, configure_logging, get_logger
 from rnd.p2p.identity import Identity, load_identity
+from rnd.p2p.unlinked import UnlinkedPeers
 from rnd.services import linux, processes
 from rnd.services.data_directory import prepare_data_directory
 from rnd.services.data_service import DataService
@@ -250,6 +251,7 @@ class _Daemon:
                 entropy=entropy,
                 workflow_manager=workflow_manager,
                 job_manager=job_manager,
+                peers=UnlinkedPeers(database, clock, peer_id),
                 data_service=data_service,
                 vault=vault,
                 executors={executor.name: executor for executor in executors.values()},

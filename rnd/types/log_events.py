@@ -466,6 +466,22 @@ class LogEvent(StrEnum):
     )
     WORKFLOW_DELETED = ("Workflow deleted: workflow_id={workflow_id}", "A workflow is gone; its executions stay.")
 
+    # -- The owner's word on peers
+    PEER_INVITE_MADE = ("Peer invite made: expires_at={expires_at}", "The line itself is a secret and in no log.")
+    PEER_ADDED = (
+        "Peer added: peer_id={peer_id}, state={state}, name={name}",
+        "The owner has written another peer down.",
+    )
+    PEER_JOINED = ("Peer joined: peer_id={peer_id}, name={name}", "This peer has used the other's invite.")
+    PEER_STATE_SET = ("Peer state set: peer_id={peer_id}, state={state}", "The owner's word on a peer has changed.")
+    PEER_RENAMED = ("Peer renamed: peer_id={peer_id}, name={name}", "The owner calls a peer by this name now.")
+    PEER_REMOVED = ("Peer removed: peer_id={peer_id}", "A peer is forgotten; it is a stranger from now on.")
+    GRANT_ADDED = (
+        "Grant added: grant_id={grant_id}, peer_id={peer_id}, service_id={service_id}, verbs={verbs}",
+        "A peer (`*`: every allowed one) holds these verbs on a service (`None`: on all of them).",
+    )
+    GRANT_REMOVED = ("Grant removed: grant_id={grant_id}, peer_id={peer_id}", "A grant is taken back.")
+
     # -- Peers and links (document: Issue 3)
     PEER_CONNECTED = (
         "Peer connected (websocket in place of QUIC connection): peer_id={peer_id}",
