@@ -7,7 +7,7 @@ import time
 from typing import Any, Final
 
 from rnd.cli import lookup, words
-from rnd.cli.failures import OK, usage
+from rnd.cli.failures import OK, CommandFailed, in_plain_words, usage
 from rnd.cli.grants import print_grants
 from rnd.cli.session import Session
 from rnd.cli.terminal import now
@@ -17,6 +17,7 @@ MAX_INVITE_CHARACTERS: Final = 8_192
 PAIRING_WAIT_S: Final = 60.0
 BETWEEN_PINGS_S: Final = 1.0
 _GROUP: Final = 4
+_WHERE_INVITES_COME_FROM: Final = "Paste the line that rnd peer invite has printed on the other machine."
 
 
 # ---------------------------------------------------------------- pairing
@@ -43,8 +44,11 @@ def join(session: Session) -> int:
     if given == STANDARD_INPUT:
         given = _read_invite(session)
     if not given.strip():
-        raise usage("there is no invite", hint="Paste the line that rnd peer invite has printed on the other machine.")
-    peer = session.call("peer.join", patience_s=PAIRING_WAIT_S, invite=given.strip())
+        raise usage("there is no invite", hint=_WHERE_INVITES_COME_FROM)
+    try:
+        peer = session.call("peer.join", patience_s=PAIRING_WAIT_S, invite=given.strip())
+    except CommandFailed as failed:
+        raise in_plain_words(failed, hint=_WHERE_INVITES_COME_FROM) from None
     return _say(session, peer, f"paired with {_called(peer)}")
 
 
@@ -58,13 +62,17 @@ def _read_invite(session: Session) -> str:
 def add(session: Session) -> int:
     """Write a peer down."""
     arguments = session.arguments
-    peer = session.call(
-        "peer.add",
-        peer_id=lookup.ungrouped(arguments.peer_id),
-        addresses=arguments.addresses,
-        name=arguments.name,
-        state=arguments.state,
-    )
+    try:
+        peer = session.call(
+            "peer.add",
+            peer_id=lookup.ungrouped(arguments.peer_id),
+            addresses=arguments.addresses,
+            name=arguments.name,
+            state=arguments.state,
+        )
+    except CommandFailed as failed:
+        hint = "rnd status shows a peer's id and where it listens, on its own machine."
+        raise in_plain_words(failed, hint=hint) from None
     _say(session, peer, f"{_called(peer)} is {peer['state']}")
     if not session.terminal.quiet and not session.terminal.as_json:
         own = session.call("node.status")

@@ -478,7 +478,7 @@ class LogEvent(StrEnum):
     PEER_REMOVED = ("Peer removed: peer_id={peer_id}", "A peer is forgotten; it is a stranger from now on.")
     GRANT_ADDED = (
         "Grant added: grant_id={grant_id}, peer_id={peer_id}, service_id={service_id}, verbs={verbs}",
-        "A peer (`*`: every allowed one) holds these verbs on a service (`None`: on all of them).",
+        "A peer (`*`: every allowed one) holds these verbs on a service (`null`: on all of them).",
     )
     GRANT_REMOVED = ("Grant removed: grant_id={grant_id}, peer_id={peer_id}", "A grant is taken back.")
 

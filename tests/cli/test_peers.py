@@ -337,3 +337,46 @@ def test_data_is_listed_for_peers_by_name(rnd: Rnd, daemon: ScriptedDaemon, tmp_
     daemon.methods["service.create"] = made
     ok(rnd("service", "add", "data", "d", tmp_path, "--egress", "listed", "--egress-peer", "office"))
     assert daemon.called("service.create")[0]["egress_peers"] == [other(1)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["peer", "join", "hello"], "rnd: this is not an invite: an invite begins with rnd-invite:1/"),
+        (["peer", "add", "rnabc"], "rnd: a peer id has 58 characters, not 5"),
+    ],
+)
+def test_a_mistyped_word_is_told_without_the_terms_of_the_api(on_peer: Rnd, arguments: list[str], message: str) -> None:
+    done = on_peer(*arguments)
+    assert (done.code, done.err.splitlines()[0]) == (1, message)
+    assert "rpc.discover" not in done.err
+    assert on_peer(*arguments, "--json").json["error"]["data"]["error"] == "INVALID_PARAMS"
+
+
+# ---------------------------------------------------------------- jobs elsewhere
+
+
+@pytest.mark.parametrize("command", ["explain", "logs"])
+def test_a_peer_that_is_away_keeps_nothing_of_the_other_jobs_back(
+    rnd: Rnd, daemon: ScriptedDaemon, command: str
+) -> None:
+    jobs = [
+        {"id": n, "job_execution_id": n, "node_id": n, "job_name": f"n{n}", "status": "RUNNING", "service_type": "X"}
+        for n in (1, 2)
+    ]
+    daemon.methods["execution.get"] = {"jobs": jobs}
+
+    def told(params: dict[str, Any]) -> dict[str, Any]:
+        if params["job_execution_id"] == 1:
+            raise Refusal(1300, f"Peer {EVIL} is not connected", error="PEER_UNREACHABLE")
+        explanation = {"status": "RUNNING", "because": "it runs", "checks": [], "do": ""}
+        return {**explanation, "data": "it wrote\n", "next_offset": 9, "eof": True}
+
+    daemon.methods["job.explain"] = daemon.methods["job.logs"] = told
+    done = rnd(command, "-e", "1")
+    assert done.code == 1
+    assert f"job 1 n1: Peer {SHOWN} is not connected\n" in done.err
+    assert "it runs" in done.out or "it wrote" in done.out
+    assert len(rnd(command, "-e", "1", "--json").json["items"]) == 1
+    alone = rnd(command, "1", "n1")
+    assert (alone.code, alone.out) == (1, "")
