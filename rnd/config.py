@@ -51,6 +51,7 @@ BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
     "limits.nodes_per_workflow": (1, 1_000_000),
     "limits.connections_per_workflow": (1, 1_000_000),
     "limits.concurrent_jobs": (1, 10_000),
+    "limits.peers": (1, 10_000),
     "limits.files_per_transfer": (1, 100_000_000),
     "limits.file_bytes": (1, 1 << 50),
     "limits.stream_bytes": (0, 1 << 50),

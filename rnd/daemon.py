@@ -266,6 +266,7 @@ class _Daemon:
             entropy=entropy,
             workflow_manager=workflow_manager,
             job_manager=job_manager,
+            peers=peer_side.peer_desk,
             data_service=data_service,
             vault=vault,
             executors={executor.name: executor for executor in executors.values()},

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from rnd.api.confined_files import open_below
-from rnd.api.context import Call
+from rnd.api.context import ApiContext, Call
 from rnd.api.downloads import download_key, result_url
 from rnd.api.parameters import BadParameter
 from rnd.api.rendering import (
@@ -24,7 +24,7 @@ from rnd.api.rendering import (
 from rnd.database import job_executions, job_interfaces, results, transfers, workflow_executions, workflow_jobs
 from rnd.rules.lifecycle import job_is_terminal
 from rnd.types.enums import ExecutionStatus, JobStatus, LogStream, ServiceType, TransferStatus
-from rnd.types.errors import NotFound, PeerUnreachable
+from rnd.types.errors import NotFound
 from rnd.types.executions import JobExecution
 from rnd.types.ids import ConnectionId, ExecutionId, JobExecutionId, NodeId, ServiceId, TransferId, WorkflowId
 from rnd.workers.job_folders import JobFolders
@@ -185,8 +185,12 @@ async def job_explain(
 ) -> JsonMembers:
     """Answer `job.explain`."""
     job = await call.api.database.read(_chosen_job(job_execution_id, execution_id, node_id))
-    explanation: JsonMembers = render(await call.api.job_manager.explain(job.id))
-    return explanation
+    if job.executor_peer_id == call.api.peer_id:
+        explanation = await call.api.job_manager.explain(job.id)
+    else:
+        explanation = await call.api.peers.explain(job)
+    answer: JsonMembers = render(explanation)
+    return answer
 
 
 async def job_logs(
@@ -203,20 +207,31 @@ async def job_logs(
     api = call.api
     job = await api.database.read(_chosen_job(job_execution_id, execution_id, node_id))
     if job.executor_peer_id != api.peer_id:
-        raise PeerUnreachable(
-            f"The logs of job {job.id} are on peer {job.executor_peer_id}",
-            hint="Ask that peer, or bring the logs home with a connection from LOGS to the self-peer.",
-        )
+        return await _logs_elsewhere(api, job, stream, offset, limit_bytes)
     piece = await asyncio.to_thread(
         _read_log, JobFolders(api.config.data_dir).job(job), f"logs/{stream}.txt", offset, limit_bytes
     )
     # The job was read first: if it had ended then, nothing was written after it.
     ended = job_is_terminal(job.status) or job.service_type is ServiceType.DATA
-    text, taken = _whole_characters(piece, final=ended and len(piece) < limit_bytes)
+    return _piece_of_log(job, piece, offset=offset, eof=ended and len(piece) < limit_bytes)
+
+
+async def _logs_elsewhere(
+    api: ApiContext, job: JobExecution, stream: LogStream, offset: int, limit_bytes: int
+) -> JsonMembers:
+    """Have the executor of a job say what the job wrote. Raises `PeerUnreachable`, `PeerRefused`."""
+    piece, _, eof = await api.peers.job_logs(job, stream=stream, offset=offset, limit_bytes=limit_bytes)
+    # Where the next piece begins follows from what came: no answer of another peer can send a reader elsewhere.
+    kept = piece[:limit_bytes]
+    return _piece_of_log(job, kept, offset=offset, eof=eof and len(kept) == len(piece))
+
+
+def _piece_of_log(job: JobExecution, piece: bytes, *, offset: int, eof: bool) -> JsonMembers:
+    text, taken = _whole_characters(piece, final=eof)
     return {
         "data": text,
         "next_offset": offset + taken,
-        "eof": ended and len(piece) < limit_bytes,
+        "eof": eof,
         "job_execution_id": job.id,
         "status": job.status,
     }

@@ -28,8 +28,6 @@ from rnd.types.ids import PeerId, ServiceId
 from rnd.types.log_events import LogEvent
 from rnd.types.services import DataSettings, RetryPolicy, Service, ServiceInterface, StandaloneSettings
 
-SEARCH_LIMIT: Final = 1_000
-
 # What runs any program that its arguments name: who may set the arguments of these may run anything.
 INTERPRETERS: Final = (
     "ash", "awk", "bash", "bun", "busybox", "csh", "dash", "deno", "env", "expect", "find", "fish", "gawk", "gdb",
@@ -332,28 +330,3 @@ async def service_suggest_interfaces(
             hint="Leave image out for the streams that every service of this type has.",
         )
     return [render(interface) for interface in default_interfaces(service_type)]
-
-
-async def service_search(
-    call: Call,
-    *,
-    query: str,
-    service_type: ServiceType | None = None,
-    peer_ids: Sequence[PeerId] | None = None,
-    active_only: bool,
-    timeout_s: float,  # noqa: ARG001 - bounds the asking of other peers; this one answers from its rows
-) -> JsonMembers:
-    """Answer `service.search`: what this peer offers, and which of the named peers could not be asked."""
-    api = call.api
-    found: list[Service] = []
-    if peer_ids is None or api.peer_id in peer_ids:
-        found = await api.database.read(
-            lambda conn: offered_services.search_services(
-                conn, query=query, service_type=service_type, active_only=active_only, limit=SEARCH_LIMIT
-            )
-        )
-    others = [peer_id for peer_id in peer_ids or () if peer_id != api.peer_id]
-    return {
-        "items": [{**render_service(service), "service_id": service.id, "peer_id": api.peer_id} for service in found],
-        "unreachable": [{"peer_id": peer_id, "reason": "not connected"} for peer_id in others],
-    }

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from rnd.api.context import ApiContext, Call
+from rnd.api.context import Call
+from rnd.api.file_services import FileServices
 from rnd.api.handlers_workflows import NO_ID
 from rnd.api.host_paths import check_host_path
 from rnd.api.parameters import Name
 from rnd.api.rendering import JsonMembers, render_workflow
-from rnd.database import offered_services, workflow_connections, workflow_nodes, workflow_ui_state, workflows
+from rnd.database import workflow_connections, workflow_nodes, workflow_ui_state, workflows
 from rnd.log import get_logger
-from rnd.rules.interfaces import default_interfaces, require_fit_interfaces
+from rnd.rules.interfaces import require_fit_interfaces
 from rnd.rules.reading import MalformedDocument
 from rnd.rules.strict_json import JsonObject
 from rnd.rules.upload_names import uploaded_name
@@ -29,7 +30,7 @@ from rnd.rules.workflow_file import (
 )
 from rnd.types.config import Limits
 from rnd.types.errors import LimitExceeded, Problem, ValidationFailed
-from rnd.types.ids import ConnectionId, NodeId, PeerId, ServiceId, WorkflowId
+from rnd.types.ids import ConnectionId, NodeId, WorkflowId
 from rnd.types.log_events import LogEvent
 from rnd.types.workflows import Workflow, WorkflowConnection, WorkflowNode, WorkflowUIState
 
@@ -60,8 +61,10 @@ async def workflow_import(call: Call, *, document: JsonObject, name: str | None 
     for connection in file.connections:
         if connection.source_path is not None and uploaded_name(connection.source_path) is None:
             await check_host_path(api.config, connection.source_path, must_exist=False)
+    services = FileServices(api)
+    await services.find(file.nodes)
     now = api.clock.now()
-    workflow = await api.database.write(lambda conn: _Import(conn, api, file, now).run(title))
+    workflow = await api.database.write(lambda conn: _Import(conn, services, file, now).run(title))
     log.info(
         LogEvent.WORKFLOW_IMPORTED,
         workflow_id=workflow.id,
@@ -94,7 +97,7 @@ class _Import:
     """One import within one transaction; an error takes all of it back."""
 
     conn: sqlite3.Connection
-    api: ApiContext
+    services: FileServices
     file: WorkflowFile
     now: datetime
 
@@ -134,35 +137,23 @@ class _Import:
         return added
 
     def _node(self, workflow_id: WorkflowId, drawn: FileNode) -> WorkflowNode:
-        here = drawn.peer_id is None or drawn.peer_id == self.api.peer_id
-        service = offered_services.find_service_by_name(self.conn, drawn.service_name) if here else None
-        if here and service is None:
-            raise _refused("service", f"Service {drawn.service_name} not found")
-        service_type = drawn.service_type or (service.service_type if service is not None else None)
-        if service_type is None:
-            raise _refused("service_type", f"Node {drawn.name}: a service of another peer needs its service_type")
-        if service is not None and service.service_type is not service_type:
-            raise _refused("service_type", "Service type mismatch")
-        interfaces = drawn.interfaces
-        if interfaces is None:
-            interfaces = default_interfaces(service_type) if service is None else service.interfaces
-        require_fit_interfaces(service_type, interfaces, f"node {drawn.name}: interfaces")
+        service = self.services.meant_by(self.conn, drawn)
+        require_fit_interfaces(service.service_type, service.interfaces, f"node {drawn.name}: interfaces")
         return WorkflowNode(
             id=NodeId(NO_ID),
             workflow_id=workflow_id,
-            # Another peer's own id is not in the file; that peer finds the service by its name.
-            service_id=ServiceId(NO_ID) if service is None else service.id,
-            peer_id=self.api.peer_id if drawn.peer_id is None else PeerId(drawn.peer_id),
-            service_name=drawn.service_name,
-            service_type=service_type,
+            service_id=service.service_id,
+            peer_id=self.services.places[drawn.name].peer_id or self.services.api.peer_id,
+            service_name=service.service_name,
+            service_type=service.service_type,
             order=drawn.order,
             gui_x=drawn.gui_x,
             gui_y=drawn.gui_y,
-            interfaces=interfaces,
+            interfaces=service.interfaces,
             entrypoint=drawn.entrypoint,
             cmd=drawn.cmd,
-            pricing_amount=0.0 if service is None else service.pricing_amount,
-            pricing_type="FREE" if service is None else service.pricing_type,
+            pricing_amount=service.pricing_amount,
+            pricing_type=service.pricing_type,
             name=drawn.name,
         )
 
@@ -197,7 +188,3 @@ def _connection(
         include=drawn.include,
         source_path=drawn.source_path,
     )
-
-
-def _refused(check: str, message: str) -> ValidationFailed:
-    return ValidationFailed([Problem(check=check, message=message)])

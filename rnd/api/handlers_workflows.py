@@ -9,18 +9,21 @@ from dataclasses import replace
 from typing import Any, Final
 
 from rnd.api.context import ApiContext, Call
+from rnd.api.handlers_search import find_offer
 from rnd.api.host_paths import check_host_path
 from rnd.api.rendering import JsonMembers, render, render_page, render_workflow
 from rnd.database import offered_services, workflow_connections, workflow_nodes, workflow_ui_state, workflows
 from rnd.log import get_logger
+from rnd.protocol.link_messages import ServiceOffer
 from rnd.rules.definition import definition_to_json
 from rnd.rules.interfaces import parse_interface_type, require_fit_interfaces
 from rnd.rules.upload_names import uploaded_name
 from rnd.rules.validation import validate_connection
 from rnd.types.enums import ExecutionStatus
-from rnd.types.errors import LimitExceeded, NotFound, PeerUnreachable, Problem, ValidationFailed
+from rnd.types.errors import LimitExceeded, NotFound, Problem, ValidationFailed
 from rnd.types.ids import ConnectionId, NodeId, PeerId, ServiceId, WorkflowId
 from rnd.types.log_events import LogEvent
+from rnd.types.services import Service
 from rnd.types.workflows import WorkflowConnection, WorkflowNode
 
 NO_ID: Final = 0
@@ -80,13 +83,14 @@ async def workflow_add_node(
     api = call.api
     limit = api.config.limits.nodes_per_workflow
     now = api.clock.now()
+    remote = await _copied_from_remote(api, service_id, peer_id or api.peer_id, given)
 
     def add(conn: sqlite3.Connection) -> WorkflowNode:
         workflows.get_workflow(conn, workflow_id)
         count = workflow_nodes.count_nodes(conn, workflow_id)
         if count >= limit:
             raise LimitExceeded(f"A workflow has at most {limit} nodes", hint="Split it into several workflows.")
-        copied = _copied_from_service(conn, api, service_id, peer_id or api.peer_id, given)
+        copied = _copied_from_service(conn, service_id, given) if remote is None else remote
         fields = {"order": count + 1, "gui_x": 0, "gui_y": 0, "entrypoint": None, "cmd": None, **copied, **given}
         require_fit_interfaces(fields["service_type"], fields["interfaces"], "interfaces")
         node = WorkflowNode(
@@ -101,17 +105,30 @@ async def workflow_add_node(
     return render_node(await api.database.write(add))
 
 
-def _copied_from_service(
-    conn: sqlite3.Connection, api: ApiContext, service_id: ServiceId, peer_id: PeerId, given: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the fields that a node takes over from its service. Raises `NotFound`, `ValidationFailed`."""
-    if peer_id != api.peer_id:
-        return _copied_from_remote(peer_id, given)
-    service = offered_services.get_service(conn, service_id)
+def _copied_from_service(conn: sqlite3.Connection, service_id: ServiceId, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that a node takes over from a service of this peer. Raises `NotFound`, `ValidationFailed`."""
+    return _copied(offered_services.get_service(conn, service_id), given)
+
+
+async def _copied_from_remote(
+    api: ApiContext, service_id: ServiceId, peer_id: PeerId, given: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Return the fields that a node takes over from a service of another peer, which is asked unless all are given.
+
+    `None`: the service is this peer's. Raises `PeerUnreachable`, `NotFound`, `ValidationFailed`.
+    """
+    if peer_id == api.peer_id:
+        return None
+    if {"service_name", "service_type", "interfaces"} <= given.keys():
+        return {"pricing_amount": 0.0, "pricing_type": "FREE"}
+    return _copied(await find_offer(api, peer_id, service_id, service_name=given.get("service_name")), given)
+
+
+def _copied(service: Service | ServiceOffer, given: Mapping[str, Any]) -> dict[str, Any]:
     if given.get("service_type", service.service_type) is not service.service_type:
         raise ValidationFailed([Problem(check="service_type", message="Service type mismatch")])
     if given.get("service_name", service.name) != service.name:
-        message = f"Service {service_id} is called {service.name!r} here, not {given['service_name']!r}"
+        message = f"Service {service.id} is called {service.name!r} here, not {given['service_name']!r}"
         raise ValidationFailed([Problem(check="service_name", message=message)])
     return {
         "service_name": service.name,
@@ -122,15 +139,6 @@ def _copied_from_service(
     }
 
 
-def _copied_from_remote(peer_id: PeerId, given: Mapping[str, Any]) -> dict[str, Any]:
-    if not {"service_name", "service_type", "interfaces"} <= given.keys():
-        raise PeerUnreachable(
-            f"Peer {peer_id} cannot be asked about its service",
-            hint="Give service_name, service_type and interfaces, or connect to the peer first.",
-        )
-    return {"pricing_amount": 0.0, "pricing_type": "FREE"}
-
-
 async def workflow_update_node(call: Call, *, workflow_id: WorkflowId, node_id: NodeId, **changes: Any) -> JsonMembers:
     """Answer `workflow.update_node`: what is given is changed; `null` for entrypoint or cmd gives back the service's.
 
@@ -138,13 +146,19 @@ async def workflow_update_node(call: Call, *, workflow_id: WorkflowId, node_id: 
     """
     api = call.api
     now = api.clock.now()
+    other_service = bool({"service_id", "peer_id"} & changes.keys())
+    remote: dict[str, Any] | None = None
+    if other_service:
+        drawn = await api.database.read(lambda conn: workflow_nodes.get_node(conn, workflow_id, node_id))
+        # Both are said, so that the node becomes what was asked for even if another call changes it meanwhile.
+        changes = {"service_id": drawn.service_id, "peer_id": drawn.peer_id, **changes}
+        remote = await _copied_from_remote(api, changes["service_id"], changes["peer_id"], changes)
 
     def update(conn: sqlite3.Connection) -> WorkflowNode:
         before = workflow_nodes.get_node(conn, workflow_id, node_id)
-        copied: dict[str, Any] = {}
-        if {"service_id", "peer_id"} & changes.keys():
-            service_id = changes.get("service_id", before.service_id)
-            copied = _copied_from_service(conn, api, service_id, changes.get("peer_id", before.peer_id), changes)
+        copied = remote or {}
+        if other_service and remote is None:
+            copied = _copied_from_service(conn, changes["service_id"], changes)
         after = replace(before, **{**copied, **changes})
         if after.interfaces != before.interfaces:
             require_fit_interfaces(after.service_type, after.interfaces, "interfaces")

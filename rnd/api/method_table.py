@@ -28,6 +28,7 @@ from rnd.api.parameters import (
     optional,
     required,
 )
+from rnd.api.peer_methods import peer_methods
 from rnd.api.result_schemas import members
 from rnd.api.service_methods import service_methods
 from rnd.api.workflow_methods import PASSPHRASES, workflow_methods
@@ -58,6 +59,7 @@ def build_table() -> MethodTable:
     table = MethodTable(
         [
             *_node_methods(),
+            *peer_methods(PAGE),
             *service_methods(PAGE),
             *workflow_methods(PAGE),
             *_execution_methods(),

@@ -151,6 +151,51 @@ SERVICE: Final = members(
     optional={"warn": TEXT},
 )
 
+OFFER: Final = members(
+    {
+        "id": INTEGER,
+        "service_id": INTEGER,
+        "peer_id": TEXT,
+        "name": TEXT,
+        "description": TEXT,
+        "service_type": words(enums.ServiceType),
+        "status": words(enums.ServiceStatus),
+        "interfaces": list_of(INTERFACE),
+        "pricing_amount": NUMBER,
+        "pricing_type": TEXT,
+        "revision": INTEGER,
+    }
+)
+
+PEER: Final = members(
+    {
+        "id": INTEGER,
+        "peer_id": TEXT,
+        "name": TEXT,
+        "state": words(enums.PeerState),
+        "addresses": list_of(TEXT),
+        "connected": FLAG,
+        "rtt_ms": nullable(NUMBER),
+        "last_failure": TEXT,
+        "last_seen_at": nullable(TIME),
+        "instance_id": nullable(TEXT),
+        "created_at": TIME,
+        "updated_at": TIME,
+    }
+)
+
+GRANT: Final = members(
+    {
+        "id": INTEGER,
+        "grant_id": INTEGER,
+        "peer_id": TEXT,
+        "service_id": nullable(INTEGER),
+        "verbs": list_of(words(enums.Verb)),
+        "limits": OBJECT,
+        "created_at": TIME,
+    }
+)
+
 WORKFLOW_JOB: Final = members(
     {
         "id": INTEGER,

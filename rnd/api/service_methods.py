@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from rnd.api import handlers_search as search
 from rnd.api import handlers_services as services
 from rnd.api import result_schemas as answers
 from rnd.api.methods import Method
@@ -37,6 +38,9 @@ from rnd.types.services import ResourceLimits, RetryPolicy
 
 MAX_PATHS: Final = 1_000
 DAY_S: Final = 86_400.0
+MAX_QUERY_CHARS: Final = 256
+"""As many as one peer may ask another for."""
+MAX_OFFSET: Final = 1_000_000
 SECRET_NAME_PATTERN: Final = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
 MAX_SECRET_CHARS: Final = 64 << 10
 
@@ -233,20 +237,24 @@ def _reading_methods(page: Sequence[Parameter]) -> Iterable[Method]:
     )
     yield Method(
         name="service.search",
-        summary="Find services by words of their name or description, here and on connected peers.",
+        summary="Find services by words of their name or description, here and on connected allowed peers.",
         scope=Scope.READ,
-        handler=services.service_search,
+        handler=search.service_search,
         parameters=(
-            optional("query", Text(max_chars=1_000), ""),
+            optional("query", Text(max_chars=MAX_QUERY_CHARS), ""),
             optional("service_type", Choice(ServiceType)),
             optional("peer_ids", ListOf(items=PEER_ID, max_items=1_000)),
             optional("active_only", Boolean(), True),
             optional("timeout_s", Number(minimum=0.1, maximum=25), 15.0),
+            optional("limit", Integer(minimum=1, maximum=1_000), 1_000, "How many items at most."),
+            optional("offset", Integer(minimum=0, maximum=MAX_OFFSET), 0, "`next_offset` of the page before."),
         ),
         result=members(
             {
-                "items": answers.list_of(answers.SERVICE),
+                "items": answers.list_of(answers.OFFER),
                 "unreachable": answers.list_of(members({"peer_id": answers.TEXT, "reason": answers.TEXT})),
+                "total": answers.COUNT,
+                "next_offset": answers.nullable(answers.COUNT),
             }
         ),
     )

@@ -234,7 +234,7 @@ def _container_methods(page: Sequence[Parameter]) -> Iterable[Method]:
 def _node_methods(page: Sequence[Parameter]) -> Iterable[Method]:
     yield Method(
         name="workflow.add_node",
-        summary="Put a service into a workflow; what is left out is copied from the service.",
+        summary="Put a service into a workflow; what is left out is copied from it, of which another peer is asked.",
         scope=Scope.OPERATE,
         handler=workflows.workflow_add_node,
         parameters=(

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from rnd.cli import lookup, words
-from rnd.cli.failures import OK, CommandFailed, usage
+from rnd.cli.failures import OK, REFUSED, CommandFailed, another_peers, usage
 from rnd.cli.session import Session
 from rnd.cli.terminal import now
 
@@ -155,9 +155,13 @@ def explain(session: Session) -> int:
     """Say why jobs are not finished, and what to do."""
     terminal = session.terminal
     jobs = chosen_jobs(session)
-    explanations = []
+    explanations, code = [], OK
     for job in jobs[:EXPLAINED_AT_MOST]:
-        explanation = session.call("job.explain", job_execution_id=job["job_execution_id"])
+        try:
+            explanation = session.call("job.explain", job_execution_id=job["job_execution_id"])
+        except CommandFailed as failed:
+            code = pass_over(session, job, failed, among=len(jobs))
+            continue
         explanations.append({"job_execution_id": job["job_execution_id"], **explanation})
         if not terminal.as_json and not terminal.quiet:
             _print_explanation(session, job, explanation)
@@ -169,7 +173,16 @@ def explain(session: Session) -> int:
             terminal.line(str(explanation["job_execution_id"]))
     elif len(jobs) > EXPLAINED_AT_MOST:
         terminal.note(f"{len(jobs) - EXPLAINED_AT_MOST} more: rnd explain EXECUTION NODE explains one")
-    return OK
+    return code
+
+
+def pass_over(session: Session, job: dict[str, Any], failed: CommandFailed, *, among: int) -> int:
+    """Say which of several jobs its peer tells nothing of, and return the exit code; raise what is no such failure."""
+    if among == 1 or not another_peers(failed):
+        raise failed
+    name = f" {words.safe(job['job_name'])}" if job.get("job_name") else ""
+    session.terminal.note(f"job {job['job_execution_id']}{name}: {words.safe(failed.message)}")
+    return REFUSED
 
 
 def _print_explanation(session: Session, job: dict[str, Any], explanation: dict[str, Any]) -> None:

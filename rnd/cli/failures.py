@@ -69,6 +69,25 @@ def refused_by_daemon(error: dict[str, Any]) -> CommandFailed:
     )
 
 
+def another_peers(failed: CommandFailed) -> bool:
+    """Tell whether a call failed for another peer's sake, which says nothing about the next call."""
+    return _facts(failed).get("error") in {"PEER_UNREACHABLE", "PEER_REFUSED"}
+
+
+def in_plain_words(failed: CommandFailed, *, hint: str) -> CommandFailed:
+    """Return a refusal of one parameter as somebody reads it who typed a word and no JSON; any other as it is."""
+    facts = _facts(failed)
+    if facts.get("error") != "INVALID_PARAMS":
+        return failed
+    message = failed.message.removeprefix(f"Invalid params: {facts.get('parameter')}: ")
+    return CommandFailed(message, exit_code=failed.exit_code, hint=hint, error=failed.error)
+
+
+def _facts(failed: CommandFailed) -> dict[str, Any]:
+    data = (failed.error or {}).get("data")
+    return data if isinstance(data, dict) else {}
+
+
 def _without_problems(message: str, problems: list[dict[str, Any]]) -> str:
     """Return what is left to say when each problem stands on a line of its own."""
     repeated = all(str(problem.get("message", "")) in message for problem in problems)

@@ -37,7 +37,7 @@ def add_data(session: Session) -> int:
         paths=paths,
         passphrase=passphrase,
         egress=arguments.egress,
-        egress_peers=arguments.egress_peer or None,
+        egress_peers=[lookup.peer_id(session, given) for given in arguments.egress_peer] or None,
         downloadable=False if arguments.no_download else None,
         seal=True if arguments.seal else None,
     )

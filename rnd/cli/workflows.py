@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ def show(session: Session) -> int:
     terminal.facts([("workflow", f"{workflow} {facts['name']}"), ("description", facts["description"] or None)])
     terminal.line()
     here = session.call("node.status")["peer_id"]
+    peers = lookup.peer_names(session) if any(node["peer_id"] != here for node in nodes) else {here: lookup.HERE}
     names = node_labels(nodes)
     rows = [
         (
@@ -58,7 +60,7 @@ def show(session: Session) -> int:
             names[n["id"]],
             n["service_name"],
             n["service_type"],
-            "here" if n["peer_id"] == here else n["peer_id"],
+            lookup.peer_label(n["peer_id"], peers),
         )
         for n in nodes
     ]
@@ -105,12 +107,16 @@ def carried(connection: dict[str, Any]) -> str:
 
 def check(session: Session) -> int:
     """Find every problem: validation, then what each executor says. A file is imported for that and removed again."""
-    given = session.arguments.workflow
+    return on_workflow(session, session.arguments.workflow, lambda workflow: _check(session, workflow))
+
+
+def on_workflow(session: Session, given: str, look: Callable[[int], int]) -> int:
+    """Look at a workflow by its id; a file is imported for that long."""
     if not means_a_file(given):
-        return _check(session, lookup.workflow_id(session, given))
+        return look(lookup.workflow_id(session, given))
     workflow: int = session.call("workflow.import", document=read_document(given))["id"]
     try:
-        return _check(session, workflow)
+        return look(workflow)
     finally:
         session.call("workflow.delete", workflow_id=workflow)
 
@@ -126,7 +132,7 @@ def _check(session: Session, workflow: int) -> int:
     if not report["valid"]:
         names = node_labels(list(lookup.list_all(session, "workflow.list_nodes", workflow_id=workflow)))
         count = words.count(len(report["problems"]), "problem")
-        raise CommandFailed(f"{count} found", problems=[_problem(problem, names) for problem in report["problems"]])
+        raise CommandFailed(f"{count} found", problems=[problem_line(problem, names) for problem in report["problems"]])
     assert plan is not None
     refused = _refusals(plan)
     if refused:
@@ -140,7 +146,8 @@ def _check(session: Session, workflow: int) -> int:
     return OK
 
 
-def _problem(problem: dict[str, Any], names: dict[int, str]) -> str:
+def problem_line(problem: dict[str, Any], names: dict[int, str]) -> str:
+    """Return a problem with the place it is about in words."""
     if problem.get("node_id") is not None:
         return f"{names.get(problem['node_id'], 'node')} (node {problem['node_id']}): {problem['message']}"
     if problem.get("connection_id") is not None:

@@ -35,7 +35,7 @@ COORDINATE_MAX: Final = 1_000_000_000
 _TOP_KEYS: Final = ("format", "name", "description", "services", "nodes", "connections", "layout")
 _SERVICE_KEYS: Final = ("service_type", "interfaces")
 _NODE_KEYS: Final = (
-    "name", "service_name", "service_type", "peer_id", "order", "gui_x", "gui_y", "interfaces", "entrypoint", "cmd"
+    "name", "service_name", "service_type", "peer_id", "peer", "order", "gui_x", "gui_y", "interfaces", "entrypoint", "cmd"
 )  # fmt: skip
 _CONNECTION_KEYS: Final = (
     "from", "from_interface_type", "from_interface_path", "to", "to_interface_type", "to_interface_path",
@@ -45,15 +45,17 @@ _CONNECTION_KEYS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileNode:
-    """One node: which service it uses, by name, and on which peer (`None`: the peer that imports).
+    """One node: which service it uses, by name, and on which peer.
 
-    `service_type` and `interfaces` are `None` where the file leaves them to the service that is found.
+    That is `peer_id`, or `peer` (an id, or the name that the importing peer has for it); both `None`: the peer that
+    imports, unless `service_name` is `peer/service` (`split_service`). `service_type` and `interfaces` are `None` where the file leaves them to the service that is found.
     """
 
     name: str
     service_name: str
     service_type: ServiceType | None = None
     peer_id: str | None = None
+    peer: str | None = None
     order: int = 0
     gui_x: int = 0
     gui_y: int = 0
@@ -134,6 +136,12 @@ def parse_workflow_file(document: object) -> WorkflowFile:
     )
     reading.finish()
     return workflow
+
+
+def split_service(service_name: str) -> tuple[str, str] | None:
+    """Return peer and service of a name written `peer/service`, cut at the first slash; `None` where it is not."""
+    peer, slash, service = service_name.partition("/")
+    return (peer, service) if peer.strip() and slash and service.strip() else None
 
 
 def emit_workflow_file(workflow: WorkflowFile) -> dict[str, object]:
@@ -261,6 +269,7 @@ def _read_node(item: JsonObject, services: Mapping[str, _Service]) -> FileNode:
         service_name=service_name,
         service_type=item.word_or_none("service_type", ServiceType) or shared.service_type,
         peer_id=item.text_or_none("peer_id"),
+        peer=_peer(item),
         order=_coordinate(item, "order"),
         gui_x=_coordinate(item, "gui_x"),
         gui_y=_coordinate(item, "gui_y"),
@@ -268,6 +277,15 @@ def _read_node(item: JsonObject, services: Mapping[str, _Service]) -> FileNode:
         entrypoint=item.texts_or_none("entrypoint"),
         cmd=item.texts_or_none("cmd"),
     )
+
+
+def _peer(item: JsonObject) -> str | None:
+    peer = item.text_or_none("peer")
+    if peer is not None and item.has("peer_id"):
+        item.reading.note(item.place("peer"), "says the same as peer_id; give one of them")
+    elif peer == "":
+        item.reading.note(item.place("peer"), "must not be empty")
+    return peer
 
 
 def _node_name(item: JsonObject) -> str:
@@ -366,6 +384,8 @@ def _emit_node(node: FileNode, shared: _Service) -> dict[str, object]:
     written: dict[str, object] = {"name": node.name, "service_name": node.service_name, **_emit_service(own)}
     if node.peer_id is not None:
         written["peer_id"] = node.peer_id
+    if node.peer is not None:
+        written["peer"] = node.peer
     for key in ("order", "gui_x", "gui_y"):
         if getattr(node, key):
             written[key] = getattr(node, key)

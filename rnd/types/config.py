@@ -13,6 +13,7 @@ class Limits:
     nodes_per_workflow: int = 1_000
     connections_per_workflow: int = 5_000
     concurrent_jobs: int = 200
+    peers: int = 100
     files_per_transfer: int = 100_000
     file_bytes: int = 1 << 40
     stream_bytes: int = 1 << 30

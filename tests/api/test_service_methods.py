@@ -362,7 +362,12 @@ def test_services_are_found_by_their_words_and_strangers_are_unreachable(peer: P
     assert peer.call("service.search", query="counter")["items"] == []
     assert len(peer.call("service.search", query="counter", active_only=False)["items"]) == 1
     elsewhere = peer.call("service.search", peer_ids=["rnsomebody"])
-    assert elsewhere == {"items": [], "unreachable": [{"peer_id": "rnsomebody", "reason": "not connected"}]}
+    assert elsewhere == {
+        "items": [],
+        "unreachable": [{"peer_id": "rnsomebody", "reason": "not connected"}],
+        "total": 0,
+        "next_offset": None,
+    }
 
 
 def test_interfaces_are_suggested_by_type(peer: Peer) -> None:

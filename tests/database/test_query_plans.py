@@ -585,6 +585,7 @@ CALLS: Final[dict[str, Call]] = {
     "peers.pair_peer": lambda c, w: peers.pair_peer(c, OTHER, self_peer_id=ME, name="x", now=w.now),
     "peers.find_peer": lambda c, w: peers.find_peer(c, OTHER),
     "peers.get_peer": lambda c, w: peers.get_peer(c, OTHER),
+    "peers.require_room": lambda c, w: peers.require_room(c, OTHER, limit=100),
     "peers.list_peers": lambda c, w: peers.list_peers(c, state=PeerState.ALLOWED),
     "peers.page_peers": lambda c, w: peers.page_peers(c, state=PeerState.ALLOWED, limit=9, after_id=1),
     "peers.set_state": lambda c, w: peers.set_state(c, OTHER, PeerState.DENIED, now=w.now),
