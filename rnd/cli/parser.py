@@ -44,6 +44,7 @@ Running
 
 Tools
   rpc          call any method of the API
+  demo         two peers on this machine run one workflow together
   completion   print a completion script for bash, zsh or fish
 """
 
@@ -359,6 +360,13 @@ def _tool_commands(commands: Any) -> None:
     add_list(rpc, "params", "KEY=VALUE", "*", "VALUE is JSON where it parses as such, else text")
     rpc.add_argument("--list", action="store_true", help="list the methods")
 
+    demo = add_command(
+        commands, "demo", "demo:demo", "Start two peers on this machine, pair them, and run a workflow across them."
+    )
+    demo.add_argument("file", metavar="FILE", nargs="?", help="a text to count the words of (default: a short one)")
+    demo.add_argument("--directory", metavar="DIR", help="an empty one for the peers (default: a new one in /tmp)")
+    demo.add_argument("--keep", action="store_true", help="leave the peers running until Ctrl-C")
+
     completion = add_command(commands, "completion", "completion:completion", "Print a completion script.")
     completion.add_argument("shell", choices=("bash", "zsh", "fish"), nargs="?")
     kinds = ("services", "workflows", "executions", "methods", "peers")
@@ -373,5 +381,5 @@ _PARTS: Final[Mapping[Callable[[Any], None], tuple[str, ...]]] = {
     _service_commands: ("service", "upload"),
     _workflow_commands: ("workflow",),
     _running_commands: ("run", "ps", "watch", "show", "logs", "results", "cancel", "retry", "explain"),
-    _tool_commands: ("rpc", "completion"),
+    _tool_commands: ("rpc", "demo", "completion"),
 }
