@@ -164,6 +164,7 @@ class _Import:
             pricing_amount=0.0 if service is None else service.pricing_amount,
             pricing_type="FREE" if service is None else service.pricing_type,
             name=drawn.name,
+            service_revision=None if service is None else service.revision,
         )
 
     def _add_connections(self, workflow_id: WorkflowId, nodes: Mapping[str, WorkflowNode]) -> None:

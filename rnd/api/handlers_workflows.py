@@ -119,6 +119,7 @@ def _copied_from_service(
         "interfaces": service.interfaces,
         "pricing_amount": service.pricing_amount,
         "pricing_type": service.pricing_type,
+        "service_revision": service.revision,
     }
 
 
@@ -128,7 +129,7 @@ def _copied_from_remote(peer_id: PeerId, given: Mapping[str, Any]) -> dict[str, 
             f"Peer {peer_id} cannot be asked about its service",
             hint="Give service_name, service_type and interfaces, or connect to the peer first.",
         )
-    return {"pricing_amount": 0.0, "pricing_type": "FREE"}
+    return {"pricing_amount": 0.0, "pricing_type": "FREE", "service_revision": None}
 
 
 async def workflow_update_node(call: Call, *, workflow_id: WorkflowId, node_id: NodeId, **changes: Any) -> JsonMembers:

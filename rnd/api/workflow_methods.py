@@ -157,6 +157,12 @@ _NODE_FIELDS: Final = (
     ),
     optional("pricing_amount", Number(minimum=0)),
     optional("pricing_type", Name(max_chars=50)),
+    optional(
+        "service_revision",
+        Nullable(Integer(minimum=1, maximum=2**53)),
+        summary="What its service was when it was drawn; another one is a warning in workflow.plan.",
+    ),
+    optional("pin", Boolean(), summary="True: it runs with no other revision of its service."),
 )
 _CONNECTION_FIELDS: Final = (
     optional(
@@ -379,6 +385,7 @@ def _running_methods() -> Iterable[Method]:
                             "executor_peer_id": answers.TEXT,
                             "accepted": answers.FLAG,
                             "reasons": answers.list_of(answers.TEXT),
+                            "warnings": answers.list_of(answers.TEXT),
                         }
                     )
                 ),

@@ -22,7 +22,7 @@ from rnd.core.job_orders import OfferedServices, accept_jobs, refusals
 from rnd.core.job_run import ClaimedJob, Stop, StopKind, runtime_bound_s
 from rnd.core.job_runner import JobRunner
 from rnd.core.repairs import honour_job_repairs
-from rnd.database import executor_handles, job_executions, job_interfaces, job_moves, offered_services
+from rnd.database import executor_handles, job_executions, job_interfaces, job_moves, service_revisions
 from rnd.database.connection import Database
 from rnd.database.consequences import check_inputs, fail_open_job, spread_failure, start_jobs
 from rnd.database.job_moves import JobEnd, JobHead
@@ -293,19 +293,19 @@ class JobManager:
 
     def _claim(self, conn: sqlite3.Connection, jobs: Sequence[JobExecution], turn: _Turn, *, now: datetime) -> None:
         """Commit to running READY jobs: RUNNING, under names that their engines will know them by."""
-        services: dict[ServiceId, Service] = {}
+        services: dict[tuple[ServiceId, int], Service] = {}
         orphans: list[JobExecution] = []
         for job in jobs:
-            if job.service_id in services:
+            if _ordered(job) in services:
                 continue
             try:
-                services[job.service_id] = offered_services.get_service(conn, job.service_id)
+                services[_ordered(job)] = service_revisions.get_ordered(conn, *_ordered(job))
             except NotFound as error:
                 orphans.append(job)
                 fail_open_job(conn, job.id, JobEnd(error=str(error)), now=now, news=turn.news)
         if orphans:  # the failure of one may have ended another
             jobs = [job for job in jobs if job_executions.get_job(conn, job.id).status is JobStatus.READY]
-        runs_by = {job.id: now + timedelta(seconds=runtime_bound_s(job, services[job.service_id])) for job in jobs}
+        runs_by = {job.id: now + timedelta(seconds=runtime_bound_s(job, services[_ordered(job)])) for job in jobs}
         job_moves.mark_all_running(conn, [(job, runs_by[job.id]) for job in jobs], now=now)
         programs = [job for job in jobs if job.service_type is not ServiceType.DATA]
         executor_handles.record_intents(conn, programs, boot_id=self._boot_id, now=now)
@@ -313,7 +313,7 @@ class JobManager:
         turn.claimed += [
             ClaimedJob(
                 job=job,
-                service=services[job.service_id],
+                service=services[_ordered(job)],
                 interfaces=interfaces[job.id],
                 engine_name="" if job.service_type is ServiceType.DATA else executor_handles.engine_name_of(job),
                 run_by=runs_by[job.id],
@@ -360,7 +360,7 @@ class JobManager:
         if stop is DISOWNED and job.service_type is ServiceType.DATA:
             return None  # it has no process, and its deliveries end with the repair
         try:
-            service = offered_services.get_service(conn, job.service_id)
+            service = service_revisions.get_ordered(conn, *_ordered(job))
         except NotFound as error:
             fail_open_job(conn, job.id, JobEnd(error=str(error)), now=now, news=news)
             return None
@@ -444,6 +444,10 @@ class JobManager:
         self._repairs_are_due = False
         self._board.publish(news)
         return changed
+
+
+def _ordered(job: JobExecution) -> tuple[ServiceId, int]:
+    return job.service_id, job.service_revision
 
 
 def _is_running(conn: sqlite3.Connection, job_id: JobExecutionId) -> bool:

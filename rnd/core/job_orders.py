@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 
-from rnd.database import grants, job_interfaces, job_moves, offered_services, peers
+from rnd.database import grants, job_interfaces, job_moves, offered_services, peers, service_revisions
 from rnd.database.job_moves import NewJob
 from rnd.rules import policy
 from rnd.rules.definition import definition_to_json
@@ -87,6 +87,8 @@ def accept_jobs(conn: sqlite3.Connection, requests: Sequence[JobRequest], *, now
         service = offered.find(request.plan.service_id)
         revision = 1 if service is None else service.revision
         jobs.append(NewJob(request=request, digest=request_digest(request), service_revision=revision))
+    for service_id in {request.plan.service_id for request in requests}:
+        service_revisions.keep_revision(conn, service_id)
     created = job_moves.create_jobs(conn, jobs, now=now)
     job_interfaces.create_interfaces(
         conn,

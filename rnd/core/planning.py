@@ -16,7 +16,7 @@ from rnd.database import offered_services, workflow_connections, workflow_nodes,
 from rnd.database.workflow_executions import ExecutionBounds
 from rnd.rules.definition import build_definition, definition_to_json
 from rnd.rules.upload_names import UPLOADS_FOLDER, uploaded_name
-from rnd.rules.validation import validate_workflow
+from rnd.rules.validation import changed_since_drawn, validate_workflow
 from rnd.services.data_service import DataService
 from rnd.types.config import Config, Deadlines
 from rnd.types.definitions import WorkflowDefinition
@@ -52,12 +52,13 @@ class ValidationReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobAnswer:
-    """What an executor would say to a job request."""
+    """What an executor would say to a job request. `warnings` are no reasons to refuse."""
 
     node_id: NodeId
     executor_peer_id: PeerId
     accepted: bool
     reasons: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +154,16 @@ def validate(drawing: Drawing, *, self_peer_id: PeerId, config: Config) -> Valid
         drawing.nodes, drawing.connections, self_peer_id=self_peer_id, single_files=drawing.single_files
     )
     return ValidationReport(problems=(), definition=definition)
+
+
+def warnings(drawing: Drawing, *, self_peer_id: PeerId) -> dict[NodeId, tuple[str, ...]]:
+    """Return what a person should know of nodes that can run all the same: whose service has been changed (ruling 24)."""
+    return {
+        node.id: (words,)
+        for node in drawing.nodes
+        if node.peer_id == self_peer_id
+        and (words := changed_since_drawn(node, drawing.services.get(node.service_id))) is not None
+    }
 
 
 def source_problems(connections: Sequence[WorkflowConnection], config: Config) -> list[Problem]:

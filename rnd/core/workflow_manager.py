@@ -28,6 +28,7 @@ from rnd.core.planning import (
     shortened,
     source_problems,
     validate,
+    warnings,
     with_inputs,
 )
 from rnd.core.retention import Retention
@@ -114,6 +115,7 @@ class WorkflowManager:
         """Ask every executor what it would answer to the job request. Raises `NotFound`, `ValidationFailed`."""
         drawing = await self._drawing(workflow_id)
         definition = self._definition(drawing)
+        warned = warnings(drawing, self_peer_id=self._peer_id)
         jobs: list[JobAnswer] = []
         edges: list[EdgeAnswer] = []
         executor_of = {job.node_id: job.executor_peer_id for job in definition.jobs}
@@ -126,6 +128,7 @@ class WorkflowManager:
                     executor_peer_id=executor,
                     accepted=not answer.reasons,
                     reasons=answer.reasons,
+                    warnings=warned.get(answer.node_id, ()),
                 )
                 for answer in answers
             )

@@ -121,7 +121,9 @@ def reuse_job(
     news: News,
 ) -> None:
     """IDLE -> COMPLETED in phase 1: an earlier execution's outputs stand in for a run; deliveries follow in phase 2."""
-    head = job_moves.mark_reused(conn, job.id, execution_id=execution_id, now=now)
+    head = job_moves.mark_reused(
+        conn, job.id, execution_id=execution_id, service_revision=earlier.service_revision, now=now
+    )
     results.copy_outputs(conn, from_job=earlier.id, to_job=job.id)
     news.touch(conn, head.workflow_execution_id)
 

@@ -30,7 +30,7 @@ _SELECT = """
     SELECT id, workflow_job_id, service_id, executor_peer_id, ordering_peer_id, remote_job_execution_id, status,
            entrypoint, commands, execution_constraint, constraint_detail, start_received, started_at, ended_at,
            error_message, workflow_execution_id, order_workflow_job_id, execution_uid, node_id, attempt, job_name,
-           service_name, service_type, created_at, start_by, max_runtime_s, run_by, exit_code, exit_signal,
+           service_name, service_type, service_revision, created_at, start_by, max_runtime_s, run_by, exit_code, exit_signal,
            cancel_requested_at, result, status_seq, deadline_at, transfer_idle_s
     FROM job_executions
 """
@@ -292,6 +292,7 @@ def _job(row: sqlite3.Row) -> JobExecution:
         service_id=ServiceId(row["service_id"]),
         service_name=row["service_name"],
         service_type=ServiceType(row["service_type"]),
+        service_revision=row["service_revision"],
         executor_peer_id=PeerId(row["executor_peer_id"]),
         ordering_peer_id=PeerId(row["ordering_peer_id"]),
         remote_job_execution_id=None if remote is None else JobExecutionId(remote),

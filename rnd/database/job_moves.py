@@ -274,20 +274,28 @@ def mark_cancelled(
 
 
 def mark_reused(
-    conn: sqlite3.Connection, job_execution_id: JobExecutionId, *, execution_id: ExecutionId, now: datetime
+    conn: sqlite3.Connection,
+    job_execution_id: JobExecutionId,
+    *,
+    execution_id: ExecutionId,
+    service_revision: int,
+    now: datetime,
 ) -> JobHead:
-    """IDLE -> COMPLETED with the outputs of the same node in an earlier execution. Raises `StaleState`."""
+    """IDLE -> COMPLETED with the outputs of the same node in an earlier execution, made by that revision of its service.
+
+    Raises `StaleState`.
+    """
     result = f"{REUSED}{execution_id}"
     row = conn.execute(
         """
         UPDATE job_executions
         SET status = 'COMPLETED', settled_status = 'COMPLETED', start_received = 1, started_at = :now, ended_at = :now,
-            result = :result
+            result = :result, service_revision = :revision
         WHERE id = :id
           AND status = 'IDLE'
         RETURNING id, job_name, node_id, service_type, status, workflow_job_id, workflow_execution_id
         """,
-        {"id": job_execution_id, "now": to_text(now), "result": result},
+        {"id": job_execution_id, "now": to_text(now), "result": result, "revision": service_revision},
     ).fetchone()
     head = _moved(conn, row, None, what=f"job {job_execution_id} is not IDLE", now=now)
     conn.execute(

@@ -46,6 +46,7 @@ from rnd.database import (
     results,
     retention,
     sealed_secrets,
+    service_revisions,
     transfers,
     uploads,
     workflow_connections,
@@ -331,6 +332,8 @@ CALLS: Final[dict[str, Call]] = {
     "offered_services.set_status": lambda c, w: offered_services.set_status(
         c, w.service.id, ServiceStatus.INACTIVE, now=w.now
     ),
+    "service_revisions.keep_revision": lambda c, w: service_revisions.keep_revision(c, w.service.id),
+    "service_revisions.get_ordered": lambda c, w: service_revisions.get_ordered(c, w.service.id, 1),
     "offered_services.delete_service": lambda c, w: offered_services.delete_service(
         c, w.service.id, self_peer_id=PeerId("rnother"), now=w.now
     ),
@@ -450,7 +453,9 @@ CALLS: Final[dict[str, Call]] = {
     ),
     "job_moves.mark_errored": lambda c, w: job_moves.mark_errored(c, w.job.id, END, now=w.now),
     "job_moves.mark_cancelled": lambda c, w: job_moves.mark_cancelled(c, w.job.id, END, now=w.now),
-    "job_moves.mark_reused": lambda c, w: job_moves.mark_reused(c, w.job.id, execution_id=w.execution.id, now=w.now),
+    "job_moves.mark_reused": lambda c, w: job_moves.mark_reused(
+        c, w.job.id, execution_id=w.execution.id, service_revision=1, now=w.now
+    ),
     "job_moves.mirror_status": lambda c, w: job_moves.mirror_status(
         c,
         w.job.id,
