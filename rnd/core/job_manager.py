@@ -12,13 +12,13 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from rnd.core.explaining import Explainer
-from rnd.core.job_orders import OfferedServices, accept_jobs, refusals
+from rnd.core.job_orders import OfferedServices, accept_jobs, engine_refusals, refusals
 from rnd.core.job_run import ClaimedJob, Stop, StopKind, runtime_bound_s
 from rnd.core.job_runner import JobRunner
 from rnd.core.repairs import honour_job_repairs
@@ -29,6 +29,7 @@ from rnd.database.job_moves import JobEnd, JobHead
 from rnd.database.news import News
 from rnd.log import get_logger
 from rnd.rules.explain import Explanation
+from rnd.services.executor import Executor
 from rnd.types.config import Config
 from rnd.types.enums import JobStatus, MountFunction, ServiceType
 from rnd.types.errors import DatabaseNotNow, NotFound
@@ -79,6 +80,7 @@ class JobManager:
         entropy: Entropy,
         config: Config,
         folders: JobFolders,
+        executors: Mapping[ServiceType, Executor],
         runner: JobRunner,
         explainer: Explainer,
         disk: DiskGuard,
@@ -91,6 +93,7 @@ class JobManager:
         self._entropy = entropy
         self._config = config
         self._folders = folders
+        self._executors = executors
         self._runner = runner
         self._explainer = explainer
         self._disk = disk
@@ -109,15 +112,17 @@ class JobManager:
     async def check_jobs(self, requests: Sequence[JobRequest]) -> list[JobResponse]:
         """Say what would be answered to these requests; create nothing."""
         no_room = self._disk.refusal()
-        return await self._database.read(lambda conn: self._answers(conn, requests, no_room))
+        engine_reasons = await self._engine_reasons(requests)
+        return await self._database.read(lambda conn: self._answers(conn, requests, engine_reasons, no_room))
 
     async def create_jobs(self, requests: Sequence[JobRequest]) -> list[JobResponse]:
         """Create every job (IDLE) or, if any is refused, none; the same request twice gets the same answer."""
         now = self._clock.now()
         no_room = self._disk.refusal()
+        engine_reasons = await self._engine_reasons(requests)
 
         def work(conn: sqlite3.Connection) -> list[JobResponse]:
-            answers = self._answers(conn, requests, no_room)
+            answers = self._answers(conn, requests, engine_reasons, no_room)
             if any(answer.reasons for answer in answers):
                 return answers
             return accept_jobs(conn, requests, now=now)
@@ -166,8 +171,22 @@ class JobManager:
             self._runner.stop(job_id, Stop(kind=StopKind.CANCELLED, reason=reason))
         self._board.publish(news)
 
+    async def _engine_reasons(self, requests: Sequence[JobRequest]) -> list[str | None]:
+        """Return for each request why its engine could not run it; asked outside of transactions, since it looks at disks."""
+
+        def find(conn: sqlite3.Connection) -> list[Service | None]:
+            offered = OfferedServices(conn)
+            return [offered.find(request.plan.service_id) for request in requests]
+
+        services = await self._database.read(find)
+        return await asyncio.to_thread(engine_refusals, services, requests, self._executors, self_peer_id=self._peer_id)
+
     def _answers(
-        self, conn: sqlite3.Connection, requests: Sequence[JobRequest], no_room: str | None
+        self,
+        conn: sqlite3.Connection,
+        requests: Sequence[JobRequest],
+        engine_reasons: Sequence[str | None],
+        no_room: str | None,
     ) -> list[JobResponse]:
         own_reasons = () if no_room is None else (no_room,)
         offered = OfferedServices(conn)
@@ -175,9 +194,12 @@ class JobManager:
             JobResponse(
                 node_id=request.plan.node_id,
                 job_execution_id=None,
-                reasons=refusals(offered, request, self_peer_id=self._peer_id) + own_reasons,
+                reasons=(
+                    *refusals(offered, request, self_peer_id=self._peer_id, engine_reason=engine_reason),
+                    *own_reasons,
+                ),
             )
-            for request in requests
+            for request, engine_reason in zip(requests, engine_reasons, strict=True)
         ]
 
     async def explain(self, job_execution_id: JobExecutionId) -> Explanation:

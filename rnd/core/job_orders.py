@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from rnd.database import grants, job_interfaces, job_moves, offered_services, peers, service_revisions
@@ -13,6 +13,7 @@ from rnd.database.job_moves import NewJob
 from rnd.rules import policy
 from rnd.rules.definition import definition_to_json
 from rnd.rules.policy import Standing
+from rnd.services.executor import Executor
 from rnd.types.definitions import WorkflowDefinition
 from rnd.types.enums import ServiceStatus, ServiceType, Verb
 from rnd.types.errors import NotFound
@@ -50,11 +51,29 @@ class OfferedServices:
         return self._callers[peer_id]
 
 
-def refusals(offered: OfferedServices, request: JobRequest, *, self_peer_id: PeerId) -> tuple[str, ...]:
+def engine_refusals(
+    services: Sequence[Service | None],
+    requests: Sequence[JobRequest],
+    executors: Mapping[ServiceType, Executor],
+    *,
+    self_peer_id: PeerId,
+) -> list[str | None]:
+    """In a thread: ask the engines why they could not run what is requested of these services; `None` where they can."""
+    return [
+        None
+        if service is None or (executor := executors.get(service.service_type)) is None
+        else executor.refusal(service, request.plan, foreign=request.orchestrator_peer_id != self_peer_id)
+        for service, request in zip(services, requests, strict=True)
+    ]
+
+
+def refusals(
+    offered: OfferedServices, request: JobRequest, *, self_peer_id: PeerId, engine_reason: str | None = None
+) -> tuple[str, ...]:
     """Return every reason why this peer does not take a job; none if it does.
 
     The owner enforces its own rules here, whatever the orchestrator has checked (rulings 7 and 24). Who may not order a
-    service is told that and nothing about it.
+    service is told that and nothing about it. `engine_reason` is why its engine could not run it.
     """
     plan, orderer = request.plan, request.orchestrator_peer_id
     service = offered.find(plan.service_id)
@@ -73,6 +92,8 @@ def refusals(offered: OfferedServices, request: JobRequest, *, self_peer_id: Pee
         reasons.append(policy.inactive(service))
     if service.service_type is ServiceType.DOCKER:
         reasons.append("this peer runs no containers")
+    if engine_reason is not None:
+        reasons.append(engine_reason)
     reasons += policy.data_refusals(
         service, plan, orderer=orderer, self_peer_id=self_peer_id, caller=caller, grants=granted
     )

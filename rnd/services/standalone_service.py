@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -24,15 +23,21 @@ from rnd.rules.paths import UnsafePath, mount_folder, normalise_mount_path
 from rnd.services import processes, run_files
 from rnd.services.executor import Health, JobRun, Observation, Phase
 from rnd.services.spawner_client import SpawnerClient
-from rnd.types.enums import Confine, InterfaceType, LogStream
-from rnd.types.errors import ExecutorUnavailable, JobFailed, PermissionDenied
+from rnd.services.standalone_orders import (
+    NO_SANDBOX,
+    SEARCH_PATH,
+    find_executable,
+    merge_arguments,
+    order_refusal,
+    require_no_sandbox,
+)
+from rnd.types.definitions import JobPlan
+from rnd.types.enums import InterfaceType, LogStream
+from rnd.types.errors import ExecutorUnavailable, JobFailed
 from rnd.types.executions import JobExecution, JobInterface
 from rnd.types.services import Service, StandaloneSettings
 from rnd.types.times import from_text
 
-SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
-NO_SANDBOX = "none"
-"""The tier in force: programs run as ordinary processes of the daemon's user."""
 MOUNT_TOKEN = re.compile(r"\{mount:(/[^{}]*)\}")
 SECRET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 BOUND_NAMES = ("cpus", "memory_bytes", "pids", "disk_bytes", "open_files")
@@ -60,9 +65,11 @@ def build_run(
     settings = service.settings
     if not isinstance(settings, StandaloneSettings):
         raise JobFailed(f"service {service.name} is {service.service_type}, not STANDALONE")
-    _require_no_sandbox(job, service, settings)
+    foreign = job.ordering_peer_id != job.executor_peer_id
+    require_no_sandbox(service, settings, foreign=foreign)
     mounts = _mount_directories(service, directory, interfaces)
-    argv = tuple(_with_mounts(argument, mounts) for argument in _merge_arguments(job, service, settings))
+    words = merge_arguments(service, settings, job.entrypoint, job.commands, foreign=foreign)
+    argv = tuple(_with_mounts(argument, mounts) for argument in words)
     output = directory / "output"
     working_directory = output
     if settings.working_directory:
@@ -74,7 +81,7 @@ def build_run(
         attempt=job.attempt,
         engine_name=engine_name,
         directory=directory,
-        argv=(_find_executable(argv[0]), *argv[1:]),
+        argv=(find_executable(argv[0]), *argv[1:]),
         env=_environment(job, settings, directory, output, mounts),
         working_directory=working_directory,
         stdin_files=tuple(stdin_files),
@@ -119,6 +126,10 @@ class StandaloneExecutor:
             except (ExecutorUnavailable, OSError) as error:
                 return Health(available=False, version=__version__, reason=str(error))
         return Health(available=True, version=__version__, sandbox=NO_SANDBOX)
+
+    def refusal(self, service: Service, plan: JobPlan, *, foreign: bool) -> str | None:
+        """Say why a job could not be run here as things are. See `Executor.refusal`."""
+        return order_refusal(service, plan, foreign=foreign)
 
     async def submit(self, run: JobRun) -> str:
         """Start a run, or find the one of this name, and return its handle. See `Executor.submit`."""
@@ -337,41 +348,6 @@ def _message(run: JobRun) -> dict[str, object]:
 # ---------------------------------------------------------------- building a run
 
 
-def _require_no_sandbox(job: JobExecution, service: Service, settings: StandaloneSettings) -> None:
-    """Refuse what needs confinement: none is available in this version, and it is never left out silently."""
-    foreign = job.ordering_peer_id != job.executor_peer_id
-    if settings.confine is Confine.ALWAYS:
-        why = "always runs confined"
-    elif settings.confine is Confine.AUTO and foreign:
-        why = "runs confined when another peer orders it"
-    elif settings.min_sandbox not in ("", NO_SANDBOX):
-        why = f"demands the sandbox {settings.min_sandbox}"
-    elif settings.network == "none":
-        why = "runs without network, which takes confinement"
-    else:
-        return
-    raise ExecutorUnavailable(
-        f"service {service.name} {why}, and this version of rnd has no confinement for native programs",
-        hint="The owner can set confine to never, and takes the risk.",
-    )
-
-
-def _merge_arguments(job: JobExecution, service: Service, settings: StandaloneSettings) -> tuple[str, ...]:
-    """Return entrypoint and commands as one list: the order's where it has them and may, else the service's."""
-    own_entrypoint = (settings.executable,)
-    entrypoint = own_entrypoint if job.entrypoint is None else job.entrypoint
-    commands = settings.cmd if job.commands is None else job.commands
-    if job.ordering_peer_id != job.executor_peer_id:
-        if entrypoint != own_entrypoint:
-            raise PermissionDenied(f"the owner of {service.name} lets nobody else choose what is executed")
-        if commands != settings.cmd and not settings.allow_override:
-            raise PermissionDenied(f"the owner of {service.name} lets nobody else choose its arguments")
-    merged = (*entrypoint, *commands)
-    if not merged or not merged[0]:
-        raise JobFailed(f"entrypoint and cmd of {service.name} are empty: there is nothing to run")
-    return merged
-
-
 def _mount_directories(service: Service, directory: Path, interfaces: Sequence[JobInterface]) -> dict[str, Path]:
     """Return where each MOUNT of the service lies in the job's folder, connected or not, by its path."""
     declared: Sequence[JobInterface | Any] = (*service.interfaces, *interfaces)
@@ -390,20 +366,6 @@ def _with_mounts(text: str, mounts: Mapping[str, Path]) -> str:
         return os.fspath(mounts[path].absolute())
 
     return MOUNT_TOKEN.sub(place, text)
-
-
-def _find_executable(name: str) -> str:
-    """Return the absolute path of a program; a bare name is looked for where a clean PATH would find it."""
-    if "/" not in name:
-        found = shutil.which(name, path=SEARCH_PATH)
-        if found is None:
-            raise ExecutorUnavailable(f"there is no executable {name} in {SEARCH_PATH}")
-        return found
-    if not name.startswith("/"):
-        raise ExecutorUnavailable(f"{name} is neither an absolute path nor a bare name")
-    if not os.path.isfile(name) or not os.access(name, os.X_OK):
-        raise ExecutorUnavailable(f"{name} is not executable" if os.path.exists(name) else f"{name} is not there")
-    return name
 
 
 def _environment(
