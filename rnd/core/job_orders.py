@@ -61,7 +61,9 @@ def engine_refusals(
     """In a thread: ask the engines why they could not run what is requested of these services; `None` where they can."""
     return [
         None
-        if service is None or (executor := executors.get(service.service_type)) is None
+        if service is None
+        or (executor := executors.get(service.service_type)) is None
+        or _runs_nothing(request, self_peer_id)
         else executor.refusal(service, request.plan, foreign=request.orchestrator_peer_id != self_peer_id)
         for service, request in zip(services, requests, strict=True)
     ]
@@ -76,6 +78,8 @@ def refusals(
     service is told that and nothing about it. `engine_reason` is why its engine could not run it.
     """
     plan, orderer = request.plan, request.orchestrator_peer_id
+    if _runs_nothing(request, self_peer_id):
+        return ()
     service = offered.find(plan.service_id)
     if service is None:
         return (f"Service {plan.service_id} not found",)
@@ -98,6 +102,11 @@ def refusals(
         service, plan, orderer=orderer, self_peer_id=self_peer_id, caller=caller, grants=granted
     )
     return tuple(reasons)
+
+
+def _runs_nothing(request: JobRequest, self_peer_id: PeerId) -> bool:
+    """Say whether an own earlier job serves in place of a run, which needs its service no more."""
+    return request.reused_from is not None and request.orchestrator_peer_id == self_peer_id
 
 
 def accept_jobs(conn: sqlite3.Connection, requests: Sequence[JobRequest], *, now: datetime) -> list[JobResponse]:

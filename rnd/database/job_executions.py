@@ -242,15 +242,6 @@ def count_by_status(conn: sqlite3.Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in rows}
 
 
-def count_completed(conn: sqlite3.Connection, execution_id: ExecutionId) -> int:
-    """Return how many jobs of an own execution have completed."""
-    row = conn.execute(
-        "SELECT COUNT(*) FROM job_executions WHERE workflow_execution_id = :id AND status = 'COMPLETED'",
-        {"id": execution_id},
-    ).fetchone()
-    return int(row[0])
-
-
 def reused_execution(job: JobExecution) -> ExecutionId | None:
     """Return the earlier execution whose outputs a job reuses; `None` if it ran on its own."""
     if job.result is None or not job.result.startswith(REUSED):

@@ -7,7 +7,8 @@ they are read through `workers/files.py`, which follows no link.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import stat
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,6 +156,20 @@ def origin_root(folders: JobFolders, job: JobExecution, origin: str) -> Path:
     if origin.startswith("mount:"):
         return folders.mount(job, origin.removeprefix("mount:"))
     raise ValueError(f"{origin!r} is no origin of a {ServiceType.STANDALONE} or {ServiceType.DOCKER} job")
+
+
+def lies_where_it_was_left(folders: JobFolders, job: JobExecution, outputs: Mapping[str, Sequence[FileEntry]]) -> bool:
+    """Say whether every file of a job's manifest is still in its folder, in its size; its content is verified when it is sent."""
+    for origin, entries in outputs.items():
+        root = origin_root(folders, job, origin)
+        for entry in entries:
+            try:
+                found = os.lstat(root / entry.relative_path)
+            except OSError:
+                return False
+            if entry.sha256 and (not stat.S_ISREG(found.st_mode) or found.st_size != entry.size_bytes):
+                return False
+    return True
 
 
 def _stage_mount(

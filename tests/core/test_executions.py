@@ -15,6 +15,7 @@ from rnd.services.executor import Observation, Phase
 from rnd.types.enums import ExecutionPhase, ExecutionStatus, ServiceStatus
 from rnd.types.errors import CalledOff, Conflict, NotFound, StaleState
 from rnd.types.ids import ExecutionId, ServiceId
+from rnd.types.services import Service
 from tests.core.core_peer import ME, Daemon, Machine, Script, edge
 from tests.seams import CountingEntropy
 
@@ -268,15 +269,80 @@ def test_a_retry_survives_deaths_between_its_commits(machine: Machine) -> None:
     assert machine.engine.submitted == ["job-1-1", "job-2-1", "job-4-1"]
 
 
-def test_outputs_that_are_gone_end_the_retry_with_words(machine: Machine) -> None:
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_a_job_whose_outputs_are_gone_runs_again_in_a_retry(machine: Machine, damage: str) -> None:
     async def play(daemon: Daemon) -> None:
         await _chain(daemon, Script(), bad())
         await daemon.ended(ONE)
-        shutil.rmtree(machine.data_dir / "workflows")
+        (left,) = machine.data_dir.glob("workflows/*/1/jobs/*/1/logs/stdout.txt")
+        if damage == "gone":
+            shutil.rmtree(left.parent)
+        else:
+            left.write_bytes(b"")
+        daemon.engine.scripts["b"] = Script()
         await daemon.workflow_manager.retry(ONE)
+        assert (await daemon.ended(TWO)).status is ExecutionStatus.COMPLETED
+        assert await daemon.home(TWO) == {"b/stdout.txt": b"a\nb\n"}
+        assert daemon.engine.submitted == ["job-1-1", "job-2-1", "job-3-1", "job-4-1"]
+
+    machine.play(play)
+
+
+def test_outputs_that_go_while_a_retry_starts_end_it_with_words(machine: Machine) -> None:
+    async def begin(daemon: Daemon) -> None:
+        await _chain(daemon, Script(), bad())
+        await daemon.ended(ONE)
+
+    async def start(daemon: Daemon) -> None:
+        await daemon.workflow_manager.retry(ONE)
+        await _start(daemon, TWO)
+        shutil.rmtree(machine.data_dir / "workflows")
+
+    async def end(daemon: Daemon) -> None:
         execution = await daemon.ended(TWO)
         assert execution.status is ExecutionStatus.FAILED
         assert "the outputs of job 1 (a) cannot be read any more" in str(execution.error)
+
+    machine.play(begin)
+    machine.play(start, is_idle=True)
+    machine.play(end)
+
+
+async def _data_and_two_programs(daemon: Daemon) -> Service:
+    """Run DATA that feeds a job that completes and one that does not; return the DATA."""
+    data = await daemon.files("text", {"text": b"1"})
+    good, fails = await daemon.program("good"), await daemon.program("fails", bad())
+    drawn = await daemon.draw([data, good, fails], [edge(0, 1), edge(0, 2), edge(1, None)])
+    await daemon.workflow_manager.execute(drawn.workflow_id)
+    await daemon.ended(ONE)
+    return data
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_retry_that_needs_a_service_that_is_not_ready_is_refused_at_once(machine: Machine, *, is_gone: bool) -> None:
+    """Its DATA has completed, and is needed all the same; nothing is accepted that could only fail."""
+
+    async def play(daemon: Daemon) -> None:
+        data = await _data_and_two_programs(daemon)
+        change = "DELETE FROM offered_services" if is_gone else "UPDATE offered_services SET status = 'INACTIVE'"
+        await daemon.by_hand(f"{change} WHERE id = {data.id}")
+        words = f"text: Service {data.id} not found" if is_gone else "text: service text is INACTIVE"
+        with pytest.raises(Conflict, match=f"cannot be retried: {words}") as refusal:
+            await daemon.workflow_manager.retry(ONE)
+        assert "service text" in refusal.value.hint
+        assert await daemon.sql("SELECT COUNT(*) FROM workflow_executions") == [(1,)]
+
+    machine.play(play)
+
+
+def test_a_job_that_is_reused_needs_its_service_no_more(machine: Machine) -> None:
+    async def play(daemon: Daemon) -> None:
+        await _chain(daemon, Script(), bad())
+        await daemon.ended(ONE)
+        await daemon.by_hand("UPDATE offered_services SET status = 'INACTIVE' WHERE name = 'a'")
+        daemon.engine.scripts["b"] = Script()
+        await daemon.workflow_manager.retry(ONE)
+        assert (await daemon.ended(TWO)).status is ExecutionStatus.COMPLETED
 
     machine.play(play)
 

@@ -439,7 +439,6 @@ CALLS: Final[dict[str, Call]] = {
     "job_executions.list_unsettled": lambda c, w: job_executions.list_unsettled(c, executor=ME),
     "job_executions.list_taken_away": lambda c, w: job_executions.list_taken_away(c, executor=ME),
     "job_executions.count_by_status": lambda c, w: job_executions.count_by_status(c),
-    "job_executions.count_completed": lambda c, w: job_executions.count_completed(c, w.execution.id),
     "job_moves.mark_started": lambda c, w: job_moves.mark_started(c, [w.job.id]),
     "job_moves.mark_all_ready": lambda c, w: make_ready(c, w),
     "job_moves.mark_all_running": lambda c, w: make_running(c, w),
