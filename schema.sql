@@ -309,6 +309,7 @@ CREATE TABLE workflow_executions (
     start_by_s REAL NOT NULL,
     max_runtime_s REAL NOT NULL,
     transfer_idle_s REAL NOT NULL,
+    hold_s REAL NOT NULL,           -- how long after their end other peers keep what it has left with them
     cancel_requested_at TEXT,
     cancel_reason TEXT,
     cancel_by TEXT,

@@ -462,10 +462,25 @@ class JobManager:
                 if not job_interfaces.open_inputs(conn, job.id)
             }
 
+        if self._repairs_are_due:
+            for job_id in await self._database.read(self._list_deleted):
+                self._runner.stop(job_id, DISOWNED)
         changed, news = await insist(self._database, work)
         self._repairs_are_due = False
         self._board.publish(news)
         return changed
+
+    def _list_deleted(self, conn: sqlite3.Connection) -> list[JobExecutionId]:
+        """Return the programs in hand whose rows a person has deleted."""
+        return [job_id for job_id in self._runner.in_hand() if not _exists(conn, job_id)]
+
+
+def _exists(conn: sqlite3.Connection, job_id: JobExecutionId) -> bool:
+    try:
+        job_executions.get_job(conn, job_id)
+    except NotFound:
+        return False
+    return True
 
 
 def _ordered(job: JobExecution) -> tuple[ServiceId, int]:

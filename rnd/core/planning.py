@@ -27,7 +27,7 @@ from rnd.types.ids import ConnectionId, NodeId, PeerId, ServiceId, WorkflowId
 from rnd.types.services import DataSettings, Service
 from rnd.types.workflows import Workflow, WorkflowConnection, WorkflowNode
 
-SHORTENABLE: Final = ("start_by_s", "max_runtime_s", "transfer_idle_s", "workflow_deadline_s")
+SHORTENABLE: Final = ("start_by_s", "max_runtime_s", "transfer_idle_s", "hold_s", "workflow_deadline_s")
 """The deadlines that an order may shorten, never lengthen."""
 
 
@@ -244,6 +244,7 @@ def as_before(deadlines: Deadlines, earlier: WorkflowExecution, bounds: Executio
         start_by_s=min(deadlines.start_by_s, bounds.start_by_s),
         max_runtime_s=min(deadlines.max_runtime_s, bounds.max_runtime_s),
         transfer_idle_s=min(deadlines.transfer_idle_s, bounds.transfer_idle_s),
+        hold_s=min(deadlines.hold_s, bounds.hold_s),
         workflow_deadline_s=min(deadlines.workflow_deadline_s, workflow_deadline_s),
     )
 

@@ -61,9 +61,7 @@ class TwoPhases:
         endpoint_of: EndpointOf,
         board: NewsBoard,
         peer_id: PeerId,
-        hold_s: float,
     ) -> None:
-        self._hold_s = hold_s
         self._database = database
         self._clock = clock
         self._entropy = entropy
@@ -159,7 +157,7 @@ class TwoPhases:
     def _foreign_bounds(self, execution: WorkflowExecution, bounds: ExecutionBounds) -> ForeignBounds:
         """Return what bounds a job on another peer: durations, since no peer trusts the clock of another."""
         left_s = (execution.deadline_at - execution.created_at).total_seconds()
-        return ForeignBounds(deadline_s=left_s, transfer_idle_s=bounds.transfer_idle_s, hold_s=self._hold_s)
+        return ForeignBounds(deadline_s=left_s, transfer_idle_s=bounds.transfer_idle_s, hold_s=bounds.hold_s)
 
     def _finish_phase_1(
         self,

@@ -101,7 +101,6 @@ class WorkflowManager:
                 endpoint_of=endpoint_of,
                 board=board,
                 peer_id=peer_id,
-                hold_s=config.deadlines.hold_s,
             ),
             retention=Retention(database=database, clock=clock, config=config, folders=folders, peer_id=peer_id),
             endpoint_of=endpoint_of,
@@ -312,6 +311,7 @@ class WorkflowManager:
             start_by_s=bounds.start_by_s,
             max_runtime_s=bounds.max_runtime_s,
             transfer_idle_s=bounds.transfer_idle_s,
+            hold_s=bounds.hold_s,
             workflow_deadline_s=bounds.workflow_deadline_s,
         )
 

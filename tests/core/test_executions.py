@@ -31,7 +31,6 @@ def _two_phases(daemon: Daemon) -> TwoPhases:
         endpoint_of=lambda _: daemon.job_manager,
         board=daemon.board,
         peer_id=ME,
-        hold_s=60.0,
     )
 
 
@@ -220,13 +219,14 @@ def test_a_retry_runs_only_what_did_not_complete(machine: Machine) -> None:
 def test_a_retry_keeps_the_deadlines_that_its_order_shortened(machine: Machine) -> None:
     async def play(daemon: Daemon) -> None:
         drawn = await daemon.draw([await daemon.program("a", bad())], [])
-        wishes = {"start_by_s": 60.0, "max_runtime_s": 7.0, "transfer_idle_s": 8.0, "workflow_deadline_s": 100.0}
+        wishes = {"start_by_s": 60.0, "max_runtime_s": 7.0, "transfer_idle_s": 8.0, "hold_s": 9.0}
+        wishes["workflow_deadline_s"] = 100.0
         await daemon.workflow_manager.execute(drawn.workflow_id, deadlines=wishes)
         await daemon.ended(ONE)
         await daemon.workflow_manager.retry(ONE)
         retried = await daemon.ended(TWO)
-        bounds = "SELECT start_by_s, max_runtime_s, transfer_idle_s FROM workflow_executions WHERE id = 2"
-        assert await daemon.sql(bounds) == [(60.0, 7.0, 8.0)]
+        bounds = "SELECT start_by_s, max_runtime_s, transfer_idle_s, hold_s FROM workflow_executions WHERE id = 2"
+        assert await daemon.sql(bounds) == [(60.0, 7.0, 8.0, 9.0)]
         assert (retried.deadline_at - retried.created_at).total_seconds() == 100.0
         assert await daemon.sql("SELECT DISTINCT max_runtime_s FROM job_executions") == [(7.0,)]
 
@@ -456,6 +456,36 @@ def test_an_execution_closed_by_hand_stops_its_jobs(machine: Machine) -> None:
         await daemon.until(lambda: daemon.engine.running() == [])
         await daemon.eventually("SELECT DISTINCT status FROM job_executions", ("CANCELLED",))
         assert (await daemon.story())[0][2] == "execution 1 was set to COMPLETED by hand"
+
+    machine.play(play)
+
+
+def test_an_execution_whose_row_was_deleted_by_hand_stops_its_jobs(machine: Machine) -> None:
+    async def play(daemon: Daemon) -> None:
+        await _chain(daemon, Script(holds=True), Script())
+        await daemon.until(lambda: bool(daemon.engine.running()))
+        await daemon.by_hand("DELETE FROM workflow_executions")
+        daemon.tick()
+        await daemon.until(lambda: daemon.engine.running() == [])
+        await daemon.eventually(
+            "SELECT DISTINCT status, error_message FROM job_executions WHERE id = 1",
+            ("CANCELLED", "execution 1 was deleted by hand"),
+        )
+        await daemon.eventually("SELECT DISTINCT status FROM job_executions", ("CANCELLED",))
+        assert not daemon.is_dead()
+
+    machine.play(play)
+
+
+def test_a_job_whose_row_was_deleted_by_hand_is_ended(machine: Machine) -> None:
+    async def play(daemon: Daemon) -> None:
+        await _chain(daemon, Script(holds=True))
+        await daemon.until(lambda: bool(daemon.engine.running()))
+        await daemon.by_hand("DELETE FROM job_executions")
+        daemon.tick()
+        await daemon.until(lambda: daemon.engine.running() == [])
+        await daemon.until(lambda: daemon.job_manager.slots()[0] == 0)
+        assert not daemon.is_dead()
 
     machine.play(play)
 

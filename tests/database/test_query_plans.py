@@ -388,6 +388,7 @@ CALLS: Final[dict[str, Call]] = {
     ),
     "workflow_executions.list_unfinished_cancels": lambda c, w: workflow_executions.list_unfinished_cancels(c),
     "workflow_executions.count_open": lambda c, w: workflow_executions.count_open(c),
+    "workflow_executions.list_deleted_with_open_jobs": lambda c, w: workflow_executions.list_deleted_with_open_jobs(c),
     "workflow_executions.list_unsettled_executions": lambda c, w: workflow_executions.list_unsettled_executions(c),
     "workflow_executions.count_by_status": lambda c, w: workflow_executions.count_by_status(c),
     "workflow_executions.mark_running": lambda c, w: workflow_executions.mark_running(c, w.execution.id, now=w.now),
@@ -684,6 +685,7 @@ def order(workflow: Workflow, uid: str) -> ExecutionOrder:
         start_by_s=1.0,
         max_runtime_s=1.0,
         transfer_idle_s=1.0,
+        hold_s=1.0,
         workflow_deadline_s=1.0,
     )
 

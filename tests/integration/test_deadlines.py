@@ -162,6 +162,7 @@ def test_cancel_by_ends_the_wait_for_a_job_that_does_not_die_and_the_killing_goe
         ({"start_by_s": 901}, "start_by_s may only be shortened: at most 900 s, not 901"),
         ({"max_runtime_s": 86401}, "max_runtime_s may only be shortened: at most 86400 s"),
         ({"transfer_idle_s": 300.5}, "transfer_idle_s may only be shortened: at most 300 s"),
+        ({"hold_s": 86401}, "hold_s may only be shortened: at most 86400 s"),
         ({"workflow_deadline_s": 604801}, "workflow_deadline_s may only be shortened: at most 604800 s"),
     ],
 )
@@ -174,7 +175,8 @@ def test_a_deadline_is_never_lengthened(shared: RunningPeer, wish: dict[str, flo
 
 
 def test_deadlines_as_long_as_the_configured_ones_are_taken(shared: RunningPeer) -> None:
-    wishes = {"start_by_s": 900, "max_runtime_s": 86400, "transfer_idle_s": 300, "workflow_deadline_s": 604800}
+    wishes = {"start_by_s": 900, "max_runtime_s": 86400, "transfer_idle_s": 300, "hold_s": 86400}
+    wishes["workflow_deadline_s"] = 604800
     execution = shared.run(1, deadlines=wishes)
     assert execution["status"] == "COMPLETED", execution
 
