@@ -379,6 +379,7 @@ CREATE TABLE job_executions (
     cancel_requested_at TEXT,
     cancel_reason TEXT,
     result TEXT,
+    remark TEXT,                    -- COMPLETED, and yet a person should know: what it left behind, what was cut
     settled_status TEXT,            -- the status that the daemon has acted on; differs after a repair by hand
     status_seq INTEGER NOT NULL DEFAULT 0,  -- between peers: grows with every change on the executor; a mirror takes only higher ones
     deadline_at TEXT,               -- ordered by another peer: the end of its execution's time, by this peer's clock

@@ -217,6 +217,7 @@ JOB: Final = members(
         "ended_at": nullable(TIME),
         "error_message": nullable(TEXT),
         "exit_code": nullable(INTEGER),
+        "remark": nullable(TEXT),
     }
 )
 

@@ -19,7 +19,7 @@ from typing import Final
 
 from rnd.core.explaining import Explainer
 from rnd.core.job_orders import OfferedServices, accept_jobs, engine_refusals, refusals
-from rnd.core.job_run import ClaimedJob, Stop, StopKind, runtime_bound_s
+from rnd.core.job_run import ClaimedJob, Stop, StopKind, runtime_bound
 from rnd.core.job_runner import JobRunner
 from rnd.core.repairs import honour_job_repairs
 from rnd.database import executor_handles, job_executions, job_interfaces, job_moves, service_revisions
@@ -327,7 +327,7 @@ class JobManager:
                 fail_open_job(conn, job.id, JobEnd(error=str(error)), now=now, news=turn.news)
         if orphans:  # the failure of one may have ended another
             jobs = [job for job in jobs if job_executions.get_job(conn, job.id).status is JobStatus.READY]
-        runs_by = {job.id: now + timedelta(seconds=runtime_bound_s(job, services[_ordered(job)])) for job in jobs}
+        runs_by = {job.id: now + timedelta(seconds=runtime_bound(job, services[_ordered(job)])[0]) for job in jobs}
         job_moves.mark_all_running(conn, [(job, runs_by[job.id]) for job in jobs], now=now)
         programs = [job for job in jobs if job.service_type is not ServiceType.DATA]
         executor_handles.record_intents(conn, programs, boot_id=self._boot_id, now=now)
@@ -391,7 +391,7 @@ class JobManager:
             service=service,
             interfaces=job_interfaces.list_interfaces(conn, job.id),
             engine_name=executor_handles.engine_name_of(job),
-            run_by=job.run_by or now + timedelta(seconds=runtime_bound_s(job, service)),
+            run_by=job.run_by or now + timedelta(seconds=runtime_bound(job, service)[0]),
             found=True,
             rebooted=executor_handles.boot_of_intent(conn, job) not in (None, self._boot_id),
             stop=stop,

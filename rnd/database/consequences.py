@@ -99,12 +99,13 @@ def complete_job(
     outputs: Mapping[str, Sequence[FileEntry]],
     *,
     exit_code: int,
+    remark: str | None = None,
     new_transfer_id: NewTransferId,
     now: datetime,
     news: News,
 ) -> None:
     """RUNNING -> COMPLETED with a durable manifest; its deliveries are owed from here on. Raises `StaleState`."""
-    head = job_moves.mark_completed(conn, job.id, exit_code=exit_code, now=now)
+    head = job_moves.mark_completed(conn, job.id, exit_code=exit_code, remark=remark, now=now)
     results.add_outputs(conn, job.id, outputs)
     owe_deliveries(conn, job, interfaces, new_transfer_id=new_transfer_id, now=now, news=news)
     news.ended.append((head, None))

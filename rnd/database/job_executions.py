@@ -31,7 +31,7 @@ _SELECT = """
            entrypoint, commands, execution_constraint, constraint_detail, start_received, started_at, ended_at,
            error_message, workflow_execution_id, order_workflow_job_id, execution_uid, node_id, attempt, job_name,
            service_name, service_type, service_revision, created_at, start_by, max_runtime_s, run_by, exit_code, exit_signal,
-           cancel_requested_at, result, status_seq, deadline_at, transfer_idle_s
+           cancel_requested_at, result, remark, status_seq, deadline_at, transfer_idle_s
     FROM job_executions
 """
 _COUNT = "SELECT COUNT(*) FROM job_executions "
@@ -304,6 +304,7 @@ def _job(row: sqlite3.Row) -> JobExecution:
         exit_signal=row["exit_signal"],
         cancel_requested_at=moment_or_none(row["cancel_requested_at"]),
         result=row["result"],
+        remark=row["remark"],
         status_seq=row["status_seq"],
         deadline_at=moment_or_none(row["deadline_at"]),
         transfer_idle_s=row["transfer_idle_s"],

@@ -76,6 +76,12 @@ def list_workflow_jobs(conn: sqlite3.Connection, execution_id: ExecutionId) -> l
     return [_workflow_job(row) for row in rows]
 
 
+def find_uncreated_job(conn: sqlite3.Connection, execution_id: ExecutionId, node_id: NodeId) -> WorkflowJob | None:
+    """Return the job of a node that has no row on any executor; `None` where it has one, or there is no such node."""
+    jobs = (job for job in list_workflow_jobs(conn, execution_id) if job.node_id == node_id)
+    return next((job for job in jobs if job.job_execution_id is None), None)
+
+
 def fail_pending_jobs(conn: sqlite3.Connection, execution_id: ExecutionId, error: str) -> None:
     """End the rows of jobs that never came to exist on their executor."""
     conn.execute(

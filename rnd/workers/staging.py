@@ -51,8 +51,8 @@ def stage_job(
 ) -> StagedJob:
     """Lay out a job's folder for a new attempt: empty output/ and logs/, mounts filled from the verified inputs.
 
-    Inputs are kept between attempts. Raises `JobFailed` where an input that was acknowledged is not there any more, or
-    two providers of a mount share a name, and `CalledOff`.
+    Inputs are kept between attempts. Raises `JobFailed` where an input has not been delivered or is not there any more,
+    or two providers of a mount share a name, and `CalledOff`.
     """
     directory = folders.job(job)
     path = os.fspath(directory)
@@ -206,6 +206,10 @@ def _files_of(folders: JobFolders, job: JobExecution, peer: InterfacePeer, limit
 
 def _received(folders: JobFolders, job: JobExecution, peer: InterfacePeer, limits: Limits) -> list[FoundEntry]:
     root = folders.input(job, peer)
+    if not peer.duty_acknowledged:
+        raise JobFailed(
+            f"the input of connection {peer.connection_id} has not been delivered, so the job was not ready to run"
+        )
     if not root.is_dir():
         raise JobFailed(f"the input of connection {peer.connection_id} was delivered but is gone: {root}")
     return scan_tree(root, max_files=limits.files_per_transfer, max_file_bytes=limits.file_bytes)

@@ -438,9 +438,26 @@ def test_a_ready_job_that_its_inputs_fail_is_not_claimed(machine: Machine) -> No
         await daemon.by_hand("UPDATE job_executions SET status = 'READY' WHERE id = 2")
         daemon.tick()
         await daemon.eventually("SELECT status FROM job_executions WHERE id = 2", ("ERRORED",))
-        assert "was delivered but is gone" in (await daemon.story())[1][2]
+        assert "the input of connection 1 has not been delivered" in (await daemon.story())[1][2]
         daemon.engine.let_go("a")
         assert (await daemon.ended(ONE)).status is ExecutionStatus.FAILED
+
+    machine.play(play)
+
+
+def test_a_job_made_ready_by_hand_sees_no_input_that_is_not_acknowledged(machine: Machine) -> None:
+    """Even where something lies in its place."""
+
+    async def play(daemon: Daemon) -> None:
+        await _chain(daemon, Script(holds=True), Script())
+        await daemon.until(lambda: bool(daemon.engine.submitted))
+        place = machine.data_dir / f"workflows/{ME}/2/jobs/{ME}/2/input/{ME}/1"
+        place.mkdir(parents=True)
+        (place / "stdout.txt").write_bytes(b"half")
+        await daemon.by_hand("UPDATE job_executions SET status = 'READY' WHERE id = 2")
+        daemon.tick()
+        await daemon.eventually("SELECT status FROM job_executions WHERE id = 2", ("ERRORED",))
+        assert "job-2-1" not in daemon.engine.submitted
 
     machine.play(play)
 

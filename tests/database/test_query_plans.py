@@ -408,6 +408,7 @@ CALLS: Final[dict[str, Call]] = {
     "workflow_jobs.list_workflow_jobs": lambda c, w: workflow_jobs.list_workflow_jobs(c, w.execution.id),
     "workflow_executions.get_state": lambda c, w: workflow_executions.get_state(c, w.execution.id),
     "workflow_executions.cancel_reason": lambda c, w: workflow_executions.cancel_reason(c, w.execution.id),
+    "workflow_jobs.find_uncreated_job": lambda c, w: workflow_jobs.find_uncreated_job(c, w.execution.id, w.node.id),
     "workflow_jobs.fail_pending_jobs": lambda c, w: workflow_jobs.fail_pending_jobs(c, w.execution.id, "why"),
     "workflow_jobs.execution_progress": lambda c, w: workflow_jobs.execution_progress(c, w.execution.id),
     "job_moves.create_jobs": lambda c, w: (
