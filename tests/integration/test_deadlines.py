@@ -187,7 +187,9 @@ def test_every_deadline_that_is_too_long_is_named_at_once(shared: RunningPeer) -
     assert len(caught.value.data["problems"]) == 2
 
 
-@pytest.mark.parametrize("wish", [{"max_runtime_s": 0}, {"max_runtime_s": -1}, {"hold_s": 1}, {"max_runtime_s": "1"}])
+@pytest.mark.parametrize(
+    "wish", [{"max_runtime_s": 0}, {"max_runtime_s": -1}, {"cancel_by_s": 1}, {"max_runtime_s": "1"}]
+)
 def test_what_is_no_deadline_is_refused_by_name(shared: RunningPeer, wish: dict[str, Any]) -> None:
     with pytest.raises(RpcError) as caught:
         shared.execute(1, deadlines=wish)
