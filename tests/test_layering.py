@@ -1,4 +1,4 @@
-"""Imports go one way (types <- rules, protocol <- database <- workers, core, services, p2p <- api <- daemon).
+"""Imports go one way (types <- rules <- protocol <- database <- workers, core, services, p2p <- api <- daemon).
 
 The pure rooms import no effects, and only the composition root touches clock, ids and randomness.
 """
@@ -23,7 +23,7 @@ PACKAGE = Path(rnd.__file__).parent
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "types": frozenset(),
     "rules": frozenset({"types"}),
-    "protocol": frozenset({"types"}),
+    "protocol": frozenset({"types", "rules"}),
     "log": frozenset({"types"}),
     "config": frozenset({"types", "rules"}),
     "database": frozenset({"types", "rules", "protocol", "log"}),
@@ -32,8 +32,12 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "p2p": frozenset({"types", "rules", "protocol", "log", "database", "workers", "services", "core"}),
     "core": frozenset({"types", "rules", "protocol", "log", "database", "workers", "services", "p2p"}),
     "api": frozenset({"types", "rules", "protocol", "log", "database", "workers", "services", "p2p", "core"}),
+    "peer_side": frozenset({"types", "rules", "protocol", "log", "database", "workers", "services", "p2p", "core"}),
     "daemon": frozenset(
-        {"types", "rules", "protocol", "log", "config", "database", "workers", "services", "p2p", "core", "api"}
+        {
+            *("types", "rules", "protocol", "log", "config", "database", "workers", "services", "p2p", "core", "api"),
+            "peer_side",
+        }
     ),
     "cli": frozenset({"types"}),
     "__main__": frozenset({"cli"}),

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from rnd.api.strict_json import JsonObject, JsonValue, NotStrictJson, encode, parse
+from rnd.rules.strict_json import JsonObject, JsonValue, NotStrictJson, encode, parse
 
 with warnings.catch_warnings():
     # It reads its own schema in a way that Python 3.11 and 3.12 warn of; nobody who runs rnd could act on that.

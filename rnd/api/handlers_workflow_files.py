@@ -12,11 +12,11 @@ from rnd.api.handlers_workflows import NO_ID
 from rnd.api.host_paths import check_host_path
 from rnd.api.parameters import Name
 from rnd.api.rendering import JsonMembers, render_workflow
-from rnd.api.strict_json import JsonObject
 from rnd.database import offered_services, workflow_connections, workflow_nodes, workflow_ui_state, workflows
 from rnd.log import get_logger
 from rnd.rules.interfaces import default_interfaces, require_fit_interfaces
 from rnd.rules.reading import MalformedDocument
+from rnd.rules.strict_json import JsonObject
 from rnd.rules.upload_names import uploaded_name
 from rnd.rules.validation import validate_connection
 from rnd.rules.workflow_file import (

@@ -30,8 +30,8 @@ from rnd.api.parameters import (
 )
 from rnd.api.result_schemas import members
 from rnd.api.service_methods import service_methods
-from rnd.api.strict_json import JsonObject
 from rnd.api.workflow_methods import PASSPHRASES, workflow_methods
+from rnd.rules.strict_json import JsonObject
 from rnd.rules.upload_names import UPLOAD_NAME_PATTERN
 from rnd.types.enums import EventType, ExecutionStatus, JobStatus, LogStream, Scope, TransferStatus
 

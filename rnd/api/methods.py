@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 from rnd.api.envelope import INTERNAL_ERROR, INVALID_PARAMS, Error, Result, Success, internal_error_data
 from rnd.api.parameters import BadParameter, Parameter, bind
-from rnd.api.strict_json import JsonObject
+from rnd.rules.strict_json import JsonObject
 from rnd.types.enums import Scope
 from rnd.types.errors import (
     ApplicationError,

@@ -7,7 +7,7 @@ from typing import Final
 
 from rnd.api.methods import Method
 from rnd.api.parameters import OMITTED, Parameter
-from rnd.api.strict_json import JsonObject, JsonValue
+from rnd.rules.strict_json import JsonObject, JsonValue
 from rnd.types import errors
 
 OPENRPC_VERSION: Final = "1.3.2"

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any, Final, Protocol
 
-from rnd.api.strict_json import JsonObject
 from rnd.rules.reading import is_visible
+from rnd.rules.strict_json import JsonObject
 from rnd.rules.upload_names import UPLOAD_NAME_PATTERN, UPLOAD_PREFIX, uploaded_name
 
 MAX_INT64: Final = 2**63 - 1

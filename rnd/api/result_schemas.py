@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-from rnd.api.strict_json import JsonObject
+from rnd.rules.strict_json import JsonObject
 from rnd.types import enums
 
 ANY: Final[JsonObject] = {}
@@ -275,4 +275,6 @@ UPLOAD: Final = members({"name": TEXT, "size_bytes": COUNT, "sha256": TEXT, "cre
 
 EVENT: Final = members({"seq": COUNT, "time": nullable(TIME), "type": TEXT, "data": OBJECT}, optional={"durable": FLAG})
 
-EXECUTOR: Final = members({"available": FLAG}, optional={"version": TEXT, "reason": TEXT, "sandbox": TEXT})
+EXECUTOR: Final = members(
+    {"available": FLAG}, optional={"version": TEXT, "reason": TEXT, "sandbox": TEXT, "sandbox_reason": TEXT}
+)

@@ -23,11 +23,11 @@ from rnd.api.envelope import Envelope
 from rnd.api.method_table import build_table
 from rnd.api.methods import error_data, may
 from rnd.api.sockets import UnixListener, listen_tcp, listen_unix
-from rnd.api.strict_json import JsonObject, encode
 from rnd.api.uploads import render_upload
 from rnd.api.websocket import GOING_AWAY, WebSocketSession
 from rnd.database.node_facts import delete_fact, set_fact
 from rnd.log import get_logger
+from rnd.rules.strict_json import JsonObject, encode
 from rnd.rules.upload_names import is_upload_name
 from rnd.types.enums import Scope
 from rnd.types.errors import ApplicationError, Conflict, LimitExceeded, NotFound, RndError

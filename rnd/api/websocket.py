@@ -17,8 +17,8 @@ from rnd.api.auth import Caller, refuse_login
 from rnd.api.context import ApiContext, Call
 from rnd.api.envelope import Envelope
 from rnd.api.events import Batch, Subscription
-from rnd.api.strict_json import encode
 from rnd.log import get_logger
+from rnd.rules.strict_json import encode
 from rnd.types.enums import EventType, Scope
 from rnd.types.errors import Conflict, LimitExceeded, NotFound
 from rnd.types.ids import ExecutionId

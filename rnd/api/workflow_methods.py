@@ -31,9 +31,9 @@ from rnd.api.parameters import (
     required,
 )
 from rnd.api.result_schemas import members
-from rnd.api.strict_json import JsonObject
 from rnd.rules.interfaces import interfaces_from_json
 from rnd.rules.paths import PATH_BYTES_MAX, relative_path_problem
+from rnd.rules.strict_json import JsonObject
 from rnd.rules.topology import NODE_NAME_CHARACTERS_MAX, node_name_problem
 from rnd.types.enums import Scope, ServiceType
 from rnd.types.services import ServiceInterface

@@ -18,7 +18,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from rnd.core.explaining import Explainer
-from rnd.core.job_orders import OfferedServices, accept_jobs, engine_refusals, refusals
+from rnd.core.foreign_orders import known_job, with_own_service_id
+from rnd.core.job_orders import OfferedServices, accept_jobs, engine_refusals, refusals, request_digest
 from rnd.core.job_run import ClaimedJob, Stop, StopKind, runtime_bound
 from rnd.core.job_runner import JobRunner
 from rnd.core.repairs import honour_job_repairs
@@ -38,7 +39,7 @@ from rnd.types.ids import JobExecutionId, PeerId, ServiceId
 from rnd.types.log_events import LogEvent
 from rnd.types.orders import JobRequest, JobResponse, JobStart, StartReport
 from rnd.types.seams import Clock, Entropy
-from rnd.types.services import Service
+from rnd.types.services import Sandbox, Service
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.insistence import insist
 from rnd.workers.job_folders import JobFolders
@@ -87,6 +88,7 @@ class JobManager:
         board: NewsBoard,
         peer_id: PeerId,
         boot_id: str,
+        sandbox: Sandbox,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -100,6 +102,7 @@ class JobManager:
         self._board = board
         self._peer_id = peer_id
         self._boot_id = boot_id
+        self._sandbox = sandbox
         self._turns = asyncio.Semaphore(TURNS_AT_ONCE)
         self._reserved = 0
         self._next_attempt_at: datetime | None = None
@@ -113,7 +116,11 @@ class JobManager:
         """Say what would be answered to these requests; create nothing."""
         no_room = self._disk.refusal()
         engine_reasons = await self._engine_reasons(requests)
-        return await self._database.read(lambda conn: self._answers(conn, requests, engine_reasons, no_room))
+
+        def work(conn: sqlite3.Connection) -> list[JobResponse]:
+            return self._answers(conn, _own_terms(conn, requests), engine_reasons, no_room)
+
+        return await self._database.read(work)
 
     async def create_jobs(self, requests: Sequence[JobRequest]) -> list[JobResponse]:
         """Create every job (IDLE) or, if any is refused, none; the same request twice gets the same answer."""
@@ -122,10 +129,13 @@ class JobManager:
         engine_reasons = await self._engine_reasons(requests)
 
         def work(conn: sqlite3.Connection) -> list[JobResponse]:
-            answers = self._answers(conn, requests, engine_reasons, no_room)
+            if (before := _answered_before(conn, requests)) is not None:
+                return before
+            orders = _own_terms(conn, requests)
+            answers = self._answers(conn, orders, engine_reasons, no_room)
             if any(answer.reasons for answer in answers):
                 return answers
-            return accept_jobs(conn, requests, now=now)
+            return accept_jobs(conn, orders, self_peer_id=self._peer_id, now=now)
 
         return await self._database.write(work)
 
@@ -176,7 +186,7 @@ class JobManager:
 
         def find(conn: sqlite3.Connection) -> list[Service | None]:
             offered = OfferedServices(conn)
-            return [offered.find(request.plan.service_id) for request in requests]
+            return [offered.find(order.plan.service_id) for order in _own_terms(conn, requests)]
 
         services = await self._database.read(find)
         return await asyncio.to_thread(engine_refusals, services, requests, self._executors, self_peer_id=self._peer_id)
@@ -195,7 +205,13 @@ class JobManager:
                 node_id=request.plan.node_id,
                 job_execution_id=None,
                 reasons=(
-                    *refusals(offered, request, self_peer_id=self._peer_id, engine_reason=engine_reason),
+                    *refusals(
+                        offered,
+                        request,
+                        self_peer_id=self._peer_id,
+                        sandbox=self._sandbox,
+                        engine_reason=engine_reason,
+                    ),
                     *own_reasons,
                 ),
             )
@@ -452,6 +468,9 @@ class JobManager:
             for job in job_executions.list_expired(conn, executor=self._peer_id, now=now):
                 error = "no start command came before start_by; phase 2 never reached this job"
                 fail_open_job(conn, job.id, JobEnd(error=error), now=now, news=news)
+            for job in job_executions.list_overdue_orders(conn, executor=self._peer_id, now=now):
+                error = "the deadline of the workflow that ordered it has passed"
+                fail_open_job(conn, job.id, JobEnd(error=error), now=now, news=news)
             for job in job_executions.list_running(conn, executor=self._peer_id):
                 if job.service_type is ServiceType.DATA and job.run_by is not None and job.run_by < now:
                     error = "timed out: max_runtime has passed"
@@ -485,6 +504,24 @@ def _exists(conn: sqlite3.Connection, job_id: JobExecutionId) -> bool:
 
 def _ordered(job: JobExecution) -> tuple[ServiceId, int]:
     return job.service_id, job.service_revision
+
+
+def _own_terms(conn: sqlite3.Connection, requests: Sequence[JobRequest]) -> list[JobRequest]:
+    """Return orders with the ids that the services have here; another peer may know them by name alone."""
+    return [request if request.bounds is None else with_own_service_id(conn, request) for request in requests]
+
+
+def _answered_before(conn: sqlite3.Connection, requests: Sequence[JobRequest]) -> list[JobResponse] | None:
+    """Return the answer that an order of another peer got before, whatever has changed here since; `None` if it is new."""
+    if any(request.bounds is None for request in requests):
+        return None  # own orders are written down with what they order
+    known = [known_job(conn, request, request_digest(request)) for request in requests]
+    if not known or None in known:
+        return None
+    return [
+        JobResponse(node_id=request.plan.node_id, job_execution_id=job_id)
+        for request, job_id in zip(requests, known, strict=True)
+    ]
 
 
 def _is_running(conn: sqlite3.Connection, job_id: JobExecutionId) -> bool:

@@ -8,9 +8,11 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from rnd.core.foreign_orders import foreign_refusals, introduce_peers, within_limits
 from rnd.database import grants, job_interfaces, job_moves, offered_services, peers, service_revisions
 from rnd.database.job_moves import NewJob
 from rnd.rules import policy
+from rnd.rules.confinement import confinement_refusal
 from rnd.rules.definition import definition_to_json
 from rnd.rules.policy import Standing
 from rnd.services.executor import Executor
@@ -20,14 +22,14 @@ from rnd.types.errors import NotFound
 from rnd.types.ids import PeerId, ServiceId
 from rnd.types.orders import JobRequest, JobResponse
 from rnd.types.peers import Grant
-from rnd.types.services import Service
+from rnd.types.services import Sandbox, Service
 
 
 class OfferedServices:
     """The services of this peer, and who may order them, within one transaction; each is read once."""
 
     def __init__(self, conn: sqlite3.Connection) -> None:
-        self._conn = conn
+        self.conn = conn
         self._known: dict[ServiceId, Service | None] = {}
         self._callers: dict[PeerId, tuple[Standing, list[Grant]]] = {}
 
@@ -35,7 +37,7 @@ class OfferedServices:
         """Return a service; `None` if there is none."""
         if service_id not in self._known:
             try:
-                self._known[service_id] = offered_services.get_service(self._conn, service_id)
+                self._known[service_id] = offered_services.get_service(self.conn, service_id)
             except NotFound:
                 self._known[service_id] = None
         return self._known[service_id]
@@ -43,10 +45,10 @@ class OfferedServices:
     def caller(self, peer_id: PeerId) -> tuple[Standing, list[Grant]]:
         """Return the standing of another peer that orders, and its grants."""
         if peer_id not in self._callers:
-            peer = peers.find_peer(self._conn, peer_id)
+            peer = peers.find_peer(self.conn, peer_id)
             self._callers[peer_id] = (
                 policy.standing(peer, introduced=False),
-                grants.list_grants_for(self._conn, peer_id),
+                grants.list_grants_for(self.conn, peer_id),
             )
         return self._callers[peer_id]
 
@@ -70,9 +72,14 @@ def engine_refusals(
 
 
 def refusals(
-    offered: OfferedServices, request: JobRequest, *, self_peer_id: PeerId, engine_reason: str | None = None
+    offered: OfferedServices,
+    request: JobRequest,
+    *,
+    self_peer_id: PeerId,
+    sandbox: Sandbox,
+    engine_reason: str | None = None,
 ) -> tuple[str, ...]:
-    """Return every reason why this peer does not take a job; none if it does.
+    """Return every reason why this peer does not take a job; none if it does. `sandbox` is what it confines programs with.
 
     The owner enforces its own rules here, whatever the orchestrator has checked (rulings 7 and 24). Who may not order a
     service is told that and nothing about it. `engine_reason` is why its engine could not run it.
@@ -96,8 +103,13 @@ def refusals(
         reasons.append(policy.inactive(service))
     if service.service_type is ServiceType.DOCKER:
         reasons.append("this peer runs no containers")
+    unconfined = confinement_refusal(service, sandbox, foreign=orderer != self_peer_id)
+    if unconfined is not None:
+        reasons.append(unconfined)
     if engine_reason is not None:
         reasons.append(engine_reason)
+    if request.bounds is not None:
+        reasons += foreign_refusals(offered.conn, request, service, granted, self_peer_id=self_peer_id)
     reasons += policy.data_refusals(
         service, plan, orderer=orderer, self_peer_id=self_peer_id, caller=caller, grants=granted
     )
@@ -109,13 +121,20 @@ def _runs_nothing(request: JobRequest, self_peer_id: PeerId) -> bool:
     return request.reused_from is not None and request.orchestrator_peer_id == self_peer_id
 
 
-def accept_jobs(conn: sqlite3.Connection, requests: Sequence[JobRequest], *, now: datetime) -> list[JobResponse]:
+def accept_jobs(
+    conn: sqlite3.Connection, requests: Sequence[JobRequest], *, self_peer_id: PeerId, now: datetime
+) -> list[JobResponse]:
     """Write the IDLE rows, interfaces and routing of accepted requests. Raises `StaleState` on a changed repetition."""
     offered = OfferedServices(conn)
     jobs: list[NewJob] = []
     for request in requests:
         service = offered.find(request.plan.service_id)
         revision = 1 if service is None else service.revision
+        if request.bounds is not None and service is not None:
+            digest = request_digest(request)
+            request = within_limits(request, service, offered.caller(request.orchestrator_peer_id)[1])  # noqa: PLW2901 - narrowed for this peer
+            jobs.append(NewJob(request=request, digest=digest, service_revision=revision))
+            continue
         jobs.append(NewJob(request=request, digest=request_digest(request), service_revision=revision))
     for service_id in {request.plan.service_id for request in requests}:
         service_revisions.keep_revision(conn, service_id)
@@ -128,6 +147,9 @@ def accept_jobs(conn: sqlite3.Connection, requests: Sequence[JobRequest], *, now
             if is_new
         ),
     )
+    for request, (job_id, is_new) in zip(requests, created, strict=True):
+        if is_new:
+            introduce_peers(conn, request, job_id, self_peer_id=self_peer_id, now=now)
     return [
         JobResponse(node_id=request.plan.node_id, job_execution_id=job_id)
         for request, (job_id, _) in zip(requests, created, strict=True)

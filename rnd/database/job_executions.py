@@ -31,7 +31,7 @@ _SELECT = """
            entrypoint, commands, execution_constraint, constraint_detail, start_received, started_at, ended_at,
            error_message, workflow_execution_id, order_workflow_job_id, execution_uid, node_id, attempt, job_name,
            service_name, service_type, service_revision, created_at, start_by, max_runtime_s, run_by, exit_code, exit_signal,
-           cancel_requested_at, result, remark, status_seq, deadline_at, transfer_idle_s
+           cancel_requested_at, result, remark, status_seq, deadline_at, transfer_idle_s, hold_s
     FROM job_executions
 """
 _COUNT = "SELECT COUNT(*) FROM job_executions "
@@ -63,6 +63,77 @@ def find_job(conn: sqlite3.Connection, *, execution_id: ExecutionId, node_id: No
     if row is None:
         raise NotFound(f"Execution {execution_id} has no job for node {node_id}")
     return _job(row)
+
+
+def find_order(
+    conn: sqlite3.Connection, *, orderer: PeerId, execution_uid: ExecutionUid, node_id: NodeId, executor: PeerId
+) -> JobExecution | None:
+    """Return the job that a peer has ordered of another by its key; `None` if there is none."""
+    row = conn.execute(
+        _SELECT
+        + """
+        WHERE ordering_peer_id = :orderer
+          AND execution_uid = :execution_uid
+          AND node_id = :node_id
+          AND executor_peer_id = :executor
+        """,
+        {"orderer": orderer, "execution_uid": execution_uid, "node_id": node_id, "executor": executor},
+    ).fetchone()
+    return None if row is None else _job(row)
+
+
+def request_digest_of(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> str:
+    """Return the fingerprint of the request that created a job; "" for what was not requested."""
+    row = conn.execute("SELECT request_digest FROM job_executions WHERE id = :id", {"id": job_execution_id}).fetchone()
+    return "" if row is None else str(row[0])
+
+
+def count_open_of_orderer(conn: sqlite3.Connection, orderer: PeerId) -> int:
+    """Return how many jobs that another peer has ordered have not ended."""
+    row = conn.execute(
+        """
+        SELECT COUNT(*)
+        FROM job_executions
+        WHERE deadline_at IS NOT NULL
+          AND status IN ('IDLE', 'READY', 'RUNNING')
+          AND ordering_peer_id = :orderer
+        """,
+        {"orderer": orderer},
+    ).fetchone()
+    return int(row[0])
+
+
+def list_open_of_orderer(conn: sqlite3.Connection, orderer: PeerId) -> list[JobExecutionId]:
+    """Return the jobs that another peer has ordered and that have not ended."""
+    rows = conn.execute(
+        """
+        SELECT id
+        FROM job_executions
+        WHERE deadline_at IS NOT NULL
+          AND status IN ('IDLE', 'READY', 'RUNNING')
+          AND ordering_peer_id = :orderer
+        ORDER BY id
+        """,
+        {"orderer": orderer},
+    ).fetchall()
+    return [JobExecutionId(row[0]) for row in rows]
+
+
+def list_overdue_orders(conn: sqlite3.Connection, *, executor: PeerId, now: datetime) -> list[JobExecution]:
+    """Return the jobs that other peers ordered, that have not begun, and whose workflow's time is up."""
+    rows = conn.execute(
+        _SELECT
+        + """
+        WHERE deadline_at IS NOT NULL
+          AND status IN ('IDLE', 'READY', 'RUNNING')
+          AND status <> 'RUNNING'
+          AND executor_peer_id = :executor
+          AND deadline_at < :now
+        ORDER BY id
+        """,
+        {"executor": executor, "now": to_text(now)},
+    ).fetchall()
+    return [_job(row) for row in rows]
 
 
 def list_jobs(
@@ -308,4 +379,5 @@ def _job(row: sqlite3.Row) -> JobExecution:
         status_seq=row["status_seq"],
         deadline_at=moment_or_none(row["deadline_at"]),
         transfer_idle_s=row["transfer_idle_s"],
+        hold_s=row["hold_s"],
     )

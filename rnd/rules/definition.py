@@ -225,21 +225,24 @@ def _interfaces(node: WorkflowNode, wiring: _Wiring, file_name: str | None) -> t
 
 def definition_to_json(definition: WorkflowDefinition) -> dict[str, object]:
     """Return the definition as the document's JSON, with rnd's own fields beside the documented ones."""
-    return {"jobs": [_job_to_json(job) for job in definition.jobs]}
+    return {"jobs": [job_to_json(job) for job in definition.jobs]}
 
 
 def definition_from_json(value: object) -> WorkflowDefinition:
     """Read what `definition_to_json` wrote. Raises `MalformedDocument` (a `ValueError`) that says what is wrong where."""
     reading = Reading()
     jobs = [
-        _job_from_json(reading.json_object(item, where)) for where, item in reading.json_object(value, "").items("jobs")
+        job_from_json(reading.json_object(item, where)) for where, item in reading.json_object(value, "").items("jobs")
     ]
     reading.finish()
     return WorkflowDefinition(jobs=tuple(jobs))
 
 
-def _job_to_json(job: JobPlan) -> dict[str, object]:
-    """Write a job; entrypoint and cmd are absent where the service's own hold, as in the document."""
+def job_to_json(job: JobPlan, *, with_source_paths: bool = True) -> dict[str, object]:
+    """Return one job as the document's JSON; entrypoint and cmd are absent where the service's own hold.
+
+    What is told to another peer is written without the paths of this peer's own files.
+    """
     written: dict[str, object] = {
         "node_id": job.node_id,
         "name": job.name,
@@ -261,17 +264,19 @@ def _job_to_json(job: JobPlan) -> dict[str, object]:
             "type": interface.interface_type.value,
             "path": interface.path,
             "mount_function": interface.mount_function.value if interface.mount_function is not None else None,
-            "interface_peers": [_peer_to_json(peer) for peer in interface.interface_peers],
+            "interface_peers": [
+                _peer_to_json(peer, with_source_path=with_source_paths) for peer in interface.interface_peers
+            ],
         }
         for interface in job.interfaces
     ]
     return written
 
 
-def _peer_to_json(peer: InterfacePeerPlan) -> dict[str, object]:
+def _peer_to_json(peer: InterfacePeerPlan, *, with_source_path: bool) -> dict[str, object]:
     """Write one end. `peer_workflow_job_id` holds the node id at planning time; the self-peer has no job to name."""
     is_self_peer = peer.peer_workflow_node_id is None
-    return {
+    written: dict[str, object] = {
         "peer_id": peer.peer_id,
         "peer_workflow_job_id": peer.peer_workflow_node_id,
         "peer_workflow_node_id": peer.peer_workflow_node_id,
@@ -282,12 +287,18 @@ def _peer_to_json(peer: InterfacePeerPlan) -> dict[str, object]:
         "peer_interface_type": peer.peer_interface_type.value,
         "connection_id": peer.connection_id,
         "include": list(peer.include),
-        "source_path": peer.source_path,
-        "lane": peer.lane,
     }
+    if with_source_path:
+        written["source_path"] = peer.source_path
+    written["lane"] = peer.lane
+    return written
 
 
-def _job_from_json(item: JsonObject) -> JobPlan:
+def job_from_json(item: JsonObject, *, with_source_paths: bool = True) -> JobPlan:
+    """Read one job of a definition; what is wrong is noted in the item's reading.
+
+    What another peer says is read without `source_path`: it names files of nobody but the peer that wrote it.
+    """
     return JobPlan(
         node_id=NodeId(item.integer("node_id")),
         name=item.text("name"),
@@ -302,7 +313,7 @@ def _job_from_json(item: JsonObject) -> JobPlan:
         entrypoint=item.texts_or_none("entrypoint"),
         cmd=item.texts_or_none("cmd"),
         interfaces=tuple(
-            _interface_from_json(item.reading.json_object(interface, where))
+            _interface_from_json(item.reading.json_object(interface, where), with_source_paths=with_source_paths)
             for where, interface in item.items("interfaces")
         ),
     )
@@ -314,18 +325,19 @@ def _wait_from_json(item: JsonObject) -> InputWait:
     )
 
 
-def _interface_from_json(item: JsonObject) -> InterfacePlan:
+def _interface_from_json(item: JsonObject, *, with_source_paths: bool) -> InterfacePlan:
     return InterfacePlan(
         interface_type=item.word("type", InterfaceType),
         path=item.text("path"),
         mount_function=item.word_or_none("mount_function", MountFunction),
         interface_peers=tuple(
-            _peer_from_json(item.reading.json_object(peer, where)) for where, peer in item.items("interface_peers")
+            _peer_from_json(item.reading.json_object(peer, where), with_source_path=with_source_paths)
+            for where, peer in item.items("interface_peers")
         ),
     )
 
 
-def _peer_from_json(item: JsonObject) -> InterfacePeerPlan:
+def _peer_from_json(item: JsonObject, *, with_source_path: bool) -> InterfacePeerPlan:
     node_id = _node_id(item, "peer_workflow_node_id")
     job_id = item.integer_or_none("peer_job_execution_id")
     return InterfacePeerPlan(
@@ -338,7 +350,7 @@ def _peer_from_json(item: JsonObject) -> InterfacePeerPlan:
         peer_file_name=item.text_or_none("peer_file_name"),
         peer_mount_function=item.word("peer_mount_function", MountFunction),
         include=item.texts("include"),
-        source_path=item.text_or_none("source_path"),
+        source_path=item.text_or_none("source_path") if with_source_path else None,
         lane=item.text("lane", ""),
     )
 

@@ -26,15 +26,33 @@ class MalformedDocument(ValueError):
         self.misreadings = tuple(misreadings)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How much of a document from a stranger is read: items of a list, characters of a string, misreadings."""
+
+    items: int
+    characters: int
+    misreadings: int
+
+
 @dataclass(slots=True)
 class Reading:
-    """Collects what is wrong with one document while it is read; wrong values are replaced by empty ones."""
+    """Collects what is wrong with one document while it is read; wrong values are replaced by empty ones.
+
+    With `bounds`, longer lists and strings are wrong too, and reading stops where too much is wrong.
+    """
 
     misreadings: list[str] = field(default_factory=list)
+    bounds: Bounds | None = None
 
     def note(self, where: str, message: str) -> None:
-        """Remember that something is wrong at `where` (`nodes[2].cmd`; "" is the document itself)."""
+        """Remember that something is wrong at `where` (`nodes[2].cmd`; "" is the document itself).
+
+        Raises `MalformedDocument` at once where that is more than the bounds allow.
+        """
         self.misreadings.append(f"{where}: {message}" if where else message)
+        if self.bounds is not None and len(self.misreadings) >= self.bounds.misreadings:
+            self.finish()
 
     def finish(self) -> None:
         """Raise `MalformedDocument` if anything was noted."""
@@ -59,12 +77,18 @@ class Reading:
         if not isinstance(value, list | tuple):
             self.note(where, f"must be a list, not {_kind(value)}")
             return []
+        if self.bounds is not None and len(value) > self.bounds.items:
+            self.note(where, f"must have at most {self.bounds.items} items")
+            return []
         return [(f"{where}[{index}]", item) for index, item in enumerate(value)]
 
     def text(self, value: object, where: str) -> str:
         """Read a string that can be written down as UTF-8."""
         if not isinstance(value, str):
             self.note(where, f"must be a string, not {_kind(value)}")
+            return ""
+        if self.bounds is not None and len(value) > self.bounds.characters:
+            self.note(where, f"must have at most {self.bounds.characters} characters")
             return ""
         if not is_storable(value):
             self.note(where, "must not hold NUL or half a surrogate pair")

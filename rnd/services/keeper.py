@@ -52,12 +52,13 @@ def serve(link: socket.socket, signals: linux.SignalQueue, sink: int) -> NoRetur
         linux.name_process(b"rnd-keeper")
         linux.adopt_orphans()
         signals.reopen()
-        for _ in range(RUNS_MAX):
+        for number in range(1, RUNS_MAX + 1):
             order = _next_order(link)
             if order is None:
                 break
             ended, reusable = Keeper(order, signals, sink).run()
             del order
+            reusable = reusable and number < RUNS_MAX  # said before it ends, or the spawner would have it run another
             link.sendall((ENDED if reusable else ENDED_FOR_GOOD) + ended)
             if not reusable:
                 break
@@ -251,7 +252,7 @@ class Keeper:
                 count_at = now + took_s + max(COUNT_EVERY_S, took_s / COUNTING_SHARE)
             self._end_in_time(now)
         self._drain()
-        if self._status == 0:  # what a limit has cut must not pass for whole
+        if (self._status or 0) >= 0:  # what a limit has cut must not pass for whole, nor for another failure
             self._count_files()
 
     def _patience_ms(self, count_at: float | None) -> int | None:

@@ -12,25 +12,21 @@ import stat
 from collections.abc import Sequence
 
 from rnd.types.definitions import JobPlan
-from rnd.types.enums import Confine
 from rnd.types.errors import ExecutorUnavailable, JobFailed, PermissionDenied, RndError
 from rnd.types.services import Service, StandaloneSettings
 
 SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
-NO_SANDBOX = "none"
-"""The tier in force: programs run as ordinary processes of the daemon's user."""
 
 
 def order_refusal(service: Service, plan: JobPlan, *, foreign: bool) -> str | None:
     """Return why a job of a STANDALONE service could not be run here as things are, or `None`; blocks on the disk.
 
-    `foreign` says that another peer orders it.
+    `foreign` says that another peer orders it. Whether it can be confined is a rule of its own (`rules/confinement.py`).
     """
     settings = service.settings
     if not isinstance(settings, StandaloneSettings):
         return None
     try:
-        require_no_sandbox(service, settings, foreign=foreign)
         find_executable(merge_arguments(service, settings, plan.entrypoint, plan.cmd, foreign=foreign)[0])
     except RndError as error:
         return str(error)
@@ -38,27 +34,6 @@ def order_refusal(service: Service, plan: JobPlan, *, foreign: bool) -> str | No
     if folder and "{mount:" not in folder and not os.path.isdir(folder):
         return f"the working directory {folder} of {service.name} is not a folder"
     return None
-
-
-def require_no_sandbox(service: Service, settings: StandaloneSettings, *, foreign: bool) -> None:
-    """Refuse what needs confinement: none is available in this version, and it is never left out silently.
-
-    Raises `ExecutorUnavailable`.
-    """
-    if settings.confine is Confine.ALWAYS:
-        why = "always runs confined"
-    elif settings.confine is Confine.AUTO and foreign:
-        why = "runs confined when another peer orders it"
-    elif settings.min_sandbox not in ("", NO_SANDBOX):
-        why = f"demands the sandbox {settings.min_sandbox}"
-    elif settings.network == "none":
-        why = "runs without network, which takes confinement"
-    else:
-        return
-    raise ExecutorUnavailable(
-        f"service {service.name} {why}, and this version of rnd has no confinement for native programs",
-        hint="The owner can set confine to never, and takes the risk.",
-    )
 
 
 def merge_arguments(

@@ -151,6 +151,13 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
+class TlsGate(StrEnum):
+    """Who gets through TLS to this peer: any peer, to be told by name that it is not admitted, or only known ones."""
+
+    OPEN = "open"
+    PINNED = "pinned"
+
+
 class SecretPurpose(StrEnum):
     """What a sealed secret is for: a data key of one execution, one that its owner unlocked, a secret of a service."""
 

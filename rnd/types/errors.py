@@ -84,6 +84,11 @@ class PeerRefused(ApplicationError):
     error = "PEER_REFUSED"
     default_hint = "Ask the owner of that peer, or choose another service."
 
+    def __init__(self, message: str, *, hint: str = "", reason: str = "", word: str = "") -> None:
+        """`word` is the code of the wire's refusal, where there is one."""
+        super().__init__(message, hint=hint, reason=reason)
+        self.word = word
+
 
 class ExecutorUnavailable(ApplicationError):
     """What would run this is not there: no container engine, no image, no binary."""
@@ -147,6 +152,65 @@ class CalledOff(RndError):
 
 class SealBroken(RndError):
     """Sealed bytes were changed, cut, reordered, or sealed under another key or for another purpose."""
+
+
+class CertificateNotCanonical(RndError):
+    """A peer showed another certificate than the one that follows from its key; who it is stays open."""
+
+
+class MalformedMessage(RndError):
+    """What was said is no message of the wire, or is out of bounds.
+
+    `id` and `reply_to` are its own, where they can be read.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        id: int | None = None,  # noqa: A002  the wire's own word
+        reply_to: int | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.id = id
+        self.reply_to = reply_to
+
+
+class UnknownMessage(RndError):
+    """A peer sent a message of a type that this version does not know."""
+
+    def __init__(
+        self,
+        type: str,  # noqa: A002  the wire's own word
+        *,
+        id: int,  # noqa: A002  the wire's own word
+        reply_to: int | None = None,
+    ) -> None:
+        super().__init__(f"messages of type {type!r} are not known here")
+        self.type = type
+        self.id = id
+        self.reply_to = reply_to
+
+
+class LinkNotOpen(RndError):
+    """The peers have not greeted each other yet, or the link is closed."""
+
+
+class TooManyWaiting(RndError):
+    """As many questions as the link may have open are waiting for an answer; ask again later."""
+
+
+class NothingToAnswer(RndError):
+    """The peer did not ask this, has its answer already, or the answer does not fit the question."""
+
+
+class MalformedInvite(RndError):
+    """This is not an invite as it was made; the message says what is wrong with it and never quotes it."""
+
+
+class MalformedAddresses(RndError):
+    """A record of addresses breaks the rules of such records, or its peer did not sign it."""
 
 
 class KeyFileUnsafe(RndError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Final
 
 from rnd.types.enums import PeerState, Verb
@@ -74,3 +75,43 @@ class PeerInvite:
     expires_at: datetime
     tries_left: int
     used_by: PeerId | None
+
+
+class Caller(StrEnum):
+    """Who may send a message. All but ANYBODY are peers that this peer's owner has let in, one way or the other."""
+
+    ANYBODY = "anybody"
+    """Whoever has a link at all."""
+    ANY_ALLOWED = "any_allowed"
+    """Any allowed peer."""
+    ORDERER = "orderer"
+    """An allowed peer, about jobs that it ordered itself."""
+    EXECUTOR = "executor"
+    """The peer that was given the job of which it speaks."""
+    SENDER = "sender"
+    """The sending end of the connection of which it speaks; it may be introduced only."""
+    RECEIVER = "receiver"
+    """The receiving end of the connection of which it speaks; it may be introduced only."""
+
+
+class RefusalCode(StrEnum):
+    """Why a message was not acted on."""
+
+    MALFORMED = "malformed"
+    UNSUPPORTED = "unsupported"
+    NOT_PERMITTED = "not_permitted"
+    NOT_FOUND = "not_found"
+    CONFLICT = "conflict"
+    BUSY = "busy"
+    INTERNAL = "internal"
+
+
+class RejectionCode(StrEnum):
+    """Why a receiver does not take a transfer."""
+
+    NO_DUTY = "no_duty"
+    DONE = "done"
+    BUSY = "busy"
+    TOO_LARGE = "too_large"
+    NO_ROOM = "no_room"
+    MALFORMED = "malformed"

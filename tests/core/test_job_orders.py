@@ -16,7 +16,7 @@ from rnd.types.enums import Confine, Egress, PeerState, ServiceType, Verb
 from rnd.types.errors import StaleState
 from rnd.types.ids import ExecutionUid, PeerId, ServiceId, WorkflowJobId
 from rnd.types.orders import JobRequest
-from rnd.types.services import Service, StandaloneSettings
+from rnd.types.services import Sandbox, Service, StandaloneSettings
 from tests.core.core_peer import ME, Daemon, Machine, edge
 
 OTHER = PeerId("rnother")
@@ -74,7 +74,7 @@ async def _plans(
         """
     )
     program = await daemon.program("a")
-    await _set(daemon, program, confine=Confine.NEVER, allow_override=True)
+    await _set(daemon, program, allow_override=True)
     drawn = await daemon.draw([data, program], [edge(0, 1)] + ([edge(0, None)] if downloadable else []))
     report = await daemon.workflow_manager.validate(drawn.workflow_id)
     assert report.definition is not None, report.problems
@@ -182,13 +182,15 @@ def test_a_service_that_is_not_what_was_ordered_is_refused_with_every_reason(mac
         ({"executable": "/no/such"}, "The executable /no/such cannot be used: No such file or directory"),
         ({"executable": "/etc/passwd"}, "The file /etc/passwd is not executable by rnd's user"),
         ({"working_directory": "/no/such"}, "the working directory /no/such of a is not a folder"),
-        ({"confine": Confine.ALWAYS}, "service a always runs confined, and this version of rnd has no confinement"),
-        ({"network": "none"}, "service a runs without network, which takes confinement"),
+        ({"confine": Confine.ALWAYS}, "service a always runs confined, and programs cannot be confined here"),
+        ({"network": "none"}, "service a runs without network, which takes confinement, and programs cannot"),
     ],
 )
 def test_what_the_engine_cannot_run_is_refused_before_anything_is_created(
     machine: Machine, settings: dict[str, Any], reason: str
 ) -> None:
+    machine.sandbox = Sandbox(reason="the kernel has no Landlock")
+
     async def play(daemon: Daemon) -> None:
         service = await daemon.program("a")
         await _set(daemon, service, **settings)
@@ -203,26 +205,27 @@ def test_what_the_engine_cannot_run_is_refused_before_anything_is_created(
     machine.play(play)
 
 
-def test_another_peers_order_is_refused_where_it_would_have_to_be_confined(machine: Machine) -> None:
-    async def play(daemon: Daemon) -> None:
-        _, plan = await _plans(daemon)
-        await daemon.by_hand(
-            "UPDATE offered_services SET settings = json_set(settings, '$.confine', 'auto') WHERE name = 'a'"
-        )
-        (answer,) = await daemon.job_manager.check_jobs([_request(plan)])
-        assert len(answer.reasons) == 1
-        assert answer.reasons[0].startswith("service a runs confined when another peer orders it")
-        (own,) = await daemon.job_manager.check_jobs([replace(_request(plan), orchestrator_peer_id=ME)])
-        assert own.reasons == ()
-
-    machine.play(play, is_idle=True)
-
-
 def test_another_peers_choice_of_what_runs_is_refused_before_anything_is_created(machine: Machine) -> None:
     async def play(daemon: Daemon) -> None:
         _, plan = await _plans(daemon)
         (answer,) = await daemon.job_manager.check_jobs([_request(replace(plan, entrypoint=("/bin/sh",)))])
         assert answer.reasons == ("the owner of a lets nobody else choose what is executed",)
+
+    machine.play(play, is_idle=True)
+
+
+def test_a_program_that_cannot_be_confined_here_is_not_taken_on_for_another_peer(machine: Machine) -> None:
+    machine.sandbox = Sandbox(reason="the kernel has no Landlock")
+
+    async def play(daemon: Daemon) -> None:
+        _, plan = await _plans(daemon)
+        (foreign,) = await daemon.job_manager.create_jobs([_request(plan)])
+        (reason,) = foreign.reasons
+        assert reason.startswith("service a runs confined when another peer orders it, and")
+        assert reason.endswith("programs cannot be confined here: the kernel has no Landlock")
+        (own,) = await daemon.job_manager.check_jobs([replace(_request(plan), orchestrator_peer_id=ME)])
+        assert own.reasons == ()
+        assert await daemon.sql("SELECT COUNT(*) FROM job_executions") == [(0,)]
 
     machine.play(play, is_idle=True)
 

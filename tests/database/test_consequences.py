@@ -164,7 +164,7 @@ class Graph:
             )
             for plan in self.definition.jobs
         ]
-        answers = accept_jobs(self.conn, requests, now=NOW)
+        answers = accept_jobs(self.conn, requests, self_peer_id=ME, now=NOW)
         self.job_of = {answer.node_id: answer.job_execution_id for answer in answers}
         for plan in self.definition.jobs:
             for interface in plan.interfaces:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rnd.rules.reading import MalformedDocument, Reading, is_storable, suggestion
+from rnd.rules.reading import Bounds, MalformedDocument, Reading, is_storable, suggestion
 from rnd.types.enums import JobStatus
 
 
@@ -100,3 +100,14 @@ def test_small_words() -> None:
     assert suggestion("q", ["service"]) == ""
     assert is_storable("a\n")
     assert not is_storable("\ud800")
+
+
+def test_what_strangers_send_is_bounded() -> None:
+    reading = Reading(bounds=Bounds(items=2, characters=3, misreadings=3))
+    assert reading.items([1, 2], "a") == [("a[0]", 1), ("a[1]", 2)]
+    assert reading.text("abc", "b") == "abc"
+    assert reading.items([1, 2, 3], "c") == []
+    assert reading.text("abcd", "d") == ""
+    assert reading.misreadings == ["c: must have at most 2 items", "d: must have at most 3 characters"]
+    with pytest.raises(MalformedDocument, match=r"c: .*; d: .*; e: must be a string"):
+        reading.text(1, "e")

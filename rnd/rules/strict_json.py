@@ -25,6 +25,11 @@ def parse(body: bytes, *, max_depth: int = MAX_DEPTH) -> JsonValue:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
         raise NotStrictJson("the text is not UTF-8") from None
+    return parse_text(text, max_depth=max_depth)
+
+
+def parse_text(text: str, *, max_depth: int = MAX_DEPTH) -> JsonValue:
+    """Return the value of a JSON text that holds no half of a surrogate pair. Raises `NotStrictJson` as `parse`."""
     try:
         value: JsonValue = _DECODER.decode(text)
     except NotStrictJson:

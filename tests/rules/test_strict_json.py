@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnd.api.strict_json import MAX_DEPTH, NotStrictJson, encode, parse
+from rnd.rules.strict_json import MAX_DEPTH, NotStrictJson, encode, parse, parse_text
 
 values = st.recursive(
     st.none()
@@ -94,6 +94,12 @@ def test_many_brackets_beside_each_other_are_not_deep() -> None:
 
 def test_whole_surrogate_pairs_are_read() -> None:
     assert parse(b'"\\ud83d\\ude00"') == "\U0001f600"
+
+
+def test_a_text_is_read_as_its_bytes_are() -> None:
+    assert parse_text('["é"]') == parse('["é"]'.encode()) == ["é"]
+    with pytest.raises(NotStrictJson):
+        parse_text('{"a":1,"a":2}')
 
 
 def test_file_names_that_are_not_unicode_leave_as_escapes() -> None:

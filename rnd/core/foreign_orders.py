@@ -1,0 +1,132 @@
+"""What is different where another peer orders a job (rulings 19 to 22 and 24): whom it knows, what bounds it, what came before.
+
+Everything here happens within the transaction of the order.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from rnd.database import cancelled_orders, introductions, job_executions, offered_services, peers
+from rnd.rules import policy
+from rnd.rules.paths import JobPathInfo, PathType, UnsafePath, build_job_path
+from rnd.types.enums import InterfaceType, PeerState, ServiceStatus, Verb
+from rnd.types.errors import NotFound, StaleState
+from rnd.types.ids import JobExecutionId, PeerId
+from rnd.types.orders import JobRequest
+from rnd.types.peers import Grant
+from rnd.types.services import Service
+
+
+def known_job(conn: sqlite3.Connection, request: JobRequest, digest: str) -> JobExecutionId | None:
+    """Return the job that this very request has created before; `None` if it is new.
+
+    Raises `StaleState` where a request of the same key asked for something else.
+    """
+    found = job_executions.find_order(
+        conn,
+        orderer=request.orchestrator_peer_id,
+        execution_uid=request.execution_uid,
+        node_id=request.plan.node_id,
+        executor=request.plan.executor_peer_id,
+    )
+    if found is None:
+        return None
+    if job_executions.request_digest_of(conn, found.id) != digest:
+        raise StaleState(f"job of node {request.plan.node_id} was requested before with other content")
+    return found.id
+
+
+def with_own_service_id(conn: sqlite3.Connection, request: JobRequest) -> JobRequest:
+    """Return the request with the id that its service has here: the named one, or that of the one ACTIVE service of its name."""
+    plan = request.plan
+    try:
+        offered_services.get_service(conn, plan.service_id)
+    except NotFound:
+        named = offered_services.find_service_by_name(conn, plan.service_name)
+    else:
+        return request
+    if named is None or named.service_type is not plan.service_type or named.status is not ServiceStatus.ACTIVE:
+        return request
+    return replace(request, plan=replace(plan, service_id=named.id))
+
+
+def foreign_refusals(
+    conn: sqlite3.Connection, request: JobRequest, service: Service, grants: list[Grant], *, self_peer_id: PeerId
+) -> list[str]:
+    """Return why an order of another peer is not taken, beside what holds for every order."""
+    reasons: list[str] = []
+    tombstone = cancelled_orders.find_tombstone(
+        conn,
+        ordering_peer_id=request.orchestrator_peer_id,
+        execution_uid=request.execution_uid,
+        node_id=request.plan.node_id,
+    )
+    if tombstone is not None:
+        reasons.append(f"the order was cancelled before it came: {tombstone.reason}")
+    for peer_id in sorted(_others(request, self_peer_id)):
+        peer = peers.find_peer(conn, peer_id)
+        if peer is not None and peer.state is PeerState.DENIED:
+            reasons.append(f"peer {peer_id}, with which the job exchanges data, is denied here")
+    reasons += _unsafe_paths(request)
+    limits = policy.limits_of(Verb.ORDER, service, grants)
+    if limits.concurrent_jobs is not None:
+        open_jobs = job_executions.count_open_of_orderer(conn, request.orchestrator_peer_id)
+        if open_jobs >= limits.concurrent_jobs:
+            reasons.append(f"{open_jobs} of your jobs are open here; your grant allows {limits.concurrent_jobs}")
+    return reasons
+
+
+def _unsafe_paths(request: JobRequest) -> list[str]:
+    """Return which of the names in a job could not become folders of it: nothing a peer says becomes a path unchecked."""
+    plan = request.plan
+    reasons: list[str] = []
+    for interface in plan.interfaces:
+        mount = interface.path if interface.interface_type is InterfaceType.MOUNT else ""
+        for peer in interface.interface_peers:
+            info = JobPathInfo(
+                orchestrator_peer_id=request.orchestrator_peer_id,
+                workflow_job_id=request.workflow_job_id,
+                executor_peer_id=plan.executor_peer_id,
+                job_execution_id=JobExecutionId(1),
+                sender_peer_id=peer.peer_id,
+                sender_job_execution_id=JobExecutionId(1),
+                lane=peer.lane,
+                mount_path=mount,
+            )
+            try:
+                build_job_path(Path(), info, PathType.INPUT)
+                if mount:
+                    build_job_path(Path(), info, PathType.MOUNT)
+            except UnsafePath as error:
+                reasons.append(f"connection {peer.connection_id}: {error}")
+    return reasons
+
+
+def within_limits(request: JobRequest, service: Service, grants: list[Grant]) -> JobRequest:
+    """Return the request with the runtime that the orderer's grant allows at most."""
+    limits = policy.limits_of(Verb.ORDER, service, grants)
+    if limits.max_runtime_s is None or limits.max_runtime_s >= request.max_runtime_s:
+        return request
+    return replace(request, max_runtime_s=limits.max_runtime_s)
+
+
+def introduce_peers(
+    conn: sqlite3.Connection, request: JobRequest, job_id: JobExecutionId, *, self_peer_id: PeerId, now: datetime
+) -> None:
+    """Admit the peers that a job exchanges bytes with, for its transfers, until its hold ends."""
+    if request.bounds is None:
+        return
+    others = _others(request, self_peer_id) - {request.orchestrator_peer_id}
+    if others:
+        valid_until = now + timedelta(seconds=request.bounds.deadline_s + request.bounds.hold_s)
+        introductions.introduce(conn, job_id, others, valid_until=valid_until)
+
+
+def _others(request: JobRequest, self_peer_id: PeerId) -> set[PeerId]:
+    return {peer.peer_id for interface in request.plan.interfaces for peer in interface.interface_peers} - {
+        self_peer_id
+    }

@@ -1,0 +1,110 @@
+"""Messages about deliveries, between their two ends on a data link (docs/wire.md, section 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rnd.protocol.fields import Message, Sentence, Sha256, StreamNumber
+from rnd.types.ids import ConnectionId, ExecutionUid, JobExecutionId, PeerId, TransferId
+from rnd.types.peers import Caller, RejectionCode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataTransferRequest(Message):
+    """Offers what a connection carries. Both paths are labels for people; `stream` is the number in the frames."""
+
+    type = "data_transfer_request"
+    caller = Caller.SENDER
+    answered_by = ("data_transfer_accept", "data_transfer_reject")
+
+    transfer_id: TransferId
+    stream: StreamNumber
+    ordering_peer_id: PeerId
+    execution_uid: ExecutionUid
+    connection_id: ConnectionId
+    source_job_execution_id: JobExecutionId
+    dest_job_execution_id: JobExecutionId
+    source_path: Sentence
+    dest_path: Sentence
+    file_count: int
+    entry_count: int
+    size_bytes: int
+    manifest_bytes: int
+    manifest_sha256: Sha256
+    encrypted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataTransferAccept(Message):
+    """Send it, from this offset of the stream of bytes on."""
+
+    type = "data_transfer_accept"
+    caller = Caller.RECEIVER
+    is_answer = True
+
+    transfer_id: TransferId
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataTransferReject(Message):
+    """Do not send it."""
+
+    type = "data_transfer_reject"
+    caller = Caller.RECEIVER
+    is_answer = True
+
+    transfer_id: TransferId
+    code: RejectionCode
+    reason: Sentence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkAck(Message):
+    """Everything below `offset` is written. It is not answered."""
+
+    type = "chunk_ack"
+    caller = Caller.RECEIVER
+
+    transfer_id: TransferId
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataTransferStop(Message):
+    """The transfer has failed on this side: send no more of it. It is not answered."""
+
+    type = "data_transfer_stop"
+    caller = Caller.RECEIVER
+
+    transfer_id: TransferId
+    reason: Sentence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataTransferComplete(Message):
+    """From the sender: that was all, or (`success` false) it is called off. From the receiver: how it ended there."""
+
+    type = "data_transfer_complete"
+    caller = Caller.SENDER
+    answered_by = ("data_transfer_complete",)
+    is_answer = True
+
+    transfer_id: TransferId
+    success: bool
+    bytes_received: int
+    error: Sentence | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataTransferFailed(Message):
+    """Nothing will ever come along this connection."""
+
+    type = "data_transfer_failed"
+    caller = Caller.SENDER
+    answered_by = ("ack",)
+
+    ordering_peer_id: PeerId
+    execution_uid: ExecutionUid
+    connection_id: ConnectionId
+    reason: Sentence
