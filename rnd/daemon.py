@@ -232,6 +232,7 @@ class _Daemon:
             entropy=entropy,
             config=config,
             folders=folders,
+            executors=executors,
             runner=runner,
             explainer=Explainer(database=database, clock=clock, folders=folders, runner=runner),
             disk=disk,

@@ -41,6 +41,7 @@ class MeantService:
     interfaces: tuple[ServiceInterface, ...]
     pricing_amount: float = 0.0
     pricing_type: str = "FREE"
+    revision: int | None = None
 
 
 @dataclass(slots=True)
@@ -158,6 +159,7 @@ def _meant(node: FileNode, service: Service | ServiceOffer) -> MeantService:
         interfaces=service.interfaces if node.interfaces is None else node.interfaces,
         pricing_amount=service.pricing_amount,
         pricing_type=service.pricing_type,
+        revision=service.revision,
     )
 
 

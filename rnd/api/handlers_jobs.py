@@ -22,10 +22,11 @@ from rnd.api.rendering import (
     render_transfer,
 )
 from rnd.database import job_executions, job_interfaces, results, transfers, workflow_executions, workflow_jobs
+from rnd.rules.explain import explain_uncreated
 from rnd.rules.lifecycle import job_is_terminal
 from rnd.types.enums import ExecutionStatus, JobStatus, LogStream, ServiceType, TransferStatus
 from rnd.types.errors import NotFound
-from rnd.types.executions import JobExecution
+from rnd.types.executions import JobExecution, WorkflowJob
 from rnd.types.ids import ConnectionId, ExecutionId, JobExecutionId, NodeId, ServiceId, TransferId, WorkflowId
 from rnd.workers.job_folders import JobFolders
 
@@ -184,8 +185,19 @@ async def job_explain(
     node_id: NodeId | None = None,
 ) -> JsonMembers:
     """Answer `job.explain`."""
-    job = await call.api.database.read(_chosen_job(job_execution_id, execution_id, node_id))
-    if job.executor_peer_id == call.api.peer_id:
+    find = _chosen_job(job_execution_id, execution_id, node_id)
+
+    def work(conn: sqlite3.Connection) -> JobExecution | WorkflowJob:
+        if execution_id is not None and node_id is not None:
+            uncreated = workflow_jobs.find_uncreated_job(conn, execution_id, node_id)
+            if uncreated is not None:
+                return uncreated
+        return find(conn)
+
+    job = await call.api.database.read(work)
+    if isinstance(job, WorkflowJob):
+        explanation = explain_uncreated(job)
+    elif job.executor_peer_id == call.api.peer_id:
         explanation = await call.api.job_manager.explain(job.id)
     else:
         explanation = await call.api.peers.explain(job)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path, PurePosixPath
@@ -22,6 +21,7 @@ from rnd.log import get_logger
 from rnd.rules.interfaces import default_interfaces, validate_interfaces, with_streams
 from rnd.rules.upload_names import UPLOAD_PREFIX
 from rnd.services.service_secrets import secret_purpose
+from rnd.services.standalone_orders import check_executable
 from rnd.types.enums import Egress, SecretPurpose, ServiceStatus, ServiceType
 from rnd.types.errors import Conflict, ExecutorUnavailable, Problem, ValidationFailed
 from rnd.types.ids import PeerId, ServiceId
@@ -175,20 +175,6 @@ async def _check_standalone(api: ApiContext, settings: StandaloneSettings) -> No
         await check_host_path(api.config, host_path.path, whole=True)
     if settings.working_directory:
         await check_host_path(api.config, settings.working_directory)
-
-
-def check_executable(path: str) -> None:
-    """Raise `ExecutorUnavailable` unless the path is a regular file that this user may execute."""
-    hint = "Give the absolute path of a program on the machine that rnd runs on."
-    try:
-        found = os.stat(path)
-    except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        raise ExecutorUnavailable(f"The executable {path} cannot be used: {reason}", hint=hint) from None
-    if not stat.S_ISREG(found.st_mode):
-        raise ExecutorUnavailable(f"The executable {path} is not a regular file", hint=hint)
-    if not os.access(path, os.X_OK):
-        raise ExecutorUnavailable(f"The file {path} is not executable by rnd's user", hint="Set its executable bit.")
 
 
 def override_warning(settings: StandaloneSettings) -> str:

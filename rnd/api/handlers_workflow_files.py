@@ -155,6 +155,7 @@ class _Import:
             pricing_amount=service.pricing_amount,
             pricing_type=service.pricing_type,
             name=drawn.name,
+            service_revision=service.revision,
         )
 
     def _add_connections(self, workflow_id: WorkflowId, nodes: Mapping[str, WorkflowNode]) -> None:

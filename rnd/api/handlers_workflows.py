@@ -120,7 +120,7 @@ async def _copied_from_remote(
     if peer_id == api.peer_id:
         return None
     if {"service_name", "service_type", "interfaces"} <= given.keys():
-        return {"pricing_amount": 0.0, "pricing_type": "FREE"}
+        return {"pricing_amount": 0.0, "pricing_type": "FREE", "service_revision": None}
     return _copied(await find_offer(api, peer_id, service_id, service_name=given.get("service_name")), given)
 
 
@@ -136,6 +136,7 @@ def _copied(service: Service | ServiceOffer, given: Mapping[str, Any]) -> dict[s
         "interfaces": service.interfaces,
         "pricing_amount": service.pricing_amount,
         "pricing_type": service.pricing_type,
+        "service_revision": service.revision,
     }
 
 

@@ -98,6 +98,8 @@ NODE: Final = members(
         "cmd": nullable(list_of(TEXT)),
         "pricing_amount": NUMBER,
         "pricing_type": TEXT,
+        "service_revision": nullable(INTEGER),
+        "pin": FLAG,
     }
 )
 
@@ -250,6 +252,7 @@ JOB: Final = members(
         "service_id": INTEGER,
         "service_name": TEXT,
         "service_type": words(enums.ServiceType),
+        "service_revision": INTEGER,
         "executor_peer_id": TEXT,
         "ordering_peer_id": TEXT,
         "status": words(enums.JobStatus),
@@ -259,6 +262,7 @@ JOB: Final = members(
         "ended_at": nullable(TIME),
         "error_message": nullable(TEXT),
         "exit_code": nullable(INTEGER),
+        "remark": nullable(TEXT),
     }
 )
 

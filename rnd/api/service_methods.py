@@ -87,7 +87,11 @@ _STANDALONE: Final = (
                 optional("cpus", Nullable(Number(minimum=0.01, maximum=4_096))),
                 optional("memory_bytes", Nullable(Integer(minimum=1 << 20, maximum=1 << 50))),
                 optional("pids", Nullable(Integer(minimum=1, maximum=4_194_304))),
-                optional("disk_bytes", Nullable(Integer(minimum=1, maximum=1 << 50))),
+                optional(
+                    "disk_bytes",
+                    Nullable(Integer(minimum=1, maximum=1 << 50)),
+                    summary="What it may add to its job's folder, captured streams included.",
+                ),
                 optional("open_files", Nullable(Integer(minimum=16, maximum=1 << 20))),
                 optional("gpus", Nullable(Integer(minimum=0, maximum=1_024))),
             ),

@@ -42,7 +42,7 @@ MAX_INTERFACES: Final = 100
 MAX_WORDS: Final = 1_000
 MAX_WORD_CHARS: Final = 128 << 10
 MAX_PASSPHRASE_CHARS: Final = 1_024
-DEADLINES: Final = "start_by_s|max_runtime_s|transfer_idle_s|workflow_deadline_s"
+DEADLINES: Final = "start_by_s|max_runtime_s|transfer_idle_s|hold_s|workflow_deadline_s"
 
 WORDS: Final = ListOf(items=Text(max_chars=MAX_WORD_CHARS), max_items=MAX_WORDS)
 PASSPHRASE: Final = Text(min_chars=1, max_chars=MAX_PASSPHRASE_CHARS)
@@ -157,6 +157,12 @@ _NODE_FIELDS: Final = (
     ),
     optional("pricing_amount", Number(minimum=0)),
     optional("pricing_type", Name(max_chars=50)),
+    optional(
+        "service_revision",
+        Nullable(Integer(minimum=1, maximum=2**53)),
+        summary="What its service was when it was drawn; another one is a warning in workflow.plan.",
+    ),
+    optional("pin", Boolean(), summary="True: it runs with no other revision of its service."),
 )
 _CONNECTION_FIELDS: Final = (
     optional(
@@ -379,6 +385,7 @@ def _running_methods() -> Iterable[Method]:
                             "executor_peer_id": answers.TEXT,
                             "accepted": answers.FLAG,
                             "reasons": answers.list_of(answers.TEXT),
+                            "warnings": answers.list_of(answers.TEXT),
                         }
                     )
                 ),
@@ -411,7 +418,7 @@ def _running_methods() -> Iterable[Method]:
             ),
             optional(
                 "deadlines",
-                MapOf(values=Number(minimum=0.001, maximum=366 * 86400), key_pattern=DEADLINES, max_items=4),
+                MapOf(values=Number(minimum=0.001, maximum=366 * 86400), key_pattern=DEADLINES, max_items=5),
                 {},
                 "May only shorten the defaults.",
             ),

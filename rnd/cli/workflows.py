@@ -141,8 +141,8 @@ def _check(session: Session, workflow: int) -> int:
         jobs, edges = words.count(len(plan["jobs"]), "job"), words.count(len(plan["edges"]), "connection")
         terminal.line(f"fine: {jobs} accepted, {edges} possible")
         for job in plan["jobs"]:
-            for reason in job.get("reasons") or ():
-                terminal.note(f"note: node {job['node_id']}: {words.safe(reason)}")
+            for words_of_it in (*(job.get("reasons") or ()), *(job.get("warnings") or ())):
+                terminal.note(f"note: node {job['node_id']}: {words.safe(words_of_it)}")
     return OK
 
 

@@ -14,7 +14,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
-from rnd.core.job_run import ClaimedJob, RunningJob, Stop, StopKind, cut_and_connected, failure_words, runtime_bound_s
+from rnd.core.job_run import (
+    ClaimedJob,
+    RunningJob,
+    Stop,
+    StopKind,
+    cut_and_connected,
+    failure_words,
+    remark,
+    runtime_bound,
+)
 from rnd.database import job_executions, job_moves
 from rnd.database.connection import Database
 from rnd.database.consequences import cancel_job, complete_job, complete_owed, fail_job
@@ -211,9 +220,9 @@ class JobRunner:
             finally:
                 running.bound = None
         if running.stop is None:
-            bound_s = runtime_bound_s(claimed.job, claimed.service)
-            log.warning(LogEvent.JOB_TIMED_OUT, job_id=claimed.job.id, deadline="max_runtime")
-            running.stop = Stop(kind=StopKind.TIMED_OUT, reason=f"timed out after {bound_s:g} s (max_runtime)")
+            bound_s, whose = runtime_bound(claimed.job, claimed.service)
+            log.warning(LogEvent.JOB_TIMED_OUT, job_id=claimed.job.id, deadline=whose)
+            running.stop = Stop(kind=StopKind.TIMED_OUT, reason=f"timed out after {bound_s:g} s ({whose})")
         return await self._make_end(running, handle, running.stop.reason)
 
     async def _make_end(self, running: RunningJob, handle: str, reason: str) -> Observation:
@@ -313,6 +322,7 @@ class JobRunner:
                 claimed.interfaces,
                 outputs,
                 exit_code=0,
+                remark=remark(observation, stream_bytes=self._config.limits.stream_bytes),
                 new_transfer_id=self._entropy.new_transfer_id,
                 now=now,
                 news=news,

@@ -17,7 +17,7 @@ from rnd.types.workflows import WorkflowNode
 
 _SELECT = """
     SELECT id, workflow_id, service_id, peer_id, service_name, service_type, "order", gui_x, gui_y, interfaces,
-           entrypoint, cmd, pricing_amount, pricing_type, name
+           entrypoint, cmd, pricing_amount, pricing_type, name, service_revision, pin
     FROM workflow_nodes
 """
 
@@ -33,14 +33,14 @@ def add_node(conn: sqlite3.Connection, node: WorkflowNode, *, now: datetime) -> 
         """
         INSERT INTO workflow_nodes (
             workflow_id, service_id, peer_id, service_name, service_type, "order", gui_x, gui_y, interfaces,
-            entrypoint, cmd, pricing_amount, pricing_type, name
+            entrypoint, cmd, pricing_amount, pricing_type, name, service_revision, pin
         )
         VALUES (
             :workflow_id, :service_id, :peer_id, :service_name, :service_type, :order, :gui_x, :gui_y, :interfaces,
-            :entrypoint, :cmd, :pricing_amount, :pricing_type, :name
+            :entrypoint, :cmd, :pricing_amount, :pricing_type, :name, :service_revision, :pin
         )
         RETURNING id, workflow_id, service_id, peer_id, service_name, service_type, "order", gui_x, gui_y, interfaces,
-                  entrypoint, cmd, pricing_amount, pricing_type, name
+                  entrypoint, cmd, pricing_amount, pricing_type, name, service_revision, pin
         """,
         _columns(node),
     ).fetchone()
@@ -107,11 +107,13 @@ def update_node(conn: sqlite3.Connection, node: WorkflowNode, *, now: datetime) 
             cmd = :cmd,
             pricing_amount = :pricing_amount,
             pricing_type = :pricing_type,
-            name = :name
+            name = :name,
+            service_revision = :service_revision,
+            pin = :pin
         WHERE id = :id
           AND workflow_id = :workflow_id
         RETURNING id, workflow_id, service_id, peer_id, service_name, service_type, "order", gui_x, gui_y, interfaces,
-                  entrypoint, cmd, pricing_amount, pricing_type, name
+                  entrypoint, cmd, pricing_amount, pricing_type, name, service_revision, pin
         """,
         _columns(node),
     ).fetchone()
@@ -178,6 +180,8 @@ def _columns(node: WorkflowNode) -> dict[str, object]:
         "pricing_amount": node.pricing_amount,
         "pricing_type": node.pricing_type,
         "name": node.name or None,
+        "service_revision": node.service_revision,
+        "pin": node.pin,
     }
 
 
@@ -198,6 +202,8 @@ def _node(row: sqlite3.Row) -> WorkflowNode:
         pricing_amount=row["pricing_amount"] or 0.0,
         pricing_type=row["pricing_type"] or "",
         name=row["name"] or "",
+        service_revision=row["service_revision"],
+        pin=bool(row["pin"]),
     )
 
 

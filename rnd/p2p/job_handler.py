@@ -192,7 +192,9 @@ class JobHandler:
         assert isinstance(message, JobExplainRequest)
         job = await self._own(peer, message.execution_uid, message.node_id)
         found = await self._job_manager.explain(job.id)
-        return JobExplainResponse(status=found.status, because=found.because, checks=found.checks, do=found.do)
+        return JobExplainResponse(
+            status=JobStatus(found.status), because=found.because, checks=found.checks, do=found.do
+        )
 
     async def _status_of(self, job_id: JobExecutionId) -> JobStatus:
         return (await self._database.read(lambda conn: job_executions.get_job(conn, job_id))).status

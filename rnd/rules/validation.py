@@ -80,6 +80,16 @@ def validate_connection(
         raise ValidationFailed(problems)
 
 
+def changed_since_drawn(node: WorkflowNode, service: Service | None) -> str | None:
+    """Return how a service differs from what a node was drawn with, or `None`: a warning, or with `pin` a problem."""
+    if service is None or node.service_revision in (None, service.revision):
+        return None
+    return (
+        f"Service {service.name} has been changed since this node was drawn: "
+        f"revision {node.service_revision} then, {service.revision} now"
+    )
+
+
 def _sketch(
     nodes: Sequence[WorkflowNode],
     connections: Sequence[WorkflowConnection],
@@ -143,6 +153,8 @@ def _basic_problems(
         elif service.status is not ServiceStatus.ACTIVE:
             message = f"Service {service.name} is inactive"
             problems.append(Problem(check="service_active", message=message, node_id=node.id))
+        if node.pin and (changed := changed_since_drawn(node, service)) is not None:
+            problems.append(Problem(check="pin", message=f"{changed}; the node is pinned", node_id=node.id))
     return problems
 
 

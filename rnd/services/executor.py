@@ -15,9 +15,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from rnd.types.definitions import JobPlan
 from rnd.types.enums import LogStream
 from rnd.types.ids import JobExecutionId
-from rnd.types.services import ResourceLimits
+from rnd.types.services import ResourceLimits, Service
 
 
 class Phase(StrEnum):
@@ -121,6 +122,13 @@ class Executor(Protocol):
 
     async def check(self) -> Health:
         """Say whether work can be taken, and why not."""
+
+    def refusal(self, service: Service, plan: JobPlan, *, foreign: bool) -> str | None:
+        """Return why a job of a service could not be run here as things are, in words, or `None`.
+
+        Asked before anything is created; `foreign` says that another peer orders it. May look at the disk, so call it in
+        a thread.
+        """
 
     async def submit(self, run: JobRun) -> str:
         """Start `run`, or find the run that already has its `engine_name`, and return its handle.

@@ -152,7 +152,7 @@ def why_signal(number: int, bounds: Bounds) -> str:
     name = signal.Signals(number).name if number in set(signal.Signals) else f"number {number}"
     match number:
         case signal.SIGXFSZ:
-            why = f"it wrote a file larger than its limit of {bounds.disk_bytes} bytes"
+            why = f"killed by the disk limit of {bounds.disk_bytes} bytes"
         case signal.SIGXCPU:
             why = "it used up its processor time"
         case signal.SIGKILL:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,12 +11,12 @@ from rnd.rules.confinement import confinement_refusal, has_network, why_confined
 from rnd.rules.paths import UnsafePath, is_within, mount_folder, normalise_mount_path
 from rnd.services import run_files
 from rnd.services.executor import Confinement, JobRun, Place
+from rnd.services.standalone_orders import SEARCH_PATH, find_executable, merge_arguments
 from rnd.types.enums import InterfaceType, MountFunction
 from rnd.types.errors import ExecutorUnavailable, JobFailed, PermissionDenied
 from rnd.types.executions import JobExecution, JobInterface
 from rnd.types.services import Sandbox, Service, ServiceInterface, StandaloneSettings
 
-SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
 MOUNT_TOKEN = re.compile(r"\{mount:(/[^{}]*)\}")
 UNKNOWN_SANDBOX = Sandbox()
 SECRET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
@@ -52,7 +51,8 @@ def build_run(
     if refusal is not None:
         raise ExecutorUnavailable(refusal, hint="The owner can set confine to never, and takes the risk.")
     mounts = _mount_directories(service, directory, interfaces)
-    argv = tuple(_with_mounts(argument, mounts) for argument in _merge_arguments(job, service, settings))
+    words = merge_arguments(service, settings, job.entrypoint, job.commands, foreign=foreign)
+    argv = tuple(_with_mounts(argument, mounts) for argument in words)
     confinement: Confinement | None = None
     if why_confined(settings, foreign=foreign):
         places = (*_job_places(directory, service, interfaces), *_host_places(service, settings, data_dir))
@@ -68,7 +68,7 @@ def build_run(
         attempt=job.attempt,
         engine_name=engine_name,
         directory=directory,
-        argv=(_find_executable(argv[0]), *argv[1:]),
+        argv=(find_executable(argv[0]), *argv[1:]),
         env=_environment(job, settings, directory, mounts, confined=confinement is not None),
         working_directory=working_directory,
         stdin_files=tuple(stdin_files),
@@ -78,22 +78,6 @@ def build_run(
         secrets=_checked_secrets(secrets or {}),
         confinement=confinement,
     )
-
-
-def _merge_arguments(job: JobExecution, service: Service, settings: StandaloneSettings) -> tuple[str, ...]:
-    """Return entrypoint and commands as one list: the order's where it has them and may, else the service's."""
-    own_entrypoint = (settings.executable,)
-    entrypoint = own_entrypoint if job.entrypoint is None else job.entrypoint
-    commands = settings.cmd if job.commands is None else job.commands
-    if job.ordering_peer_id != job.executor_peer_id:
-        if entrypoint != own_entrypoint:
-            raise PermissionDenied(f"the owner of {service.name} lets nobody else choose what is executed")
-        if commands != settings.cmd and not settings.allow_override:
-            raise PermissionDenied(f"the owner of {service.name} lets nobody else choose its arguments")
-    merged = (*entrypoint, *commands)
-    if not merged or not merged[0]:
-        raise JobFailed(f"entrypoint and cmd of {service.name} are empty: there is nothing to run")
-    return merged
 
 
 def _mount_directories(service: Service, directory: Path, interfaces: Sequence[JobInterface]) -> dict[str, Path]:
@@ -143,20 +127,6 @@ def _host_places(service: Service, settings: StandaloneSettings, data_dir: Path 
         if not real.exists():
             raise ExecutorUnavailable(f"the host path {opened.path} of {service.name} is not there")
         yield Place(path=Path(opened.path), writable=opened.writable)
-
-
-def _find_executable(name: str) -> str:
-    """Return the absolute path of a program; a bare name is looked for where a clean PATH would find it."""
-    if "/" not in name:
-        found = shutil.which(name, path=SEARCH_PATH)
-        if found is None:
-            raise ExecutorUnavailable(f"there is no executable {name} in {SEARCH_PATH}")
-        return found
-    if not name.startswith("/"):
-        raise ExecutorUnavailable(f"{name} is neither an absolute path nor a bare name")
-    if not os.path.isfile(name) or not os.access(name, os.X_OK):
-        raise ExecutorUnavailable(f"{name} is not executable" if os.path.exists(name) else f"{name} is not there")
-    return name
 
 
 def _environment(

@@ -21,9 +21,11 @@ from rnd import __version__
 from rnd.services import processes, run_files
 from rnd.services.executor import Confinement, Health, JobRun, Observation, Phase
 from rnd.services.spawner_client import SpawnerClient, probe_confinement
+from rnd.services.standalone_orders import order_refusal
+from rnd.types.definitions import JobPlan
 from rnd.types.enums import LogStream
 from rnd.types.errors import ExecutorUnavailable
-from rnd.types.services import Sandbox
+from rnd.types.services import Sandbox, Service
 from rnd.types.times import from_text
 
 BOUND_NAMES = ("cpus", "memory_bytes", "pids", "disk_bytes", "open_files")
@@ -76,6 +78,10 @@ class StandaloneExecutor:
                 return Health(available=False, version=__version__, reason=str(error))
         sandbox = await self.sandbox()
         return Health(available=True, version=__version__, sandbox=sandbox.tier, sandbox_reason=sandbox.reason or None)
+
+    def refusal(self, service: Service, plan: JobPlan, *, foreign: bool) -> str | None:
+        """Say why a job could not be run here as things are. See `Executor.refusal`."""
+        return order_refusal(service, plan, foreign=foreign)
 
     async def submit(self, run: JobRun) -> str:
         """Start a run, or find the one of this name, and return its handle. See `Executor.submit`."""

@@ -27,7 +27,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadlines:
-    """Bounds on every wait, in seconds; `workflow.execute` may only shorten the first three and the last."""
+    """Bounds on every wait, in seconds; `workflow.execute` may only shorten the first five."""
 
     start_by_s: float = 15 * 60.0
     max_runtime_s: float = 24 * 3600.0

@@ -240,7 +240,8 @@ def test_a_large_upload_is_never_held_in_memory(tmp_path: Path) -> None:
 async def deliver(api: LiveApi, files: dict[str, bytes], *, arrived: bool = True) -> tuple[int, Path]:
     """Write down an execution with one result and put its files in place; return the execution and the folder."""
     now = api.clock.now()
-    order = {"start_by_s": 1.0, "max_runtime_s": 1.0, "transfer_idle_s": 1.0, "workflow_deadline_s": 1.0}
+    order = {"start_by_s": 1.0, "max_runtime_s": 1.0, "transfer_idle_s": 1.0, "hold_s": 1.0}
+    order["workflow_deadline_s"] = 1.0
 
     def write(conn: Any) -> ExecutionId:
         workflow = workflows.create_workflow(conn, name="w", now=now)

@@ -25,6 +25,7 @@ def services(peer: RunningPeer) -> None:
     peer.program("upper", "tr a-z A-Z")
     peer.program("fails", "echo to stdout; echo to stderr >&2; exit 3")
     peer.program("sleeps", "sleep 600")
+    peer.program("leaves", "setsid sleep 600 >/dev/null 2>&1 & echo left")
     peer.program("speaks", 'printf "\\033[31mred\\033[0m\\n"; echo second')
     gate = peer.data_dir.parent / "gate"
     peer.program("gated", f"echo before; while ! [ -e '{gate}' ]; do sleep 0.05; done; echo after")
@@ -349,6 +350,32 @@ def test_a_failed_run_says_which_job_and_why(on_peer: Rnd) -> None:
     assert (retried.code, retried.json["retry_of"]) == (3, int(number[1]))
     shown = ok(on_peer("show", "last")).out
     assert re.search(r"fails +\d+  STANDALONE  ERRORED +3", shown)
+
+
+def test_a_run_that_was_refused_is_explained_by_the_refusal(on_peer: Rnd, peer: RunningPeer) -> None:
+    peer.program("vanishes", "true")
+    path = workflow_file(on_peer, "vanishing", "vanishes")
+    (peer.data_dir.parent / f"{peer.data_dir.name}-programs" / "vanishes").unlink()
+    failed = on_peer("run", path)
+    assert failed.code == 3
+    shown = ok(on_peer("show", "last")).out
+    assert "rnd logs" not in shown
+    explained = ok(on_peer("explain", "-e", "last")).out
+    assert "job vanishes is CANCELLED: It was never created: phase 1 was refused: vanishes: The executable" in explained
+    assert "No such file or directory" in explained
+    assert ok(on_peer("explain", "last", "vanishes", "--json")).json["job_execution_id"] is None
+    logs = on_peer("logs", "-e", "last")
+    assert logs.code == 1
+    assert "never created: phase 1 was refused" in logs.err
+
+
+def test_what_a_job_left_behind_is_shown(on_peer: Rnd) -> None:
+    ok(on_peer("run", workflow_file(on_peer, "leaving", "leaves")))
+    words = "1 of its processes outlived the program and were ended"
+    shown = ok(on_peer("show", "last"))
+    assert f"note: leaves: {words}" in shown.out + shown.err
+    assert f"{words}." in ok(on_peer("explain", "last", "leaves")).out
+    assert ok(on_peer("rpc", "job.list", "newest_first=true", "limit=1", "--json")).json["items"][0]["remark"] == words
 
 
 def test_a_run_that_outlives_its_watching_goes_on_and_is_cancelled_by_name(on_peer: Rnd) -> None:

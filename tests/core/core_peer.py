@@ -25,8 +25,10 @@ from rnd.rules.lifecycle import execution_is_terminal
 from rnd.services.data_service import DataService
 from rnd.services.executor import Health, JobRun, Observation, Phase
 from rnd.services.service_secrets import ServiceSecrets
+from rnd.services.standalone_orders import order_refusal
 from rnd.services.vault import load_vault
 from rnd.types.config import Config, Deadlines, Limits
+from rnd.types.definitions import JobPlan
 from rnd.types.enums import InterfaceType, MountFunction, ServiceType
 from rnd.types.errors import DatabaseFailed, RndError
 from rnd.types.executions import WorkflowExecution
@@ -104,6 +106,9 @@ class ScriptedEngine:
 
     async def check(self) -> Health:
         return Health(available=True)
+
+    def refusal(self, service: Service, plan: JobPlan, *, foreign: bool) -> str | None:
+        return order_refusal(service, plan, foreign=foreign)
 
     async def submit(self, run: JobRun) -> str:
         if self.submit_error is not None and not self.is_answer_lost:
@@ -285,6 +290,7 @@ class Daemon:
         self.job_manager = JobManager(
             **seams,
             folders=self.folders,
+            executors={ServiceType.STANDALONE: machine.engine},
             runner=self.runner,
             explainer=explainer,
             disk=disk,

@@ -270,6 +270,7 @@ def order() -> Iterator[Order]:
             start_by_s=60.0,
             max_runtime_s=60.0,
             transfer_idle_s=5.0,
+            hold_s=30.0,
             workflow_deadline_s=60.0,
         ),
         now=NOW,

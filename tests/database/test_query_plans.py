@@ -46,6 +46,7 @@ from rnd.database import (
     results,
     retention,
     sealed_secrets,
+    service_revisions,
     transfers,
     uploads,
     workflow_connections,
@@ -346,6 +347,8 @@ CALLS: Final[dict[str, Call]] = {
     "offered_services.set_status": lambda c, w: offered_services.set_status(
         c, w.service.id, ServiceStatus.INACTIVE, now=w.now
     ),
+    "service_revisions.keep_revision": lambda c, w: service_revisions.keep_revision(c, w.service.id),
+    "service_revisions.get_ordered": lambda c, w: service_revisions.get_ordered(c, w.service.id, 1),
     "offered_services.delete_service": lambda c, w: offered_services.delete_service(
         c, w.service.id, self_peer_id=PeerId("rnother"), now=w.now
     ),
@@ -400,6 +403,7 @@ CALLS: Final[dict[str, Call]] = {
     ),
     "workflow_executions.list_unfinished_cancels": lambda c, w: workflow_executions.list_unfinished_cancels(c),
     "workflow_executions.count_open": lambda c, w: workflow_executions.count_open(c),
+    "workflow_executions.list_deleted_with_open_jobs": lambda c, w: workflow_executions.list_deleted_with_open_jobs(c),
     "workflow_executions.list_unsettled_executions": lambda c, w: workflow_executions.list_unsettled_executions(c),
     "workflow_executions.count_by_status": lambda c, w: workflow_executions.count_by_status(c),
     "workflow_executions.mark_running": lambda c, w: workflow_executions.mark_running(c, w.execution.id, now=w.now),
@@ -419,6 +423,7 @@ CALLS: Final[dict[str, Call]] = {
     "workflow_jobs.list_workflow_jobs": lambda c, w: workflow_jobs.list_workflow_jobs(c, w.execution.id),
     "workflow_executions.get_state": lambda c, w: workflow_executions.get_state(c, w.execution.id),
     "workflow_executions.cancel_reason": lambda c, w: workflow_executions.cancel_reason(c, w.execution.id),
+    "workflow_jobs.find_uncreated_job": lambda c, w: workflow_jobs.find_uncreated_job(c, w.execution.id, w.node.id),
     "workflow_jobs.fail_pending_jobs": lambda c, w: workflow_jobs.fail_pending_jobs(c, w.execution.id, "why"),
     "workflow_jobs.execution_progress": lambda c, w: workflow_jobs.execution_progress(c, w.execution.id),
     "job_moves.create_jobs": lambda c, w: (
@@ -457,7 +462,6 @@ CALLS: Final[dict[str, Call]] = {
     "job_executions.list_unsettled": lambda c, w: job_executions.list_unsettled(c, executor=ME),
     "job_executions.list_taken_away": lambda c, w: job_executions.list_taken_away(c, executor=ME),
     "job_executions.count_by_status": lambda c, w: job_executions.count_by_status(c),
-    "job_executions.count_completed": lambda c, w: job_executions.count_completed(c, w.execution.id),
     "job_moves.mark_started": lambda c, w: job_moves.mark_started(c, [w.job.id]),
     "job_moves.mark_all_ready": lambda c, w: make_ready(c, w),
     "job_moves.mark_all_running": lambda c, w: make_running(c, w),
@@ -471,7 +475,9 @@ CALLS: Final[dict[str, Call]] = {
     ),
     "job_moves.mark_errored": lambda c, w: job_moves.mark_errored(c, w.job.id, END, now=w.now),
     "job_moves.mark_cancelled": lambda c, w: job_moves.mark_cancelled(c, w.job.id, END, now=w.now),
-    "job_moves.mark_reused": lambda c, w: job_moves.mark_reused(c, w.job.id, execution_id=w.execution.id, now=w.now),
+    "job_moves.mark_reused": lambda c, w: job_moves.mark_reused(
+        c, w.job.id, execution_id=w.execution.id, service_revision=1, now=w.now
+    ),
     "job_moves.mirror_status": lambda c, w: job_moves.mirror_status(
         c,
         w.job.id,
@@ -726,6 +732,7 @@ def order(workflow: Workflow, uid: str) -> ExecutionOrder:
         start_by_s=1.0,
         max_runtime_s=1.0,
         transfer_idle_s=1.0,
+        hold_s=1.0,
         workflow_deadline_s=1.0,
     )
 

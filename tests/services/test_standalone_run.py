@@ -227,9 +227,9 @@ def test_a_bare_name_is_looked_for_in_a_clean_path(tmp_path: Path, monkeypatch: 
 def test_programs_that_cannot_run_are_refused_before_anything_starts(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("text")
     for executable, words in [
-        (f"{tmp_path}/missing", "is not there"),
+        (f"{tmp_path}/missing", "cannot be used: No such file or directory"),
         (f"{tmp_path}/plain", "is not executable"),
-        (f"{tmp_path}", "is not executable"),
+        (f"{tmp_path}", "is not a regular file"),
         ("./relative", "neither an absolute path"),
     ]:
         with pytest.raises(ExecutorUnavailable, match=words):
