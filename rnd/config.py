@@ -16,7 +16,9 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+from rnd.rules.addresses import parse_peer_address
 from rnd.types.config import Config, Deadlines, Limits
+from rnd.types.enums import TlsGate
 from rnd.types.errors import RndError
 
 SYSTEM_DIRECTORY: Final = Path("/etc/rnd")
@@ -397,7 +399,12 @@ def _check_meaning(key: str, value: object) -> None:
         raise _Refused(f"must be one of {', '.join(LOG_LEVELS)}")
     if key == "api" and value != "":
         _check_address(str(value))
-    if key == "peer":
+    if key == "tls_gate" and value not in tuple(TlsGate):
+        raise _Refused(f"must be one of {', '.join(TlsGate)}")
+    if key == "advertise" and isinstance(value, tuple):
+        for address in value:
+            _check_advertised(str(address))
+    if key == "peer" and value:
         _check_address(str(value))
     if key == "name" and not (len(str(value)) <= 64 and str(value).isprintable()):
         raise _Refused("must be at most 64 printable characters")
@@ -405,6 +412,13 @@ def _check_meaning(key: str, value: object) -> None:
         for root in value:
             if not root.startswith("/"):
                 raise _Refused(f"{root!r} must be an absolute path")
+
+
+def _check_advertised(text: str) -> None:
+    try:
+        parse_peer_address(text, names_allowed=False)
+    except ValueError as error:
+        raise _Refused(f"must hold numeric host:port that others can dial: {error}") from error
 
 
 def _check_address(text: str) -> None:

@@ -25,19 +25,19 @@ from rnd import __version__
 from rnd.api.auth import TicketBook, TokenGate
 from rnd.api.context import ApiContext, Endpoints
 from rnd.api.events import EventHub
+from rnd.api.handlers_node import capabilities_of
 from rnd.api.server import ApiServer
 from rnd.api.sockets import AddressInUse
 from rnd.api.uploads import UploadStore
 from rnd.core.explaining import Explainer
 from rnd.core.job_manager import JobManager
 from rnd.core.job_runner import JobRunner
-from rnd.core.two_phases import EndpointOf
 from rnd.core.workflow_manager import WorkflowManager
 from rnd.database import job_executions, transfers, workflow_executions
 from rnd.database.connection import Database
 from rnd.log import close_logging, configure_logging, get_logger
 from rnd.p2p.identity import Identity, load_identity
-from rnd.p2p.unlinked import UnlinkedPeers
+from rnd.peer_side import PeerSide
 from rnd.services import linux, processes
 from rnd.services.data_directory import prepare_data_directory
 from rnd.services.data_service import DataService
@@ -47,10 +47,9 @@ from rnd.services.standalone_service import StandaloneExecutor
 from rnd.services.vault import Vault, load_vault
 from rnd.types.config import Config
 from rnd.types.enums import ServiceType
-from rnd.types.errors import DatabaseCorrupt, DatabaseGone, DatabaseTooNew, PeerUnreachable, RndError
-from rnd.types.ids import ExecutionUid, PeerId, TransferId
+from rnd.types.errors import DatabaseCorrupt, DatabaseGone, DatabaseTooNew, RndError
+from rnd.types.ids import ExecutionUid, TransferId
 from rnd.types.log_events import LogEvent
-from rnd.types.orders import JobEndpoint
 from rnd.workers.data_worker import DataWorker
 from rnd.workers.deliveries import DeliveryDesk
 from rnd.workers.disk_guard import DiskGuard
@@ -186,10 +185,23 @@ class _Daemon:
         folders = JobFolders(config.data_dir)
         disk = DiskGuard(config.data_dir, floor_bytes=config.limits.disk_floor_bytes)
         data_service = DataService(database=database, clock=clock, entropy=entropy, config=config, vault=vault)
-        await data_service.sweep()
         standalone = StandaloneExecutor(config.data_dir)
+        _, sandbox = await asyncio.gather(data_service.sweep(), standalone.sandbox())
         executors: dict[ServiceType, Executor] = {ServiceType.STANDALONE: standalone}
         desk = DeliveryDesk(config=config, folders=folders, data_service=data_service)
+        name = config.name or os.uname().nodename
+        peer_side = PeerSide(
+            config=config,
+            database=database,
+            clock=clock,
+            entropy=entropy,
+            identity=identity,
+            folders=folders,
+            disk=disk,
+            board=board,
+            desk=desk,
+            name=name,
+        )
         data_worker = DataWorker(
             database=database,
             clock=clock,
@@ -212,6 +224,7 @@ class _Daemon:
             data_worker=data_worker,
             disk=disk,
             board=board,
+            sandbox=sandbox,
         )
         job_manager = JobManager(
             database=database,
@@ -225,7 +238,9 @@ class _Daemon:
             board=board,
             peer_id=peer_id,
             boot_id=processes.boot_id(),
+            sandbox=sandbox,
         )
+        peer_side.attach(job_manager, lambda: capabilities_of(context))
         workflow_manager = WorkflowManager(
             database=database,
             clock=clock,
@@ -234,46 +249,48 @@ class _Daemon:
             folders=folders,
             data_service=data_service,
             disk=disk,
-            endpoint_of=_only_here(peer_id, job_manager),
+            endpoint_of=peer_side.endpoint_of(lambda: job_manager),
+            why_not_between=peer_side.peer_desk.why_not_between,
             board=board,
             peer_id=peer_id,
         )
         endpoints = Endpoints()
-        server = ApiServer(
-            ApiContext(
-                config=config,
-                name=config.name or os.uname().nodename,
-                peer_id=peer_id,
-                started_at=clock.now(),
-                started_at_s=clock.monotonic(),
-                database=database,
-                clock=clock,
-                entropy=entropy,
-                workflow_manager=workflow_manager,
-                job_manager=job_manager,
-                peers=UnlinkedPeers(database, clock, peer_id),
-                data_service=data_service,
-                vault=vault,
-                executors={executor.name: executor for executor in executors.values()},
-                hub=EventHub(database, clock),
-                gate=TokenGate(database, clock),
-                tickets=TicketBook(clock, entropy),
-                uploads=UploadStore(config.data_dir / "uploads", database, clock, config.limits),
-                endpoints=endpoints,
-            )
+        context = ApiContext(
+            config=config,
+            name=name,
+            peer_id=peer_id,
+            started_at=clock.now(),
+            started_at_s=clock.monotonic(),
+            database=database,
+            clock=clock,
+            entropy=entropy,
+            workflow_manager=workflow_manager,
+            job_manager=job_manager,
+            peers=peer_side.peer_desk,
+            data_service=data_service,
+            vault=vault,
+            executors={executor.name: executor for executor in executors.values()},
+            hub=EventHub(database, clock),
+            gate=TokenGate(database, clock),
+            tickets=TicketBook(clock, entropy),
+            uploads=UploadStore(config.data_dir / "uploads", database, clock, config.limits),
+            endpoints=endpoints,
+            peers_connected=lambda: len(peer_side.links.connected()),
         )
+        server = ApiServer(context)
         await self._log_recovery()
+        endpoints.peer_addresses = await peer_side.start()
         await server.start()
         parts = [
             asyncio.create_task(part.run(), name=type(part).__name__)
-            for part in (standalone, data_worker, job_manager, workflow_manager, server)
+            for part in (standalone, data_worker, job_manager, workflow_manager, peer_side, server)
         ]
         log.info(
             LogEvent.DAEMON_READY,
             peer_id=peer_id,
             api=endpoints.url or "off",
             socket=endpoints.socket,
-            peer="off",
+            peer=" ".join(endpoints.peer_addresses) or "off",
         )
         gc.collect()
         gc.freeze()  # what was built so far lives as long as the daemon; no collection need look at it again
@@ -322,15 +339,6 @@ def root_cause(error: BaseException) -> BaseException:
         return error
     causes = [root_cause(each) for each in error.exceptions]
     return next((cause for cause in causes if isinstance(cause, DatabaseGone)), causes[0])
-
-
-def _only_here(peer_id: PeerId, here: JobEndpoint) -> EndpointOf:
-    def endpoint_of(executor: PeerId) -> JobEndpoint:
-        if executor != peer_id:
-            raise PeerUnreachable(f"peer {executor} is not reachable: this peer has no links to others")
-        return here
-
-    return endpoint_of
 
 
 def _lock(data_dir: Path) -> int:

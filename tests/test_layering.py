@@ -32,8 +32,12 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "p2p": frozenset({"types", "rules", "protocol", "log", "database", "workers", "services", "core"}),
     "core": frozenset({"types", "rules", "protocol", "log", "database", "workers", "services", "p2p"}),
     "api": frozenset({"types", "rules", "protocol", "log", "database", "workers", "services", "p2p", "core"}),
+    "peer_side": frozenset({"types", "rules", "protocol", "log", "database", "workers", "services", "p2p", "core"}),
     "daemon": frozenset(
-        {"types", "rules", "protocol", "log", "config", "database", "workers", "services", "p2p", "core", "api"}
+        {
+            *("types", "rules", "protocol", "log", "config", "database", "workers", "services", "p2p", "core", "api"),
+            "peer_side",
+        }
     ),
     "cli": frozenset({"types"}),
     "__main__": frozenset({"cli"}),

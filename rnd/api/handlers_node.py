@@ -49,15 +49,20 @@ async def node_status(call: Call) -> JsonMembers:
 
 
 async def node_capabilities(call: Call) -> JsonMembers:
-    """Answer `node.capabilities`: what a job could count on here."""
-    executors = await check_executors(call.api)
+    """Answer `node.capabilities`."""
+    return await capabilities_of(call.api)
+
+
+async def capabilities_of(api: ApiContext) -> JsonMembers:
+    """Return what a job could count on here."""
+    executors = await check_executors(api)
     docker = executors["docker"]
     return {
         "platform": platform.system().lower(),
         "architecture": platform.machine(),
         "cpu_cores": len(os.sched_getaffinity(0)),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "disk_free_bytes": disk_free_bytes(call.api.config.data_dir),
+        "disk_free_bytes": disk_free_bytes(api.config.data_dir),
         "gpus": await asyncio.to_thread(_gpus),
         "docker": docker.get("version") if docker["available"] else None,
         "python": platform.python_version(),

@@ -172,7 +172,7 @@ async def _check_standalone(api: ApiContext, settings: StandaloneSettings) -> No
         raise BadParameter("network", "must be one of none, host for a STANDALONE service")
     await asyncio.to_thread(check_executable, settings.executable)
     for host_path in settings.host_paths:
-        await check_host_path(api.config, host_path.path)
+        await check_host_path(api.config, host_path.path, whole=True)
     if settings.working_directory:
         await check_host_path(api.config, settings.working_directory)
 

@@ -11,9 +11,10 @@ from rnd.types.config import Config
 from rnd.types.errors import NotFound, PermissionDenied
 
 
-async def check_host_path(config: Config, path: str, *, must_exist: bool = True) -> None:
+async def check_host_path(config: Config, path: str, *, must_exist: bool = True, whole: bool = False) -> None:
     """Raise `PermissionDenied` for a path that leads to a place that is not open, `NotFound` for one that is not there.
 
+    `whole` says that all below the path is to be opened, so that the data directory must not be below it either.
     Links are followed first, so that a link cannot lead out; whoever opens the path later has to look again.
     """
     real = Path(await asyncio.to_thread(os.path.realpath, path))
@@ -23,6 +24,10 @@ async def check_host_path(config: Config, path: str, *, must_exist: bool = True)
         raise PermissionDenied(
             f"{path} lies in the data directory of rnd",
             hint="Copy the files to a place of their own, or PUT them to /upload/NAME and name upload:NAME.",
+        )
+    if whole and is_within(data_dir, real):
+        raise PermissionDenied(
+            f"{path} holds the data directory of rnd", hint="Open only the folders in it that the program needs."
         )
     if not any(is_within(real, root) for root in roots):
         raise PermissionDenied(

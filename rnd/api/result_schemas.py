@@ -316,4 +316,6 @@ UPLOAD: Final = members({"name": TEXT, "size_bytes": COUNT, "sha256": TEXT, "cre
 
 EVENT: Final = members({"seq": COUNT, "time": nullable(TIME), "type": TEXT, "data": OBJECT}, optional={"durable": FLAG})
 
-EXECUTOR: Final = members({"available": FLAG}, optional={"version": TEXT, "reason": TEXT, "sandbox": TEXT})
+EXECUTOR: Final = members(
+    {"available": FLAG}, optional={"version": TEXT, "reason": TEXT, "sandbox": TEXT, "sandbox_reason": TEXT}
+)

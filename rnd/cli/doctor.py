@@ -268,6 +268,16 @@ def _daemon(status: dict[str, Any] | None, failed: CommandFailed | None, data_di
     return Finding(check="daemon", verdict="ok", evidence=evidence)
 
 
+def _confinement(standalone: dict[str, Any]) -> Finding:
+    tier = standalone.get("sandbox") or "none"
+    if tier != "none":
+        evidence = f"{tier}, tried when the daemon started"
+        return Finding(check="confinement", verdict="ok", evidence=evidence)
+    reason = standalone.get("sandbox_reason") or "the daemon does not say why"
+    do = "Other peers' orders for programs are refused; fix this, or set confine to never for a service and take the risk."
+    return Finding(check="confinement", verdict="warn", evidence=f"none: {reason}", do=do)
+
+
 def _from_status(status: dict[str, Any] | None) -> Iterator[Finding]:
     if status is None:
         return
@@ -275,6 +285,8 @@ def _from_status(status: dict[str, Any] | None) -> Iterator[Finding]:
     available = bool(standalone.get("available"))
     reason = standalone.get("reason") or ("can be started" if available else "cannot be started")
     yield Finding(check="programs", verdict="ok" if available else "wrong", evidence=str(reason))
+    if available:
+        yield _confinement(standalone)
     docker = status["executors"].get("docker") or {}
     # A peer without containers is a healthy peer.
     evidence = str(docker.get("version") or "available") if docker.get("available") else f"off: {docker.get('reason')}"

@@ -11,14 +11,15 @@ import contextlib
 import json
 import sqlite3
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Final
 
 from rnd.core.repairs import honour_execution_repairs
 from rnd.core.retention import Retention
 from rnd.core.two_phases import EndpointOf, PhaseOneRefused, TwoPhases
-from rnd.database import events, job_executions, results, transfers, workflow_executions, workflow_jobs
+from rnd.database import events, job_executions, mirrors, results, transfers, workflow_executions, workflow_jobs
 from rnd.database.connection import Database
-from rnd.database.consequences import fail_transfer
+from rnd.database.consequences import fail_transfer, give_up_mirror
 from rnd.database.news import News
 from rnd.log import get_logger
 from rnd.rules.definition import definition_from_json
@@ -37,6 +38,9 @@ from rnd.workers.news_board import NewsBoard
 PRUNE_EVERY_TICKS: Final = 30
 """How seldom, in ticks, old events are dropped."""
 
+LAST_WORD: Final = timedelta(seconds=5)
+"""How long other peers have, after an execution's deadline, to say how their jobs ended."""
+
 log = get_logger()
 
 
@@ -54,6 +58,7 @@ class ExecutionWatch:
         endpoint_of: EndpointOf,
         board: NewsBoard,
         tell_ended: Callable[[ExecutionId], None],
+        peer_id: PeerId,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -63,6 +68,7 @@ class ExecutionWatch:
         self._endpoint_of = endpoint_of
         self._board = board
         self._tell_ended = tell_ended
+        self._peer_id = peer_id
         self._accepted: dict[ExecutionId, tuple[str, WorkflowDefinition]] = {}  # just built: not to be parsed anew
         self._starting: set[ExecutionId] = set()
         self._overdue: set[ExecutionId] = set()
@@ -145,7 +151,7 @@ class ExecutionWatch:
         if execution_is_terminal(execution.status):
             return None
         if execution.phase is not ExecutionPhase.STARTED:
-            workflow_jobs.fail_pending_jobs(conn, execution_id, execution.cancel_reason or "never created")
+            self._call_off_pending(conn, execution, execution.cancel_reason or "never created", now=now)
         outcome = execution_outcome(
             workflow_jobs.list_workflow_jobs(conn, execution_id),
             results.list_result_rows(conn, execution_id),
@@ -204,7 +210,8 @@ class ExecutionWatch:
         now = self._clock.now()
 
         def work(conn: sqlite3.Connection, _: News) -> None:
-            workflow_jobs.fail_pending_jobs(conn, execution_id, error)
+            execution = workflow_executions.get_execution(conn, execution_id)
+            self._call_off_pending(conn, execution, error, now=now)
             workflow_executions.mark_ended(conn, execution_id, ExecutionStatus.FAILED, error, now=now)
 
         try:
@@ -213,6 +220,14 @@ class ExecutionWatch:
             return
         self._log_outcome(execution_id, Outcome(status=ExecutionStatus.FAILED, error=error))
         self._close(execution_id)
+
+    def _call_off_pending(
+        self, conn: sqlite3.Connection, execution: WorkflowExecution, reason: str, *, now: datetime
+    ) -> None:
+        """End the jobs that were never created; another peer that has created one all the same is told to cancel it."""
+        for executor, node_id in workflow_jobs.list_pending_elsewhere(conn, execution.id, self_peer_id=self._peer_id):
+            mirrors.post_cancel(conn, executor, execution.execution_uid, node_id, reason, now=now)
+        workflow_jobs.fail_pending_jobs(conn, execution.id, reason)
 
     async def _tick(self, *, prune: bool) -> set[ExecutionId]:
         """The safety net: repairs by hand, deadlines, and every open execution once more."""
@@ -247,6 +262,13 @@ class ExecutionWatch:
             for transfer_id in transfers.list_open_of_execution(conn, execution.id):
                 with contextlib.suppress(StaleState):  # it has ended with one before it
                     fail_transfer(conn, transfer_id, reason, now=now, news=news)
+            if now < execution.deadline_at + LAST_WORD:
+                return  # what others report of the cancel is worth waiting for a moment
+            for mirror in mirrors.list_open_of_execution(conn, execution.id, self_peer_id=self._peer_id):
+                words = f"{reason}, and peer {mirror.executor_peer_id} has not said how the job ended"
+                give_up_mirror(conn, mirror, words, now=now, news=news)
+            results.mark_failed_of_execution(conn, execution.id, reason)
+            news.touch(conn, execution.id)
 
         _, news = await insist(self._database, work)
         self._board.publish(news)

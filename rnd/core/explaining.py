@@ -7,8 +7,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from rnd.core.job_runner import JobRunner
-from rnd.database import job_executions, job_interfaces, offered_services, transfers, workflow_executions
+from rnd.database import job_executions, job_interfaces, mirrors, offered_services, transfers, workflow_executions
 from rnd.database.connection import Database
+from rnd.database.owing import here
 from rnd.rules.evidence import Evidence, HandleState, OtherEnd
 from rnd.rules.explain import Explanation, explain
 from rnd.types.enums import JobStatus, MountFunction, ServiceStatus, WorkflowJobStatus
@@ -88,9 +89,8 @@ class Explainer:
             return OtherEnd(name="self-peer", transfer=transfer, path=path)
         if other_id is None:
             return OtherEnd(name=f"connection {peer.connection_id}", transfer=transfer, path=path)
-        try:
-            other = job_executions.get_job(conn, other_id)
-        except NotFound:
+        other = self._other_job(conn, job, peer, other_id)
+        if other is None:
             return OtherEnd(name=f"job {other_id} of peer {peer.peer_id}", transfer=transfer, path=path)
         return OtherEnd(
             name=other.job_name,
@@ -99,6 +99,19 @@ class Explainer:
             transfer=transfer,
             path=path,
         )
+
+    def _other_job(
+        self, conn: sqlite3.Connection, job: JobExecution, peer: InterfacePeer, other_id: JobExecutionId
+    ) -> JobExecution | None:
+        """Return this peer's row of the job at the other end: itself, its mirror, or none of it."""
+        if peer.peer_id != here(job):
+            if job.workflow_job_id is None or peer.peer_workflow_job_id is None:
+                return None
+            return mirrors.find_by_workflow_job(conn, peer.peer_workflow_job_id)
+        try:
+            return job_executions.get_job(conn, other_id)
+        except NotFound:
+            return None
 
     def _handle_state(self, job: JobExecution) -> HandleState:
         if job.status is not JobStatus.RUNNING:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from rnd.database import cancelled_orders, introductions, job_executions, offered_services, peers
 from rnd.rules import policy
-from rnd.types.enums import PeerState, ServiceStatus, Verb
+from rnd.rules.paths import JobPathInfo, PathType, UnsafePath, build_job_path
+from rnd.types.enums import InterfaceType, PeerState, ServiceStatus, Verb
 from rnd.types.errors import NotFound, StaleState
 from rnd.types.ids import JobExecutionId, PeerId
 from rnd.types.orders import JobRequest
@@ -69,11 +71,38 @@ def foreign_refusals(
         peer = peers.find_peer(conn, peer_id)
         if peer is not None and peer.state is PeerState.DENIED:
             reasons.append(f"peer {peer_id}, with which the job exchanges data, is denied here")
+    reasons += _unsafe_paths(request)
     limits = policy.limits_of(Verb.ORDER, service, grants)
     if limits.concurrent_jobs is not None:
         open_jobs = job_executions.count_open_of_orderer(conn, request.orchestrator_peer_id)
         if open_jobs >= limits.concurrent_jobs:
             reasons.append(f"{open_jobs} of your jobs are open here; your grant allows {limits.concurrent_jobs}")
+    return reasons
+
+
+def _unsafe_paths(request: JobRequest) -> list[str]:
+    """Return which of the names in a job could not become folders of it: nothing a peer says becomes a path unchecked."""
+    plan = request.plan
+    reasons: list[str] = []
+    for interface in plan.interfaces:
+        mount = interface.path if interface.interface_type is InterfaceType.MOUNT else ""
+        for peer in interface.interface_peers:
+            info = JobPathInfo(
+                orchestrator_peer_id=request.orchestrator_peer_id,
+                workflow_job_id=request.workflow_job_id,
+                executor_peer_id=plan.executor_peer_id,
+                job_execution_id=JobExecutionId(1),
+                sender_peer_id=peer.peer_id,
+                sender_job_execution_id=JobExecutionId(1),
+                lane=peer.lane,
+                mount_path=mount,
+            )
+            try:
+                build_job_path(Path(), info, PathType.INPUT)
+                if mount:
+                    build_job_path(Path(), info, PathType.MOUNT)
+            except UnsafePath as error:
+                reasons.append(f"connection {peer.connection_id}: {error}")
     return reasons
 
 

@@ -38,7 +38,7 @@ from rnd.types.ids import JobExecutionId, PeerId, ServiceId
 from rnd.types.log_events import LogEvent
 from rnd.types.orders import JobRequest, JobResponse, JobStart, StartReport
 from rnd.types.seams import Clock, Entropy
-from rnd.types.services import Service
+from rnd.types.services import Sandbox, Service
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.insistence import insist
 from rnd.workers.job_folders import JobFolders
@@ -86,6 +86,7 @@ class JobManager:
         board: NewsBoard,
         peer_id: PeerId,
         boot_id: str,
+        sandbox: Sandbox,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -98,6 +99,7 @@ class JobManager:
         self._board = board
         self._peer_id = peer_id
         self._boot_id = boot_id
+        self._sandbox = sandbox
         self._turns = asyncio.Semaphore(TURNS_AT_ONCE)
         self._reserved = 0
         self._next_attempt_at: datetime | None = None
@@ -184,7 +186,7 @@ class JobManager:
             JobResponse(
                 node_id=request.plan.node_id,
                 job_execution_id=None,
-                reasons=refusals(offered, request, self_peer_id=self._peer_id) + own_reasons,
+                reasons=refusals(offered, request, self_peer_id=self._peer_id, sandbox=self._sandbox) + own_reasons,
             )
             for request in requests
         ]

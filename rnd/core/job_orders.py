@@ -12,6 +12,7 @@ from rnd.core.foreign_orders import foreign_refusals, introduce_peers, within_li
 from rnd.database import grants, job_interfaces, job_moves, offered_services, peers
 from rnd.database.job_moves import NewJob
 from rnd.rules import policy
+from rnd.rules.confinement import confinement_refusal
 from rnd.rules.definition import definition_to_json
 from rnd.rules.policy import Standing
 from rnd.types.definitions import WorkflowDefinition
@@ -20,7 +21,7 @@ from rnd.types.errors import NotFound
 from rnd.types.ids import PeerId, ServiceId
 from rnd.types.orders import JobRequest, JobResponse
 from rnd.types.peers import Grant
-from rnd.types.services import Service
+from rnd.types.services import Sandbox, Service
 
 
 class OfferedServices:
@@ -51,8 +52,10 @@ class OfferedServices:
         return self._callers[peer_id]
 
 
-def refusals(offered: OfferedServices, request: JobRequest, *, self_peer_id: PeerId) -> tuple[str, ...]:
-    """Return every reason why this peer does not take a job; none if it does.
+def refusals(
+    offered: OfferedServices, request: JobRequest, *, self_peer_id: PeerId, sandbox: Sandbox
+) -> tuple[str, ...]:
+    """Return every reason why this peer does not take a job; none if it does. `sandbox` is what it confines programs with.
 
     The owner enforces its own rules here, whatever the orchestrator has checked (rulings 7 and 24). Who may not order a
     service is told that and nothing about it.
@@ -74,6 +77,9 @@ def refusals(offered: OfferedServices, request: JobRequest, *, self_peer_id: Pee
         reasons.append(policy.inactive(service))
     if service.service_type is ServiceType.DOCKER:
         reasons.append("this peer runs no containers")
+    unconfined = confinement_refusal(service, sandbox, foreign=orderer != self_peer_id)
+    if unconfined is not None:
+        reasons.append(unconfined)
     if request.bounds is not None:
         reasons += foreign_refusals(offered.conn, request, service, granted, self_peer_id=self_peer_id)
     reasons += policy.data_refusals(

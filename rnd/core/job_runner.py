@@ -23,7 +23,7 @@ from rnd.database.news import News
 from rnd.log import get_logger
 from rnd.services.executor import Executor, JobRun, Observation, Phase
 from rnd.services.service_secrets import ServiceSecrets
-from rnd.services.standalone_service import build_run
+from rnd.services.standalone_run import build_run
 from rnd.types.config import Config
 from rnd.types.enums import JobStatus, MountFunction, ServiceType
 from rnd.types.errors import CalledOff, DatabaseGone, ExecutorUnavailable, RndError, StaleState
@@ -31,6 +31,7 @@ from rnd.types.executions import FileEntry, JobExecution, Transfer
 from rnd.types.ids import JobExecutionId
 from rnd.types.log_events import LogEvent
 from rnd.types.seams import Clock, Entropy
+from rnd.types.services import Sandbox
 from rnd.workers.data_worker import DataWorker
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.insistence import insist
@@ -61,7 +62,9 @@ class JobRunner:
         data_worker: DataWorker,
         disk: DiskGuard,
         board: NewsBoard,
+        sandbox: Sandbox,
     ) -> None:
+        """`sandbox` is what native programs are confined with on this machine."""
         self._database = database
         self._clock = clock
         self._entropy = entropy
@@ -72,6 +75,7 @@ class JobRunner:
         self._data_worker = data_worker
         self._disk = disk
         self._board = board
+        self._sandbox = sandbox
         self._running: dict[JobExecutionId, RunningJob] = {}
 
     def begin(self, claimed: ClaimedJob, group: asyncio.TaskGroup) -> None:
@@ -247,6 +251,8 @@ class JobRunner:
             engine_name=claimed.engine_name,
             stream_bytes=self._config.limits.stream_bytes,
             secrets=await self._secrets.of_service(claimed.service),
+            sandbox=self._sandbox,
+            data_dir=self._folders.data_dir,
         )
 
     def _log_start(self, job: JobExecution, run: JobRun) -> None:

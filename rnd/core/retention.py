@@ -10,15 +10,25 @@ import asyncio
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from rnd.database import retention, workflow_jobs
+from rnd.database import (
+    address_records,
+    cancelled_orders,
+    introductions,
+    job_executions,
+    outbox,
+    peer_invites,
+    retention,
+    workflow_jobs,
+)
 from rnd.database.connection import Database
 from rnd.database.retention import DoomedFolder
 from rnd.log import get_logger
 from rnd.types.config import Config
-from rnd.types.ids import ExecutionId, PeerId
+from rnd.types.ids import ExecutionId, JobExecutionId, PeerId, WorkflowJobId
 from rnd.types.log_events import LogEvent
 from rnd.types.seams import Clock
 from rnd.workers.files import clear_tree
@@ -28,6 +38,11 @@ EXECUTIONS_A_SWEEP: Final = 100
 FOLDERS_A_SWEEP: Final = 1_000
 REST_S: Final = 60.0
 """How long an execution is left alone after its end: whoever waited for it may still be reading."""
+
+EXPIRED_EVERY: Final = timedelta(minutes=1)
+TOMBSTONES_KEPT: Final = timedelta(days=8)
+"""Longer than any workflow may take: then no late request can be one of these."""
+STRANGERS_KEPT: Final = timedelta(days=1)
 
 log = get_logger()
 
@@ -44,6 +59,7 @@ class Retention:
         self._folders = folders
         self._peer_id = peer_id
         self._is_sweeping = False
+        self._expired_at = clock.now() - EXPIRED_EVERY
 
     async def sweep(self) -> None:
         """Forget what is beyond the limit, a bounded number; does nothing while an earlier sweep goes on."""
@@ -52,6 +68,8 @@ class Retention:
         self._is_sweeping = True
         try:
             await self._forget_executions()
+            await self._forget_orders()
+            await self._forget_what_expired()
             await self._delete_folders()
         finally:
             self._is_sweeping = False
@@ -80,6 +98,42 @@ class Retention:
             return retention.forget_execution(conn, execution_id, ended_before=ended_before, folders=folders, now=now)
 
         return await self._database.write(work)
+
+    async def _forget_orders(self) -> None:
+        """Forget what other peers ordered once its hold is over."""
+        now = self._clock.now()
+
+        def work(conn: sqlite3.Connection, job_id: JobExecutionId) -> None:
+            job = job_executions.get_job(conn, job_id)
+            folder = self._folders.workflow_job(job.ordering_peer_id, WorkflowJobId(job.order_workflow_job_id))
+            retention.forget_order(conn, job_id, folder=str(folder.relative_to(self._folders.data_dir)), now=now)
+
+        unneeded = await self._database.read(
+            lambda conn: retention.list_unneeded_orders(conn, now=now, limit=EXECUTIONS_A_SWEEP)
+        )
+        for job_id in unneeded:
+            await self._database.write(partial(work, job_id=job_id))
+        if unneeded:
+            log.debug(LogEvent.CLEANED_UP, what="orders", count=len(unneeded))
+
+    async def _forget_what_expired(self) -> None:
+        """Drop what has a time of its own: introductions, invites, tombstones, letters, addresses of strangers."""
+        now = self._clock.now()
+
+        def work(conn: sqlite3.Connection) -> int:
+            return (
+                introductions.drop_expired(conn, now=now)
+                + peer_invites.drop_expired(conn, now=now)
+                + outbox.drop_expired(conn, now=now)
+                + cancelled_orders.drop_older(conn, cancelled_before=now - TOMBSTONES_KEPT)
+                + address_records.drop_strangers(conn, received_before=now - STRANGERS_KEPT)
+            )
+
+        if now - self._expired_at > EXPIRED_EVERY:
+            self._expired_at = now
+            count = await self._database.write(work)
+            if count:
+                log.debug(LogEvent.CLEANED_UP, what="expired rows of peers", count=count)
 
     async def _delete_folders(self) -> None:
         doomed = await self._database.read(lambda conn: retention.list_doomed_folders(conn, limit=FOLDERS_A_SWEEP))

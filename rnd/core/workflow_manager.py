@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from rnd.core.execution_watch import ExecutionWatch
 from rnd.core.planning import (
@@ -31,6 +31,7 @@ from rnd.core.planning import (
     with_inputs,
 )
 from rnd.core.retention import Retention
+from rnd.core.side_by_side import side_by_side
 from rnd.core.two_phases import EndpointOf, TwoPhases
 from rnd.database import job_executions, workflow_executions, workflows
 from rnd.database.connection import Database
@@ -40,11 +41,11 @@ from rnd.services.data_service import DataService
 from rnd.types.config import Config, Deadlines
 from rnd.types.definitions import JobPlan, WorkflowDefinition
 from rnd.types.enums import ExecutionStatus
-from rnd.types.errors import Conflict, LimitExceeded, ValidationFailed
+from rnd.types.errors import Conflict, LimitExceeded, PeerRefused, PeerUnreachable, TimedOut, ValidationFailed
 from rnd.types.executions import WorkflowExecution
 from rnd.types.ids import ConnectionId, ExecutionId, PeerId, ServiceId, WorkflowId, WorkflowJobId
 from rnd.types.log_events import LogEvent
-from rnd.types.orders import ExecutionOrder, JobRequest
+from rnd.types.orders import ExecutionOrder, JobRequest, JobResponse
 from rnd.types.seams import Clock, Entropy
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.job_folders import JobFolders
@@ -53,6 +54,8 @@ from rnd.workers.news_board import NewsBoard
 NO_INPUTS: Final[Mapping[ConnectionId, str]] = {}
 NO_PASSPHRASES: Final[Mapping[ServiceId, str]] = {}
 NO_WISHES: Final[Mapping[str, float]] = {}
+
+WhyNotBetween = Callable[[PeerId, PeerId], Coroutine[Any, Any, str | None]]
 
 log = get_logger()
 
@@ -71,9 +74,11 @@ class WorkflowManager:
         data_service: DataService,
         disk: DiskGuard,
         endpoint_of: EndpointOf,
+        why_not_between: WhyNotBetween,
         board: NewsBoard,
         peer_id: PeerId,
     ) -> None:
+        """`why_not_between` says why no byte could go from one peer to another, `None` if it could."""
         self._database = database
         self._clock = clock
         self._entropy = entropy
@@ -81,6 +86,7 @@ class WorkflowManager:
         self._data_service = data_service
         self._disk = disk
         self._endpoint_of = endpoint_of
+        self._why_not = why_not_between
         self._board = board
         self._peer_id = peer_id
         self._waiters: dict[ExecutionId, set[asyncio.Event]] = {}
@@ -102,6 +108,7 @@ class WorkflowManager:
             endpoint_of=endpoint_of,
             board=board,
             tell_ended=self._tell_ended,
+            peer_id=peer_id,
         )
 
     # ---- orders
@@ -114,32 +121,51 @@ class WorkflowManager:
         """Ask every executor what it would answer to the job request. Raises `NotFound`, `ValidationFailed`."""
         drawing = await self._drawing(workflow_id)
         definition = self._definition(drawing)
-        jobs: list[JobAnswer] = []
-        edges: list[EdgeAnswer] = []
         executor_of = {job.node_id: job.executor_peer_id for job in definition.jobs}
-        for executor in dict.fromkeys(executor_of.values()):
-            requests = [self._trial(job) for job in definition.jobs if job.executor_peer_id == executor]
-            answers = await self._endpoint_of(executor).check_jobs(requests)
-            jobs.extend(
-                JobAnswer(
-                    node_id=answer.node_id,
-                    executor_peer_id=executor,
-                    accepted=not answer.reasons,
-                    reasons=answer.reasons,
-                )
-                for answer in answers
-            )
-        for connection in drawing.connections:
-            start, end = (
+        executors = list(dict.fromkeys(executor_of.values()))
+        answers = await side_by_side(self._ask(definition, executor) for executor in executors)
+        ends = {
+            connection.id: tuple(
                 self._peer_id if node_id is None else executor_of[node_id]
                 for node_id in (connection.from_node_id, connection.to_node_id)
             )
-            edges.append(
+            for connection in drawing.connections
+        }
+        pairs = [pair for pair in dict.fromkeys(ends.values()) if pair[0] != pair[1]]
+        reasons = dict(zip(pairs, await side_by_side(self._why_not(*pair) for pair in pairs), strict=True))
+        return PlanReport(
+            jobs=tuple(answer for found in answers for answer in found),
+            edges=tuple(
                 EdgeAnswer(
-                    connection_id=connection.id, from_peer_id=start, to_peer_id=end, reachable=start == end, reason=None
+                    connection_id=connection_id,
+                    from_peer_id=pair[0],
+                    to_peer_id=pair[1],
+                    reachable=reasons.get(pair) is None,
+                    reason=reasons.get(pair),
                 )
+                for connection_id, pair in ends.items()
+            ),
+        )
+
+    async def _ask(self, definition: WorkflowDefinition, executor: PeerId) -> list[JobAnswer]:
+        """Ask one executor about all its jobs; one that does not answer is a reason as well."""
+        requests = [self._trial(job) for job in definition.jobs if job.executor_peer_id == executor]
+        try:
+            answers = await self._endpoint_of(executor).check_jobs(requests)
+        except (PeerUnreachable, PeerRefused, TimedOut) as error:
+            answers = [
+                JobResponse(node_id=request.plan.node_id, job_execution_id=None, reasons=(error.message,))
+                for request in requests
+            ]
+        return [
+            JobAnswer(
+                node_id=answer.node_id,
+                executor_peer_id=executor,
+                accepted=not answer.reasons,
+                reasons=answer.reasons,
             )
-        return PlanReport(jobs=tuple(jobs), edges=tuple(edges))
+            for answer in answers
+        ]
 
     async def execute(
         self,

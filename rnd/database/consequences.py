@@ -11,7 +11,6 @@ import contextlib
 import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final
 
 from rnd.database import (
     duties,
@@ -27,6 +26,8 @@ from rnd.database import (
 from rnd.database.job_moves import JobEnd, JobHead
 from rnd.database.news import News
 from rnd.database.owing import NewTransferId, here, is_of_order, owe_deliveries, owe_inputs_from_self_peer
+from rnd.protocol.codec import fields_of
+from rnd.protocol.transfer_messages import DataTransferFailed
 from rnd.rules.lifecycle import upstream_failure_reason
 from rnd.types.enums import (
     ExecutionConstraint,
@@ -47,8 +48,6 @@ from rnd.types.ids import (
     TransferId,
 )
 from rnd.types.orders import JobStart, JobStatusReport
-
-NOTICE_TOPIC: Final = "data_transfer_failed"
 
 
 def start_jobs(
@@ -303,6 +302,17 @@ def complete_owed(
     return complete_transfer(conn, transfer_id, files, now=now, news=news)
 
 
+def call_off_transfer(
+    conn: sqlite3.Connection, transfer_id: TransferId, reason: str, *, now: datetime, news: News
+) -> Transfer:
+    """PENDING or ACTIVE -> CANCELLED: its receiver has ended, and says so. Raises `StaleState`."""
+    transfer = transfers.mark_ended(conn, transfer_id, TransferStatus.CANCELLED, reason, now=now)
+    news.transfers_ended.append(transfer)
+    news.touch(conn, transfer.workflow_execution_id)
+    _settle_sender(conn, transfer, now=now, news=news)
+    return transfer
+
+
 def fail_transfer(
     conn: sqlite3.Connection, transfer_id: TransferId, error: str, *, now: datetime, news: News
 ) -> Transfer:
@@ -325,14 +335,13 @@ def fail_transfer(
 
 def _tell_receiver(conn: sqlite3.Connection, transfer: Transfer, reason: str, *, now: datetime) -> None:
     """Have the peer at the other end told that a delivery will never come."""
-    body = {
-        "ordering_peer_id": transfer.ordering_peer_id,
-        "execution_uid": transfer.execution_uid,
-        "connection_id": transfer.connection_id,
-        "reason": reason,
-    }
-    key = f"{transfer.execution_uid}/{transfer.connection_id}"
-    outbox.post(conn, transfer.dest_peer_id, NOTICE_TOPIC, key, body, now=now)
+    notice = DataTransferFailed(
+        ordering_peer_id=transfer.ordering_peer_id,
+        execution_uid=transfer.execution_uid,
+        connection_id=transfer.connection_id,
+        reason=reason,
+    )
+    _post_notice(conn, transfer.dest_peer_id, notice, now=now)
 
 
 def _post_nothing_comes(
@@ -344,13 +353,18 @@ def _post_nothing_comes(
     *,
     now: datetime,
 ) -> None:
-    body = {
-        "ordering_peer_id": job.ordering_peer_id,
-        "execution_uid": job.execution_uid,
-        "connection_id": connection_id,
-        "reason": reason,
-    }
-    outbox.post(conn, receiver, NOTICE_TOPIC, f"{job.execution_uid}/{connection_id}", body, now=now)
+    notice = DataTransferFailed(
+        ordering_peer_id=job.ordering_peer_id,
+        execution_uid=job.execution_uid,
+        connection_id=connection_id,
+        reason=reason,
+    )
+    _post_notice(conn, receiver, notice, now=now)
+
+
+def _post_notice(conn: sqlite3.Connection, receiver: PeerId, notice: DataTransferFailed, *, now: datetime) -> None:
+    key = f"{notice.ordering_peer_id}/{notice.execution_uid}/{notice.connection_id}"
+    outbox.post(conn, receiver, notice.type, key, fields_of(notice), now=now)
 
 
 def settle_data_job(conn: sqlite3.Connection, job_execution_id: JobExecutionId, *, now: datetime, news: News) -> None:

@@ -105,3 +105,73 @@ def _find_result(
         workflow_execution_id=ExecutionId(row["workflow_execution_id"]),
         is_done=bool(row["duty_acknowledged"]),
     )
+
+
+def is_unstarted(
+    conn: sqlite3.Connection,
+    sender: PeerId,
+    *,
+    self_peer_id: PeerId,
+    orderer: PeerId,
+    execution_uid: ExecutionUid,
+    connection_id: ConnectionId,
+) -> bool:
+    """Say whether a job of this peer will wait for a delivery of `sender` once it is started."""
+    row = conn.execute(
+        """
+        SELECT 1
+        FROM job_executions AS je
+        JOIN job_interfaces AS ji ON ji.job_execution_id = je.id
+        JOIN job_interface_peers AS jip ON jip.job_interface_id = ji.id
+        WHERE je.ordering_peer_id = :orderer
+          AND je.execution_uid = :execution_uid
+          AND je.executor_peer_id = :self_peer_id
+          AND je.status = 'IDLE'
+          AND je.start_received = 0
+          AND jip.connection_id = :connection_id
+          AND jip.peer_mount_function = 'OUTPUT'
+          AND jip.peer_id = :sender
+        """,
+        {
+            "orderer": orderer,
+            "execution_uid": execution_uid,
+            "self_peer_id": self_peer_id,
+            "connection_id": connection_id,
+            "sender": sender,
+        },
+    ).fetchone()
+    return row is not None
+
+
+def result_directory(conn: sqlite3.Connection, duty: OpenDuty) -> str:
+    """Return where what the self-peer waits for goes, relative to the data directory."""
+    row = conn.execute("SELECT directory FROM results WHERE id = :id", {"id": duty.result_id}).fetchone()
+    return str(row[0])
+
+
+def list_expected_senders(conn: sqlite3.Connection, *, self_peer_id: PeerId) -> list[PeerId]:
+    """Return the peers that are to send something to a started job of this peer, or home."""
+    rows = conn.execute(
+        """
+        SELECT DISTINCT jip.peer_id
+        FROM job_executions AS je
+        JOIN job_interfaces AS ji ON ji.job_execution_id = je.id
+        JOIN job_interface_peers AS jip ON jip.job_interface_id = ji.id
+        WHERE je.status = 'IDLE'
+          AND je.start_received = 1
+          AND je.executor_peer_id = :self_peer_id
+          AND jip.peer_mount_function = 'OUTPUT'
+          AND jip.duty_acknowledged = 0
+          AND jip.peer_id <> :self_peer_id
+        UNION
+        SELECT DISTINCT r.source_peer_id
+        FROM workflow_executions AS we
+        JOIN results AS r ON r.workflow_execution_id = we.id
+        WHERE we.status IN ('PENDING', 'RUNNING')
+          AND r.duty_acknowledged = 0
+          AND r.error IS NULL
+          AND r.source_peer_id <> :self_peer_id
+        """,
+        {"self_peer_id": self_peer_id},
+    ).fetchall()
+    return [PeerId(row[0]) for row in rows]

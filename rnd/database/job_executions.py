@@ -31,7 +31,8 @@ _SELECT = """
            entrypoint, commands, execution_constraint, constraint_detail, start_received, started_at, ended_at,
            error_message, workflow_execution_id, order_workflow_job_id, execution_uid, node_id, attempt, job_name,
            service_name, service_type, created_at, start_by, max_runtime_s, run_by, exit_code, exit_signal,
-           cancel_requested_at, result, status_seq, deadline_at, transfer_idle_s
+           cancel_requested_at, result, status_seq, deadline_at, transfer_idle_s,
+           hold_s
     FROM job_executions
 """
 _COUNT = "SELECT COUNT(*) FROM job_executions "
@@ -101,6 +102,22 @@ def count_open_of_orderer(conn: sqlite3.Connection, orderer: PeerId) -> int:
         {"orderer": orderer},
     ).fetchone()
     return int(row[0])
+
+
+def list_open_of_orderer(conn: sqlite3.Connection, orderer: PeerId) -> list[JobExecutionId]:
+    """Return the jobs that another peer has ordered and that have not ended."""
+    rows = conn.execute(
+        """
+        SELECT id
+        FROM job_executions
+        WHERE deadline_at IS NOT NULL
+          AND status IN ('IDLE', 'READY', 'RUNNING')
+          AND ordering_peer_id = :orderer
+        ORDER BY id
+        """,
+        {"orderer": orderer},
+    ).fetchall()
+    return [JobExecutionId(row[0]) for row in rows]
 
 
 def list_overdue_orders(conn: sqlite3.Connection, *, executor: PeerId, now: datetime) -> list[JobExecution]:
@@ -370,4 +387,5 @@ def _job(row: sqlite3.Row) -> JobExecution:
         status_seq=row["status_seq"],
         deadline_at=moment_or_none(row["deadline_at"]),
         transfer_idle_s=row["transfer_idle_s"],
+        hold_s=row["hold_s"],
     )

@@ -13,12 +13,11 @@ from typing import Final
 
 from rnd.database import outbox
 from rnd.database.rows import moment_or_none
+from rnd.protocol.codec import fields_of
+from rnd.protocol.job_messages import JobStatusUpdate
 from rnd.types.enums import JobStatus
 from rnd.types.ids import ConnectionId, ExecutionUid, JobExecutionId, NodeId, PeerId
 from rnd.types.orders import JobStatusReport
-from rnd.types.times import to_text
-
-TOPIC: Final = "job_status_update"
 
 _SELECT = """
     SELECT je.id, je.execution_uid, je.node_id, je.attempt, je.status_seq, je.status, je.error_message, je.exit_code,
@@ -56,7 +55,7 @@ def post_report(conn: sqlite3.Connection, job_execution_id: JobExecutionId, *, n
         return
     report = _report(conn.execute(_SELECT + "WHERE je.id = :id", {"id": job_execution_id}).fetchone())
     key = f"{report.execution_uid}/{report.node_id}"
-    outbox.post(conn, PeerId(row[0]), TOPIC, key, _body(report), now=now)
+    outbox.post(conn, PeerId(row[0]), JobStatusUpdate.type, key, fields_of(JobStatusUpdate(report=report)), now=now)
 
 
 def list_reports(
@@ -85,21 +84,3 @@ def _report(row: sqlite3.Row) -> JobStatusReport:
         ended_at=moment_or_none(row["ended_at"]),
         duties=tuple(ConnectionId(number) for number in sorted(json.loads(row["duties"]))),
     )
-
-
-def _body(report: JobStatusReport) -> dict[str, object]:
-    """Return a report as the fields of its message."""
-    return {
-        "execution_uid": report.execution_uid,
-        "node_id": report.node_id,
-        "job_execution_id": report.job_execution_id,
-        "attempt": report.attempt,
-        "seq": report.seq,
-        "status": report.status.value,
-        "error_message": report.error_message,
-        "exit_code": report.exit_code,
-        "exit_signal": report.exit_signal,
-        "started_at": None if report.started_at is None else to_text(report.started_at),
-        "ended_at": None if report.ended_at is None else to_text(report.ended_at),
-        "duties": list(report.duties),
-    }

@@ -11,15 +11,14 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from rnd.database import job_executions, job_interfaces, job_moves, outbox
 from rnd.database.job_moves import JobHead, NewJob
+from rnd.protocol.codec import fields_of
+from rnd.protocol.job_messages import JobCancel
 from rnd.types.executions import JobExecution
 from rnd.types.ids import ConnectionId, ExecutionId, ExecutionUid, InterfacePeerId, JobExecutionId, NodeId, PeerId
 from rnd.types.orders import JobRequest, JobStatusReport
-
-CANCEL_TOPIC: Final = "job_cancel"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,5 +181,5 @@ def post_cancel(
     now: datetime,
 ) -> None:
     """Have a peer told to cancel a job, whether it has heard of it or not."""
-    body = {"execution_uid": execution_uid, "node_id": node_id, "reason": reason}
-    outbox.post(conn, executor, CANCEL_TOPIC, f"{execution_uid}/{node_id}", body, now=now)
+    message = JobCancel(execution_uid=execution_uid, node_id=node_id, reason=reason)
+    outbox.post(conn, executor, message.type, f"{execution_uid}/{node_id}", fields_of(message), now=now)

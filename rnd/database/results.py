@@ -172,6 +172,20 @@ def mark_failed_of_job(
     )
 
 
+def mark_failed_of_execution(conn: sqlite3.Connection, execution_id: ExecutionId, error: str) -> None:
+    """Record for everything that has not come home in an execution that it will never come, and why."""
+    conn.execute(
+        """
+        UPDATE results
+        SET error = :error
+        WHERE workflow_execution_id = :execution_id
+          AND duty_acknowledged = 0
+          AND error IS NULL
+        """,
+        {"execution_id": execution_id, "error": error},
+    )
+
+
 def add_outputs(
     conn: sqlite3.Connection, job_execution_id: JobExecutionId, outputs: Mapping[str, Sequence[FileEntry]]
 ) -> None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from rnd.types.ids import ExecutionId
+from rnd.types.ids import ExecutionId, JobExecutionId
 from rnd.types.times import to_text
 
-# Ended, taken notice of, with nothing left to run or to carry, and no source of outputs for an execution that is kept.
+# Ended, taken notice of, with nothing left to run here or to carry, and no source of outputs for an execution that is kept.
 _UNNEEDED: Final = """
     SELECT we.id
     FROM workflow_executions AS we
@@ -27,6 +27,7 @@ _UNNEEDED: Final = """
           FROM job_executions AS je
           WHERE je.workflow_execution_id = we.id
             AND je.status IN ('IDLE', 'READY', 'RUNNING')
+            AND je.remote_job_execution_id IS NULL
       )
       AND NOT EXISTS (
           SELECT 1
@@ -101,6 +102,47 @@ def forget_execution(
     return True
 
 
+def list_unneeded_orders(conn: sqlite3.Connection, *, now: datetime, limit: int) -> list[JobExecutionId]:
+    """Return jobs that other peers ordered, that have ended, and whose hold is over."""
+    rows = conn.execute(
+        """
+        SELECT je.id
+        FROM job_executions AS je INDEXED BY job_executions_held
+        WHERE je.hold_s IS NOT NULL
+          AND je.ended_at IS NOT NULL
+          AND je.ended_at < :now
+          AND julianday(je.ended_at) + je.hold_s / 86400.0 < julianday(:now)
+          AND je.status IN ('COMPLETED', 'ERRORED', 'CANCELLED')
+          AND je.settled_status = je.status
+          AND NOT EXISTS (
+              SELECT 1
+              FROM transfers AS t
+              WHERE t.source_job_execution_id = je.id
+                AND t.direction IN ('LOCAL', 'OUTGOING')
+                AND t.status IN ('PENDING', 'ACTIVE')
+          )
+        ORDER BY je.ended_at
+        LIMIT :limit
+        """,
+        {"now": to_text(now), "limit": limit},
+    ).fetchall()
+    return [JobExecutionId(row[0]) for row in rows]
+
+
+def forget_order(conn: sqlite3.Connection, job_execution_id: JobExecutionId, *, folder: str, now: datetime) -> None:
+    """Delete a job that another peer ordered with all its rows, and doom its folder."""
+    for statement in _ORDER_DELETIONS:
+        conn.execute(statement, {"id": job_execution_id})
+    conn.execute(
+        """
+        INSERT INTO doomed_folders (path, doomed_at)
+        VALUES (:path, :now)
+        ON CONFLICT DO NOTHING
+        """,
+        {"path": folder, "now": to_text(now)},
+    )
+
+
 def list_doomed_folders(conn: sqlite3.Connection, *, limit: int) -> list[DoomedFolder]:
     """Return folders whose rows are gone, those that resisted last."""
     rows = conn.execute(
@@ -149,3 +191,15 @@ _DELETIONS: Final = (
     "DELETE FROM workflow_executions WHERE id = :id",
 )
 """In the order that foreign keys ask for; outputs, handles and result files go with what they belong to."""
+
+_ORDER_DELETIONS: Final = (
+    "DELETE FROM transfers WHERE source_job_execution_id = :id AND direction IN ('LOCAL', 'OUTGOING')",
+    "DELETE FROM transfers WHERE dest_job_execution_id = :id AND direction IN ('LOCAL', 'INCOMING')",
+    """
+    DELETE FROM job_interface_peers
+    WHERE job_interface_id IN (SELECT id FROM job_interfaces WHERE job_execution_id = :id)
+    """,
+    "DELETE FROM job_interfaces WHERE job_execution_id = :id",
+    "DELETE FROM job_executions WHERE id = :id",
+)
+"""In the order that foreign keys ask for; outputs, handles and introductions go with the job."""

@@ -309,6 +309,57 @@ def mark_ended(
     return _announce(conn, transfer_id, now=now)
 
 
+def put_back(conn: sqlite3.Connection, transfer_id: TransferId, words: str, *, now: datetime) -> None:
+    """PENDING or ACTIVE -> PENDING: an attempt came to nothing, and why. Raises `StaleState`."""
+    changed = conn.execute(
+        """
+        UPDATE transfers
+        SET status = 'PENDING', error = :words, bytes_done = 0
+        WHERE transfer_id = :id
+          AND status IN ('PENDING', 'ACTIVE')
+          AND (status = 'ACTIVE' OR error IS NOT :words)
+        """,
+        {"id": transfer_id, "words": words},
+    ).rowcount
+    if changed:
+        _announce(conn, transfer_id, now=now)
+
+
+def open_incoming(conn: sqlite3.Connection, transfer: NewTransfer, *, now: datetime) -> Transfer | None:
+    """Take on a delivery that another peer offers: a new row, or the one of an earlier attempt, ACTIVE.
+
+    `None` where it has ended for this connection, or its id is another delivery's.
+    """
+    create_transfer(conn, transfer, now=now)
+    row = conn.execute(
+        """
+        UPDATE transfers
+        SET status = 'ACTIVE', transfer_id = :transfer_id, started_at = COALESCE(started_at, :now),
+            attempts = attempts + 1, bytes_done = 0, error = NULL
+        WHERE ordering_peer_id = :ordering_peer_id
+          AND execution_uid = :execution_uid
+          AND connection_id = :connection_id
+          AND direction = 'INCOMING'
+          AND status IN ('PENDING', 'ACTIVE', 'FAILED')
+          AND NOT EXISTS (
+              SELECT 1
+              FROM transfers AS other
+              WHERE other.transfer_id = :transfer_id
+                AND other.rowid <> transfers.rowid
+          )
+        RETURNING transfer_id
+        """,
+        {
+            "transfer_id": transfer.transfer_id,
+            "ordering_peer_id": transfer.ordering_peer_id,
+            "execution_uid": transfer.execution_uid,
+            "connection_id": transfer.connection_id,
+            "now": to_text(now),
+        },
+    ).fetchone()
+    return None if row is None else _announce(conn, TransferId(row[0]), now=now)
+
+
 def requeue_active(conn: sqlite3.Connection, *, direction: TransferDirection) -> int:
     """ACTIVE -> PENDING for every delivery that a stopped daemon was making; return how many."""
     return conn.execute(

@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from rnd.types.definitions import WorkflowDefinition
 from rnd.types.enums import ServiceType, WorkflowJobStatus
 from rnd.types.executions import WorkflowExecution, WorkflowJob
-from rnd.types.ids import ExecutionId, JobExecutionId, NodeId, PeerId, ServiceId, WorkflowId, WorkflowJobId
+from rnd.types.ids import (
+    ExecutionId,
+    ExecutionUid,
+    JobExecutionId,
+    NodeId,
+    PeerId,
+    ServiceId,
+    WorkflowId,
+    WorkflowJobId,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +83,40 @@ def list_workflow_jobs(conn: sqlite3.Connection, execution_id: ExecutionId) -> l
         {"id": execution_id},
     ).fetchall()
     return [_workflow_job(row) for row in rows]
+
+
+def is_awaited(conn: sqlite3.Connection, *, execution_uid: ExecutionUid, node_id: NodeId, executor: PeerId) -> bool:
+    """Say whether an open execution has asked a peer for a job that it has no mirror of yet."""
+    row = conn.execute(
+        """
+        SELECT 1
+        FROM workflow_executions AS we
+        JOIN workflow_jobs AS wj ON wj.workflow_execution_id = we.id
+        WHERE we.execution_uid = :execution_uid
+          AND wj.node_id = :node_id
+          AND wj.executor_peer_id = :executor
+          AND wj.status = 'PENDING'
+        """,
+        {"execution_uid": execution_uid, "node_id": node_id, "executor": executor},
+    ).fetchone()
+    return row is not None
+
+
+def list_pending_elsewhere(
+    conn: sqlite3.Connection, execution_id: ExecutionId, *, self_peer_id: PeerId
+) -> list[tuple[PeerId, NodeId]]:
+    """Return the jobs that other peers may have created without this peer having heard of it."""
+    rows = conn.execute(
+        """
+        SELECT executor_peer_id, node_id
+        FROM workflow_jobs
+        WHERE workflow_execution_id = :id
+          AND status = 'PENDING'
+          AND executor_peer_id <> :self_peer_id
+        """,
+        {"id": execution_id, "self_peer_id": self_peer_id},
+    ).fetchall()
+    return [(PeerId(row["executor_peer_id"]), NodeId(row["node_id"])) for row in rows]
 
 
 def fail_pending_jobs(conn: sqlite3.Connection, execution_id: ExecutionId, error: str) -> None:

@@ -39,7 +39,7 @@ def encode(message: Message, *, id: int, reply_to: int | None = None) -> str:  #
     if reply_to is not None:
         written["reply_to"] = reply_to
     try:
-        text = strict_json.encode(written | _SHAPES[message.type].write(message)).decode()
+        text = strict_json.encode(written | fields_of(message)).decode()
     except (ValueError, TypeError, RecursionError):
         raise MalformedMessage("it holds what JSON cannot say", id=id, reply_to=reply_to) from None
     decode(text)
@@ -69,11 +69,25 @@ def decode(text: str) -> Envelope:
     if reply_to is not None and not message_type.is_answer:
         raise MalformedMessage(f"reply_to: {word} is no answer", id=number, reply_to=reply_to)
     try:
-        message = read_fields(_SHAPES[word], fields)
+        message = message_from_fields(word, fields)
     except MalformedMessage as error:
         raise MalformedMessage(error.reason, id=number, reply_to=reply_to) from None
-    assert isinstance(message, Message)
     return Envelope(id=number, reply_to=reply_to, message=message)
+
+
+def fields_of(message: Message) -> dict[str, object]:
+    """Return the fields of a message as JSON, without its envelope; sentences for people are cut to what fits.
+
+    For what is written down now and sent later (table `outbox`).
+    """
+    return _SHAPES[message.type].write(message)
+
+
+def message_from_fields(word: str, fields: object) -> Message:
+    """Return the message of type `word` that `fields_of` was made of. Raises `MalformedMessage`, `KeyError` for a type."""
+    message = read_fields(_SHAPES[word], fields)
+    assert isinstance(message, Message)
+    return message
 
 
 def parse_object(text: str) -> strict_json.JsonObject:
@@ -95,7 +109,7 @@ def parse_object(text: str) -> strict_json.JsonObject:
     return value
 
 
-def read_fields(shape: RecordShape, fields: strict_json.JsonObject) -> object:
+def read_fields(shape: RecordShape, fields: object) -> object:
     """Return the record that an object's fields make. Raises `MalformedMessage`."""
     reading = Reading(bounds=BOUNDS)
     try:

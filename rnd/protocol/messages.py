@@ -43,6 +43,7 @@ from rnd.protocol.transfer_messages import (
     DataTransferFailed,
     DataTransferReject,
     DataTransferRequest,
+    DataTransferStop,
 )
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "DataTransferFailed",
     "DataTransferReject",
     "DataTransferRequest",
+    "DataTransferStop",
     "Hello",
     "JobCancel",
     "JobCancelResponse",
@@ -107,6 +109,7 @@ _ALL: Final[tuple[type[Message], ...]] = (
     CapabilitiesRequest,
     CapabilitiesResponse,
     DataTransferRequest,
+    DataTransferStop,
     DataTransferAccept,
     DataTransferReject,
     ChunkAck,

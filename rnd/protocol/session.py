@@ -109,8 +109,8 @@ class Session:
     state: SessionState = field(default=SessionState.HELLO_EXPECTED, init=False)
     _last_given: int = field(default=0, init=False)
     _last_seen: int = field(default=0, init=False)
-    _asked: dict[int, Message] = field(default_factory=dict, init=False)
-    _to_answer: dict[int, Message] = field(default_factory=dict, init=False)
+    _asked: dict[int, Message] = field(default_factory=dict, init=False, repr=False)
+    _to_answer: dict[int, Message] = field(default_factory=dict, init=False, repr=False)
 
     def greet(self) -> str:
         """Return the `hello` of this side, which has to be sent before everything else.

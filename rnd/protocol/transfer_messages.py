@@ -71,6 +71,17 @@ class ChunkAck(Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DataTransferStop(Message):
+    """The transfer has failed on this side: send no more of it. It is not answered."""
+
+    type = "data_transfer_stop"
+    caller = Caller.RECEIVER
+
+    transfer_id: TransferId
+    reason: Sentence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataTransferComplete(Message):
     """From the sender: that was all, or (`success` false) it is called off. From the receiver: how it ended there."""
 

@@ -37,12 +37,36 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """Whether an executor can take work now. `sandbox` is the tier that confined jobs get: "none" means none can run."""
+    """Whether an executor can take work now.
+
+    `sandbox` is the tier that confined jobs get; "none" means that none can run, and `sandbox_reason` says why.
+    """
 
     available: bool
     version: str | None = None
     reason: str | None = None
     sandbox: str = "none"
+    sandbox_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A file or folder that a confined program sees, under its own name.
+
+    `own` is one of the job's own folders; it may be missing, and a link in its place is refused.
+    """
+
+    path: Path
+    writable: bool = False
+    own: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confinement:
+    """What a confined run sees beside the system and its executable. Without `network` it gets no socket to anywhere."""
+
+    places: tuple[Place, ...]
+    network: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +78,7 @@ class JobRun:
     executable. `stdin_files` are fed in order as one stream; none means end of file at once. `stream_bytes` caps each
     captured stream. `grace_s` is the longest that processes left behind by the program get between SIGTERM and
     SIGKILL. `secrets` are given as files of these names and never appear in arguments, environment or logs.
+    `confinement` is `None` where the run may do what the daemon's user may.
     """
 
     job_execution_id: JobExecutionId
@@ -68,6 +93,7 @@ class JobRun:
     stream_bytes: int = 1 << 30
     grace_s: float = 2.0
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    confinement: Confinement | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,8 @@ from rnd.services.snapshot import HostRules, Source, check_side_by_side, find_ho
 from rnd.types.config import Config
 from rnd.types.errors import LimitExceeded, Problem, UnfitFiles, ValidationFailed
 from rnd.types.executions import FileEntry
-from rnd.workers.copying import write_failure
 from rnd.workers.files import clear_tree, free_bytes
+from rnd.workers.staged_folder import write_failure
 
 
 def ingest(

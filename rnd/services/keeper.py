@@ -49,12 +49,13 @@ def serve(link: socket.socket, signals: linux.SignalQueue, sink: int) -> NoRetur
         linux.name_process(b"rnd-keeper")
         linux.adopt_orphans()
         signals.reopen()
-        for _ in range(RUNS_MAX):
+        for number in range(1, RUNS_MAX + 1):
             order = _next_order(link)
             if order is None:
                 break
             ended, reusable = Keeper(order, signals, sink).run()
             del order
+            reusable = reusable and number < RUNS_MAX  # said before it ends, or the spawner would have it run another
             link.sendall((ENDED if reusable else ENDED_FOR_GOOD) + ended)
             if not reusable:
                 break

@@ -19,7 +19,7 @@ from rnd.protocol.sealing import CHUNK_BYTES, SEALED_CHUNK_BYTES, TAG_BYTES, Str
 from rnd.rules.upload_names import UPLOADS_FOLDER
 from rnd.types.errors import CalledOff, SealBroken, TransferFailed, UnfitFiles
 from rnd.types.executions import FileEntry
-from rnd.workers.copying import WRITE_FLAGS, Reader, copy_hashed, replace_folder, write_all
+from rnd.workers.copying import Reader, copy_hashed
 from rnd.workers.durability import flush_folders, flushes_each, make_folders, parent_folders
 from rnd.workers.files import (
     BUFFER_BYTES,
@@ -32,6 +32,7 @@ from rnd.workers.files import (
     found_file,
     scan_tree,
 )
+from rnd.workers.staged_folder import WRITE_FLAGS, replace_folder, write_all
 
 _CONTEXT_LABEL: Final = "rnd data file"
 

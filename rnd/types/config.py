@@ -40,7 +40,9 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """How one daemon runs. `api` and `peer` are `host:port`; port 0 takes a free one; `api` empty: socket only.
+    """How one daemon runs. `api` and `peer` are `host:port`; port 0 takes a free one; `api` empty: socket only; `peer`
+    empty: no other peer can dial this one. `advertise` are the numeric `host:port` that others are told, by default what
+    this machine has. `tls_gate` is `open` or `pinned`.
 
     `job_slots` is how many DOCKER and STANDALONE jobs run at once (0: four a processor, at least 8, at most
     `limits.concurrent_jobs`). `log_file` True writes `<data-dir>/logs/peer.log` beside standard error.
@@ -50,6 +52,8 @@ class Config:
     name: str = ""
     api: str = "127.0.0.1:30069"
     peer: str = "127.0.0.1:30906"
+    advertise: tuple[str, ...] = ()
+    tls_gate: str = "open"
     api_group: str = ""
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()

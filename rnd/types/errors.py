@@ -84,6 +84,11 @@ class PeerRefused(ApplicationError):
     error = "PEER_REFUSED"
     default_hint = "Ask the owner of that peer, or choose another service."
 
+    def __init__(self, message: str, *, hint: str = "", reason: str = "", word: str = "") -> None:
+        """`word` is the code of the wire's refusal, where there is one."""
+        super().__init__(message, hint=hint, reason=reason)
+        self.word = word
+
 
 class ExecutorUnavailable(ApplicationError):
     """What would run this is not there: no container engine, no image, no binary."""

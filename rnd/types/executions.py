@@ -121,6 +121,7 @@ class JobExecution:
     status_seq: int = 0
     deadline_at: datetime | None = None
     transfer_idle_s: float | None = None
+    hold_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

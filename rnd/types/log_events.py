@@ -238,6 +238,17 @@ class LogEvent(StrEnum):
     )
 
     # -- Transfers, the receiving side (document: Transfer Protocol, Remote Peer Logs)
+    TRANSFER_POSTPONED = (
+        "Transfer postponed: transfer_id={transfer_id}, reason={reason}",
+        "An attempt came to nothing; another one follows.",
+        "debug",
+    )
+    TRANSFER_REJECTED = (
+        "Transfer rejected: transfer_id={transfer_id}, code={code}, reason={reason}",
+        "Another peer offered what is not taken here.",
+        "debug",
+        ("peer_id",),
+    )
     RECEIVED_TRANSFER_REQUEST = (
         "Received transfer request: transfer_id={transfer_id}, size={size}",
         "A delivery is announced; pass `size` as the text of `describe_size`.",
@@ -467,12 +478,10 @@ class LogEvent(StrEnum):
     WORKFLOW_DELETED = ("Workflow deleted: workflow_id={workflow_id}", "A workflow is gone; its executions stay.")
 
     # -- The owner's word on peers
-    PEER_INVITE_MADE = ("Peer invite made: expires_at={expires_at}", "The line itself is a secret and in no log.")
     PEER_ADDED = (
         "Peer added: peer_id={peer_id}, state={state}, name={name}",
         "The owner has written another peer down.",
     )
-    PEER_JOINED = ("Peer joined: peer_id={peer_id}, name={name}", "This peer has used the other's invite.")
     PEER_STATE_SET = ("Peer state set: peer_id={peer_id}, state={state}", "The owner's word on a peer has changed.")
     PEER_RENAMED = ("Peer renamed: peer_id={peer_id}, name={name}", "The owner calls a peer by this name now.")
     PEER_REMOVED = ("Peer removed: peer_id={peer_id}", "A peer is forgotten; it is a stranger from now on.")
@@ -507,6 +516,41 @@ class LogEvent(StrEnum):
         "Peer handshake failed: address={address}, reason={reason}",
         "A connection came to nothing before TLS said who it is.",
         "debug",
+    )
+
+    PEER_DIAL_FAILED = ("Peer not reached: peer_id={peer_id}, reason={reason}", "A dial came to nothing.", "debug")
+    PEER_LINK_CLOSED = (
+        "Peer link closed: peer_id={peer_id}, code={code}, reason={reason}",
+        "What the other side said breaks the protocol.",
+        "warning",
+    )
+    PEER_ANSWER_IGNORED = (
+        "Peer answer ignored: peer_id={peer_id}, reply_to={reply_to}",
+        "An answer that nobody waits for.",
+        "debug",
+        ("cause",),
+    )
+    PEER_ANSWER_UNSAID = (
+        "Peer answer not said: peer_id={peer_id}, type={type}, reason={reason}",
+        "An answer of this peer does not fit the wire; the other side was told so.",
+        "error",
+    )
+    PEER_QUESTION_FAILED = (
+        "Peer question failed: peer_id={peer_id}, reason={reason}",
+        "A question that is asked again later.",
+        "debug",
+    )
+    PEER_LETTER_REFUSED = (
+        "Peer refused what it was told: peer_id={peer_id}, type={type}, reason={reason}",
+        "It will not be told again.",
+        "warning",
+    )
+    PEER_JOINED = ("Peer joined: peer_id={peer_id}", "An invite was accepted; both sides allow each other.")
+    PEER_INVITED = ("Peer invited: invite_id={invite_id}", "An invite is live; the line itself is never logged.")
+    PEER_JOIN_REFUSED = (
+        "Peer join refused: peer_id={peer_id}, reason={reason}",
+        "Somebody came with an invite that is not live, or with a wrong proof.",
+        "warning",
     )
 
     # -- The daemon
@@ -583,7 +627,7 @@ class LogEvent(StrEnum):
         "Internal error: where={where}",
         "A fault of rnd that was caught at a boundary: one job, one transfer, one execution.",
         "error",
-        ("job_id", "transfer_id", "execution_id", "traceback"),
+        ("job_id", "transfer_id", "execution_id", "peer_id", "traceback"),
     )
 
 

@@ -87,7 +87,8 @@ class JobStart:
 class JobStatusReport:
     """How a job stands on its executor, as told to the peer that ordered it.
 
-    `seq` grows with every change; `duties` are the connections whose delivery the executor's end knows to be done.
+    `seq` grows with every change, and only a report of a higher one is taken; `duties` are the connections whose
+    delivery the executor's end knows to be done. Times are for people.
     """
 
     execution_uid: ExecutionUid

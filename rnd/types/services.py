@@ -46,6 +46,14 @@ class HostPath:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sandbox:
+    """What confines native programs on this machine: the tier in force, or "none" and why there is none."""
+
+    tier: str = "none"
+    reason: str = "nobody has looked whether it is possible"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
     """How often a failed run is tried again; only for services that are marked `retry_safe`."""
 

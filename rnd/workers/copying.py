@@ -20,7 +20,7 @@ from typing import Final, Protocol
 from rnd.rules.paths import validate_relative_path
 from rnd.types.errors import CalledOff, JobFailed, TransferFailed, UnfitFiles
 from rnd.types.executions import FileEntry
-from rnd.workers.durability import create_folders, flush_folders, flushes_each, parent_folders, sync_folder
+from rnd.workers.durability import parent_folders
 from rnd.workers.files import (
     BUFFER_BYTES,
     OpenTree,
@@ -29,8 +29,8 @@ from rnd.workers.files import (
     find_clash,
     never_cancelled,
 )
+from rnd.workers.staged_folder import WRITE_FLAGS, StagedFolder, write_all, write_failure
 
-WRITE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 KERNEL_SLICE_BYTES: Final = 64 << 20
 """How much the kernel copies at a stretch before somebody may call the work off."""
 
@@ -62,7 +62,7 @@ class MountSource:
     label: str
 
 
-def _no_progress(_: int) -> None:
+def no_progress(_: int) -> None:
     """Tell nobody."""
 
 
@@ -71,7 +71,7 @@ def copy_entries(
     items: Sequence[tuple[FileEntry, str]],
     destination: Path,
     *,
-    progress: Callable[[int], None] = _no_progress,
+    progress: Callable[[int], None] = no_progress,
     cancelled: Callable[[], bool] = never_cancelled,
 ) -> list[FileEntry]:
     """Copy entries below a folder (or from whatever opens them) to `destination`, each under the name beside it.
@@ -81,29 +81,30 @@ def copy_entries(
     may anybody be told. `progress` gets the bytes of each buffer. Returns the entries under their new names. Raises `TransferFailed` (the source is not what the manifest promised,
     two files want one name, the disk is full), `CalledOff`; after either nothing of the copy is left.
     """
-    staging = destination.with_name(f".{destination.name}.part")
-    copied = [_renamed(entry, _checked_name(entry, name)) for entry, name in items]
-    _check_names_differ([name for _, name in items])
+    staged = StagedFolder(destination)
+    copied = named_entries(items)
     try:
-        changed = create_folders(destination.parent)
-        clear_tree(staging)
-        clear_tree(_displaced(destination))
-        staging.mkdir()
+        staged.lay_out([name for _, name in items])
         with ExitStack() as stack:
             if isinstance(source, Path):
                 source = tree_source(stack.enter_context(OpenTree(source)))
-            _fill(source, items, staging, progress, cancelled)
-        _put_in_place(staging, destination)
-        _flush(destination, [name for _, name in items], [destination.parent, *reversed(changed)])
-        clear_tree(_displaced(destination))
+            _fill(source, items, staged, progress, cancelled)
+        staged.put_in_place()
     except BaseException as error:
-        _discard(staging)
+        staged.discard()
         if isinstance(error, OSError):
             raise write_failure(destination.name, error) from error
         if isinstance(error, UnfitFiles):
             raise TransferFailed(f"the source {error}") from error
         raise
     return copied
+
+
+def named_entries(items: Sequence[tuple[FileEntry, str]]) -> list[FileEntry]:
+    """Return entries under the names beside them. Raises `TransferFailed` where these are unsafe or clash."""
+    named = [_renamed(entry, _checked_name(entry, name)) for entry, name in items]
+    _check_names_differ([name for _, name in items])
+    return named
 
 
 def tree_source(tree: OpenTree) -> OpenEntry:
@@ -116,28 +117,13 @@ def tree_source(tree: OpenTree) -> OpenEntry:
     return open_entry
 
 
-def replace_folder(staging: Path, destination: Path) -> None:
-    """Rename a finished, durable folder into place, durably; what stood there is deleted after it has made way."""
-    _put_in_place(staging, destination)
-    sync_folder(destination.parent)
-    clear_tree(_displaced(destination))
-
-
-def write_failure(name: str, error: OSError) -> TransferFailed:
-    """Return a refusal by the disk in words a person can act on."""
-    hint = ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = "Free some space on the disk of the data directory, then try again."
-    return TransferFailed(f"{name} could not be written: {error.strerror or error}", hint=hint)
-
-
 def copy_verified(
     reader: Reader,
     entry: FileEntry,
     fd: int,
     buffer: bytearray,
     *,
-    progress: Callable[[int], None] = _no_progress,
+    progress: Callable[[int], None] = no_progress,
     cancelled: Callable[[], bool] = never_cancelled,
 ) -> None:
     """Copy one file to an empty descriptor and check its size and SHA-256 on the way.
@@ -153,13 +139,19 @@ def copy_verified(
         progress=progress,
         cancelled=cancelled,
     )
-    if done != entry.size_bytes:
-        came = "more" if done > entry.size_bytes else f"{done:,}"
+    check_promise(entry, done, sha256)
+
+
+def check_promise(entry: FileEntry, read_bytes: int, sha256: str) -> None:
+    """Raise `TransferFailed` unless a source file that was read has the size and SHA-256 that its entry promises."""
+    name = entry.relative_path
+    if read_bytes != entry.size_bytes:
+        came = "more" if read_bytes > entry.size_bytes else f"{read_bytes:,}"
         raise TransferFailed(
-            f"the source file {entry.relative_path} has changed: {entry.size_bytes:,} bytes were promised, {came} came"
+            f"the source file {name} has changed: {entry.size_bytes:,} bytes were promised, {came} came"
         )
     if sha256 != entry.sha256:
-        raise TransferFailed(f"the source file {entry.relative_path} has changed: its SHA-256 is not the promised one")
+        raise TransferFailed(f"the source file {name} has changed: its SHA-256 is not the promised one")
 
 
 def copy_hashed(
@@ -169,7 +161,7 @@ def copy_hashed(
     *,
     name: str,
     size_bytes: int,
-    progress: Callable[[int], None] = _no_progress,
+    progress: Callable[[int], None] = no_progress,
     cancelled: Callable[[], bool] = never_cancelled,
 ) -> tuple[int, str]:
     """Copy one file to an empty descriptor; return how many bytes came and their SHA-256. Blocks of zeros become holes.
@@ -181,7 +173,7 @@ def copy_hashed(
     view = memoryview(buffer)
     done = 0
     sparse = False
-    while count := _read(reader, view, name):
+    while count := read_source(reader, view, name):
         if cancelled():
             raise CalledOff("copying was cancelled")
         done += count
@@ -199,10 +191,20 @@ def copy_hashed(
     return done, digest.hexdigest()
 
 
-def write_all(fd: int, data: memoryview) -> None:
-    """Write all of `data`, however little the system takes at a time."""
-    while data:
-        data = data[os.write(fd, data) :]
+def open_source(open_entry: OpenEntry, entry: FileEntry) -> Reader:
+    """Open a source file. Raises `TransferFailed` where the disk refuses, and what `open_entry` raises."""
+    try:
+        return open_entry(entry)
+    except OSError as error:
+        raise _read_failure(entry.relative_path, error) from error
+
+
+def read_source(reader: Reader, buffer: memoryview, name: str) -> int:
+    """Read the next bytes of a source file; 0 at its end. Raises `TransferFailed` naming it."""
+    try:
+        return reader.readinto(buffer) or 0
+    except OSError as error:
+        raise _read_failure(name, error) from error
 
 
 def place_mount(
@@ -236,59 +238,27 @@ def place_mount(
         raise JobFailed(f"the mount {destination.name} could not be laid out: {error.strerror or error}") from error
 
 
-def _put_in_place(staging: Path, destination: Path) -> None:
-    """Rename a finished folder into place; what stood there makes way under another name."""
-    try:
-        os.rename(staging, destination)
-    except OSError as error:
-        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-            raise
-        os.rename(destination, _displaced(destination))
-        os.rename(staging, destination)
-
-
 def _fill(
     open_entry: OpenEntry,
     items: Sequence[tuple[FileEntry, str]],
-    staging: Path,
+    staged: StagedFolder,
     progress: Callable[[int], None],
     cancelled: Callable[[], bool],
 ) -> None:
     """Copy every item into the staging folder, verified but not yet durable."""
     buffer = bytearray(buffer_bytes(entry.size_bytes for entry, _ in items))
-    for folder in parent_folders(name for _, name in items):
-        (staging / folder).mkdir()
     for entry, name in items:
         if name.endswith("/"):
             continue
-        fd = os.open(f"{staging}/{name}", WRITE_FLAGS, 0o600)
+        fd = staged.create_file(name, executable=entry.executable)
         try:
-            os.fchmod(fd, 0o755 if entry.executable else 0o644)
-            reader = _open(open_entry, entry)
+            reader = open_source(open_entry, entry)
             try:
                 copy_verified(reader, entry, fd, buffer, progress=progress, cancelled=cancelled)
             finally:
                 reader.close()
         finally:
             os.close(fd)
-
-
-def _flush(destination: Path, names: Sequence[str], above: Sequence[Path]) -> None:
-    """Make a folder in its place durable: its files, its folders, and the names that lead to it."""
-    flush_each = flushes_each(names)
-    with OpenTree(destination) as tree:
-        if flush_each:
-            for name in names:
-                if not name.endswith("/"):
-                    fd, _ = tree.open_file(name)
-                    try:
-                        os.fsync(fd)
-                    finally:
-                        os.close(fd)
-        flush_folders(tree.folder, names, flush_each=flush_each)
-    if flush_each:
-        for folder in above:
-            sync_folder(folder)
 
 
 def _checked_name(entry: FileEntry, name: str) -> str:
@@ -316,32 +286,6 @@ def _check_names_differ(names: Sequence[str]) -> None:
     for folder in parent_folders(names):
         if folder in files:
             raise TransferFailed(f"{folder} would be the name of a file and of a folder")
-
-
-def _displaced(destination: Path) -> Path:
-    return destination.with_name(f".{destination.name}.old")
-
-
-def _discard(staging: Path) -> None:
-    """Delete a failed copy; what resists is hidden, and the next call to the same place clears it."""
-    try:
-        clear_tree(staging)
-    except OSError:
-        return
-
-
-def _open(open_entry: OpenEntry, entry: FileEntry) -> Reader:
-    try:
-        return open_entry(entry)
-    except OSError as error:
-        raise _read_failure(entry.relative_path, error) from error
-
-
-def _read(reader: Reader, buffer: memoryview, name: str) -> int:
-    try:
-        return reader.readinto(buffer) or 0
-    except OSError as error:
-        raise _read_failure(name, error) from error
 
 
 def _read_failure(name: str, error: OSError) -> TransferFailed:

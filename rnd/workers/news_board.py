@@ -6,6 +6,7 @@ Rows are the truth; a wake-up only says that looking at them is worth while. Los
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from rnd.database.news import News
@@ -59,6 +60,8 @@ class NewsBoard:
         self.transfers: Bell[TransferId] = Bell()
         self.outgoing: Bell[TransferId] = Bell()
         self.executions: Bell[ExecutionId] = Bell()
+        self.when_started: Callable[[], None] = lambda: None
+        """Is called when started jobs wait for inputs, which may come from other peers."""
 
     def ring_for_ready(self) -> None:
         """Have the queue look for READY jobs."""
@@ -68,6 +71,8 @@ class NewsBoard:
 
     def publish(self, news: News) -> None:
         """Log what was committed and wake those who act on it."""
+        if news.waiting:
+            self.when_started()
         for row_id in news.acknowledged:
             log.info(LogEvent.DUTY_ACKNOWLEDGED, interface_peer_id=row_id)
         for head, error in news.ended:

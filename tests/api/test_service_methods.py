@@ -180,8 +180,9 @@ def test_an_interpreter_whose_arguments_others_may_choose_gets_a_warning(peer: P
 
 
 def test_host_paths_stay_outside_the_data_directory(peer: Peer) -> None:
-    error = peer.refusal("service.create", **standalone(host_paths=[{"path": str(peer.data_dir)}]))
-    assert error.code == 1600
+    for path in (peer.data_dir, peer.data_dir / "rnd.db", peer.data_dir.parent, "/"):
+        error = peer.refusal("service.create", **standalone(host_paths=[{"path": str(path)}]))
+        assert error.code == 1600, path
 
 
 # ---------------------------------------------------------------- secrets

@@ -31,7 +31,7 @@ from rnd.types.enums import InterfaceType, MountFunction, ServiceType
 from rnd.types.errors import DatabaseFailed, RndError
 from rnd.types.executions import WorkflowExecution
 from rnd.types.ids import ConnectionId, ExecutionId, NodeId, PeerId, WorkflowId
-from rnd.types.services import RetryPolicy, Service, ServiceInterface, StandaloneSettings
+from rnd.types.services import RetryPolicy, Sandbox, Service, ServiceInterface, StandaloneSettings
 from rnd.types.workflows import WorkflowConnection, WorkflowNode
 from rnd.workers.data_worker import DataWorker
 from rnd.workers.deliveries import DeliveryDesk
@@ -203,6 +203,7 @@ class Machine:
     deadlines: Deadlines = field(default_factory=Deadlines)
     limits: Limits = field(default_factory=lambda: Limits(disk_floor_bytes=0))
     boot_id: str = "boot 1"
+    sandbox: Sandbox = field(default_factory=lambda: Sandbox(tier="landlock", reason=""))
     tick_s: float = 0.2
     daemons: int = 0
 
@@ -240,6 +241,10 @@ class Machine:
         return asyncio.run(whole())
 
 
+async def nobody_else(sender: PeerId, receiver: PeerId) -> str | None:
+    return f"no way from {sender} to {receiver}"
+
+
 class Daemon:
     """The managers of a daemon, and what tests do with them."""
 
@@ -274,6 +279,7 @@ class Daemon:
             data_worker=self.data_worker,
             disk=disk,
             board=self.board,
+            sandbox=machine.sandbox,
         )
         explainer = Explainer(database=database, clock=machine.clock, folders=self.folders, runner=self.runner)
         self.job_manager = JobManager(
@@ -285,6 +291,7 @@ class Daemon:
             board=self.board,
             peer_id=ME,
             boot_id=machine.boot_id,
+            sandbox=machine.sandbox,
         )
         self.workflow_manager = WorkflowManager(
             **seams,
@@ -292,6 +299,7 @@ class Daemon:
             data_service=self.data,
             disk=disk,
             endpoint_of=lambda _: self.job_manager,
+            why_not_between=nobody_else,
             board=self.board,
             peer_id=ME,
         )

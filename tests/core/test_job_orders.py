@@ -15,6 +15,7 @@ from rnd.types.enums import Egress, PeerState, ServiceType, Verb
 from rnd.types.errors import StaleState
 from rnd.types.ids import ExecutionUid, PeerId, ServiceId, WorkflowJobId
 from rnd.types.orders import JobRequest
+from rnd.types.services import Sandbox
 from tests.core.core_peer import ME, Daemon, Machine, edge
 
 OTHER = PeerId("rnother")
@@ -162,6 +163,22 @@ def test_a_service_that_is_not_what_was_ordered_is_refused_with_every_reason(mac
         assert len(answer.reasons) == 3
         (gone,) = await daemon.job_manager.check_jobs([_request(replace(plan, service_id=ServiceId(99)))])
         assert gone.reasons == ("Service 99 not found",)
+
+    machine.play(play, is_idle=True)
+
+
+def test_a_program_that_cannot_be_confined_here_is_not_taken_on_for_another_peer(machine: Machine) -> None:
+    machine.sandbox = Sandbox(reason="the kernel has no Landlock")
+
+    async def play(daemon: Daemon) -> None:
+        _, plan = await _plans(daemon)
+        (foreign,) = await daemon.job_manager.create_jobs([_request(plan)])
+        (reason,) = foreign.reasons
+        assert reason.startswith("service a runs confined when another peer orders it, and")
+        assert reason.endswith("programs cannot be confined here: the kernel has no Landlock")
+        (own,) = await daemon.job_manager.check_jobs([replace(_request(plan), orchestrator_peer_id=ME)])
+        assert own.reasons == ()
+        assert await daemon.sql("SELECT COUNT(*) FROM job_executions") == [(0,)]
 
     machine.play(play, is_idle=True)
 

@@ -219,6 +219,21 @@ def new_transfer(world: World, transfer_id: TransferId) -> NewTransfer:
     )
 
 
+NO_DUTY = duties.OpenDuty(
+    job_execution_id=SELF_PEER_JOB,
+    interface_peer_id=None,
+    result_id=ResultId(1),
+    workflow_execution_id=None,
+    is_done=False,
+)
+
+
+def suppressed(call: Callable[[], object]) -> None:
+    """Call what fails after its statement for want of a row."""
+    with suppress(TypeError):
+        call()
+
+
 def new_report(world: World) -> JobStatusReport:
     return JobStatusReport(
         execution_uid=world.execution.execution_uid,
@@ -533,6 +548,30 @@ CALLS: Final[dict[str, Call]] = {
         )
         for connection_id in (ConnectionId(1), ConnectionId(404))
     ],
+    "duties.is_unstarted": lambda c, w: duties.is_unstarted(
+        c,
+        ME,
+        self_peer_id=ME,
+        orderer=ME,
+        execution_uid=w.execution.execution_uid,
+        connection_id=ConnectionId(1),
+    ),
+    "duties.result_directory": lambda c, w: suppressed(lambda: duties.result_directory(c, NO_DUTY)),
+    "duties.list_expected_senders": lambda c, w: duties.list_expected_senders(c, self_peer_id=ME),
+    "workflow_jobs.is_awaited": lambda c, w: workflow_jobs.is_awaited(
+        c, execution_uid=w.execution.execution_uid, node_id=w.node.id, executor=ME
+    ),
+    "workflow_jobs.list_pending_elsewhere": lambda c, w: workflow_jobs.list_pending_elsewhere(
+        c, w.execution.id, self_peer_id=ME
+    ),
+    "retention.list_unneeded_orders": lambda c, w: retention.list_unneeded_orders(c, now=w.now, limit=9),
+    "retention.forget_order": lambda c, w: retention.forget_order(c, JobExecutionId(404), folder="f", now=w.now),
+    "results.mark_failed_of_execution": lambda c, w: results.mark_failed_of_execution(c, w.execution.id, "why"),
+    "job_executions.list_open_of_orderer": lambda c, w: job_executions.list_open_of_orderer(c, ME),
+    "transfers.put_back": lambda c, w: transfers.put_back(c, DELIVERY, "why", now=w.now),
+    "transfers.open_incoming": lambda c, w: transfers.open_incoming(
+        c, replace(new_transfer(w, TransferId("incoming")), direction=TransferDirection.INCOMING), now=w.now
+    ),
     "outbox.post": lambda c, w: outbox.post(c, ME, "topic", "key", {}, now=w.now),
     "outbox.list_letters": lambda c, w: outbox.list_letters(c, ME, limit=9),
     "outbox.list_addressees": lambda c, w: outbox.list_addressees(c),

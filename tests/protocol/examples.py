@@ -18,6 +18,7 @@ from rnd.protocol.messages import (
     DataTransferFailed,
     DataTransferReject,
     DataTransferRequest,
+    DataTransferStop,
     Hello,
     JobCancel,
     JobCancelResponse,
@@ -274,6 +275,7 @@ EXAMPLES: tuple[tuple[Message, int | None], ...] = (
     (DataTransferAccept(transfer_id=TRANSFER, offset=0), 7),
     (DataTransferReject(transfer_id=TRANSFER, code=RejectionCode.NO_ROOM, reason="The disk is nearly full."), 7),
     (ChunkAck(transfer_id=TRANSFER, offset=8_388_608), None),
+    (DataTransferStop(transfer_id=TRANSFER, reason="The disk is full."), None),
     (DataTransferComplete(transfer_id=TRANSFER, success=True, bytes_received=0, error=None), None),
     (DataTransferComplete(transfer_id=TRANSFER, success=True, bytes_received=1_099_511_627_893, error=None), 7),
     (

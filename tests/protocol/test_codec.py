@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnd.protocol.codec import decode, encode
+from rnd.protocol.codec import decode, encode, fields_of, message_from_fields
 from rnd.protocol.messages import (
     MESSAGE_TYPES,
     Ack,
@@ -73,6 +73,12 @@ def test_every_message_comes_back_as_it_was(word: str, data: st.DataObject, numb
     envelope = decode(text)
     assert (envelope.id, envelope.reply_to, envelope.message) == (number, reply_to, message)
     assert encode(envelope.message, id=number, reply_to=reply_to) == text
+
+
+@given(message=messages)
+def test_what_is_written_down_now_can_be_sent_later(message: Message) -> None:
+    stored = json.dumps(fields_of(message))
+    assert message_from_fields(message.type, json.loads(stored)) == message
 
 
 @given(message=messages)

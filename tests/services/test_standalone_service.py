@@ -20,6 +20,7 @@ from rnd.services.executor import Executor, Phase
 from rnd.services.standalone_service import StandaloneExecutor
 from rnd.types.errors import ExecutorUnavailable
 from rnd.types.services import ResourceLimits
+from tests.services.confined import ConfinedHarness, require_confinement
 from tests.services.conformance import ExecutorConformance, ExecutorHarness, eventually
 from tests.services.native_processes import (
     assert_no_processes,
@@ -64,6 +65,14 @@ class _Standalone(ExecutorHarness):
 
 class TestConformance(_Standalone, ExecutorConformance):
     """The suite of every executor."""
+
+
+class TestConformanceConfined(ConfinedHarness, TestConformance):
+    """The same suite over confined runs."""
+
+    @pytest.fixture(autouse=True)
+    def _confinement(self) -> None:
+        require_confinement()
 
 
 class TestPrograms(_Standalone):

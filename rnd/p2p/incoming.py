@@ -1,0 +1,471 @@
+"""Deliveries from other peers to this one: matched to an open duty, staged, verified, durable, committed, confirmed
+(document: Transfer Acceptance, Transfer Completion).
+
+What is taken, and when what is said, `protocol/transfer.py` decides. Frames are carried out in a thread, in their order; a
+sender that outruns its window is cut off, so what waits for the disk is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from rnd.database import duties, job_executions, job_interfaces, transfers, workflow_executions
+from rnd.database.connection import Database
+from rnd.database.consequences import complete_transfer, take_notice
+from rnd.database.duties import OpenDuty
+from rnd.database.news import News
+from rnd.database.transfers import NewTransfer
+from rnd.log import get_logger
+from rnd.p2p.link import Link
+from rnd.p2p.peer_manager import AnswerTo
+from rnd.protocol.frames import Frame, FrameRefused, read_frame
+from rnd.protocol.instructions import (
+    Accept,
+    Acknowledge,
+    Complete,
+    Discard,
+    Duty,
+    EndFile,
+    Finish,
+    LayOut,
+    Offer,
+    ReceiveInstruction,
+    Reject,
+    StagingInstruction,
+    Stop,
+    Write,
+)
+from rnd.protocol.link_messages import Ack
+from rnd.protocol.messages import Message
+from rnd.protocol.offers import read_request
+from rnd.protocol.transfer import WINDOW_BYTES, ReceiveTransfer
+from rnd.protocol.transfer_messages import (
+    ChunkAck,
+    DataTransferAccept,
+    DataTransferComplete,
+    DataTransferFailed,
+    DataTransferReject,
+    DataTransferRequest,
+    DataTransferStop,
+)
+from rnd.types.config import Config
+from rnd.types.enums import TransferDirection
+from rnd.types.errors import DatabaseGone, NotFound, PeerUnreachable, RndError, StaleState
+from rnd.types.executions import FileEntry
+from rnd.types.ids import PeerId, TransferId
+from rnd.types.log_events import LogEvent
+from rnd.types.peers import RejectionCode
+from rnd.types.seams import Clock
+from rnd.workers.delivery_log import ReceiverLog, log_receiver_completed
+from rnd.workers.disk_guard import DiskGuard
+from rnd.workers.insistence import insist
+from rnd.workers.job_folders import JobFolders
+from rnd.workers.news_board import NewsBoard
+from rnd.workers.receiving import Receiving
+
+INCOMING_MAX: Final = 64
+"""How many deliveries come in at once; others are asked to come again."""
+DUTY_BYTES_MAX: Final = 64 << 30
+
+log = get_logger()
+
+
+@dataclass(slots=True)
+class _Arrival:
+    """One delivery that is coming in over one link."""
+
+    link: Link
+    offer: Offer
+    machine: ReceiveTransfer
+    receiving: Receiving
+    lines: ReceiverLog
+    idle_s: float
+    dest_row: OpenDuty
+    queue: deque[Frame | DataTransferComplete] = field(default_factory=deque)
+    queued_bytes: int = 0
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    answer: Complete | None = None
+    called_off: str = ""
+
+    def is_called_off(self) -> bool:
+        """Say whether nothing more of it is to be taken; `called_off` says why."""
+        return bool(self.called_off)
+
+
+class Incoming:
+    """Takes deliveries."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        config: Config,
+        folders: JobFolders,
+        disk: DiskGuard,
+        board: NewsBoard,
+        peer_id: PeerId,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._config = config
+        self._folders = folders
+        self._disk = disk
+        self._board = board
+        self._peer_id = peer_id
+        self._by_stream: dict[tuple[Link, int], _Arrival] = {}
+        self._by_duty: dict[tuple[str, str, int], _Arrival] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._threads = ThreadPoolExecutor(config.transfer_slots, thread_name_prefix="rnd-receiving")
+
+    async def run(self) -> None:
+        """Take deliveries until cancelled; those that an earlier daemon was taking wait for their senders to come again."""
+        direction = TransferDirection.INCOMING
+        try:
+            await insist(self._database, lambda conn, _: transfers.requeue_active(conn, direction=direction))
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                await asyncio.Event().wait()
+        finally:
+            self._group = None
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def call_off(self, transfer_ids: set[TransferId]) -> None:
+        """Stop taking those of these deliveries that are coming in: their receiver has ended."""
+        for arrival in list(self._by_stream.values()):
+            if arrival.offer.transfer_id in transfer_ids:
+                arrival.called_off = "its receiver has ended"
+                arrival.news.set()
+
+    # ---- what links say
+
+    async def answer_request(self, link: Link, message: DataTransferRequest) -> Message:
+        """Accept or reject an offer."""
+        offer = read_request(message)
+        lines = ReceiverLog(offer.transfer_id, size_bytes=offer.size_bytes, chunk_bytes=self._config.chunk_bytes)
+        lines.requested()
+        rejection = await self._admit(link, offer, lines)
+        if rejection is not None:
+            log.debug(
+                LogEvent.TRANSFER_REJECTED,
+                transfer_id=offer.transfer_id,
+                code=rejection.code,
+                reason=rejection.reason,
+                peer_id=link.peer_id,
+            )
+            return DataTransferReject(transfer_id=rejection.transfer_id, code=rejection.code, reason=rejection.reason)
+        lines.accepted()
+        return DataTransferAccept(transfer_id=offer.transfer_id, offset=0)
+
+    async def answer_complete(self, link: Link, message: DataTransferComplete) -> Message:
+        """The sender has sent all, or calls it off: answer when that is settled here."""
+        arrival = next(
+            (
+                each
+                for each in self._by_stream.values()
+                if each.link is link and each.offer.transfer_id == message.transfer_id
+            ),
+            None,
+        )
+        if arrival is None:
+            raise NotFound(f"transfer {message.transfer_id} is not under way on this link")
+        arrival.queue.append(message)
+        arrival.news.set()
+        await arrival.over.wait()
+        words = arrival.answer or Complete(
+            transfer_id=message.transfer_id, success=False, error=arrival.machine.reason or "it has ended here"
+        )
+        return DataTransferComplete(
+            transfer_id=words.transfer_id,
+            success=words.success,
+            bytes_received=words.bytes_received,
+            error=words.error or None,
+        )
+
+    def take_frame(self, link: Link, data: bytes) -> None:
+        """Queue the bytes of a frame for their delivery; those of an unknown stream are dropped."""
+        try:
+            frame = read_frame(data)
+        except FrameRefused as error:
+            log.debug(LogEvent.PEER_QUESTION_FAILED, peer_id=link.peer_id, reason=str(error))
+            return
+        arrival = self._by_stream.get((link, frame.stream))
+        if arrival is None:
+            return
+        arrival.queue.append(frame)
+        arrival.queued_bytes += len(frame.payload)
+        if arrival.queued_bytes > WINDOW_BYTES + (8 << 20):
+            arrival.called_off = "the sender sends more than its window allows"
+        arrival.news.set()
+
+    def link_lost(self, link: Link) -> None:
+        """What was coming over a link has to be offered again."""
+        for arrival in list(self._by_stream.values()):
+            if arrival.link is link:
+                arrival.machine.lose_link()
+                arrival.called_off = arrival.called_off or "the link was lost"
+                arrival.news.set()
+
+    def notices(self) -> AnswerTo:
+        """Return what answers a sender that will never deliver."""
+        return self._take_notice
+
+    async def _take_notice(self, peer: PeerId, message: Message) -> Message:
+        assert isinstance(message, DataTransferFailed)
+        now = self._clock.now()
+
+        def work(conn: sqlite3.Connection, news: News) -> None:
+            take_notice(
+                conn,
+                peer,
+                self_peer_id=self._peer_id,
+                orderer=message.ordering_peer_id,
+                execution_uid=message.execution_uid,
+                connection_id=message.connection_id,
+                reason=message.reason,
+                now=now,
+                news=news,
+            )
+
+        _, news = await insist(self._database, work)
+        self._board.publish(news)
+        return Ack()
+
+    # ---- admitting
+
+    async def _admit(self, link: Link, offer: Offer, lines: ReceiverLog) -> Reject | None:
+        """Take an offer on if a duty waits for it; else return why not. Nothing is allocated before that is known."""
+
+        def reject(code: RejectionCode, reason: str) -> Reject:
+            return Reject(transfer_id=offer.transfer_id, code=code, reason=reason)
+
+        ends = offer.ends
+        key = (ends.ordering_peer_id, ends.execution_uid, ends.connection_id)
+        found = await self._database.read(lambda conn: self._look_up(conn, link.peer_id, offer))
+        if isinstance(found, str):
+            return reject(
+                RejectionCode.BUSY if found else RejectionCode.NO_DUTY, found or "nothing here waits for this"
+            )
+        duty, destination, idle_s = found
+        if duty.is_done:
+            return reject(RejectionCode.DONE, "it has arrived before")
+        if (link, offer.stream) in self._by_stream or key in self._by_duty or len(self._by_stream) >= INCOMING_MAX:
+            return reject(RejectionCode.BUSY, "another transfer for this is under way, or too many are")
+        no_room = self._disk.refusal()
+        if no_room is not None:
+            return reject(RejectionCode.NO_ROOM, no_room)
+        machine = ReceiveTransfer(
+            offer,
+            Duty(
+                source_peer_id=link.peer_id,
+                ends=ends,
+                max_bytes=DUTY_BYTES_MAX,
+                max_entries=self._config.limits.files_per_transfer,
+            ),
+            sender_peer_id=link.peer_id,
+        )
+        instructions = machine.begin()
+        rejection = next((each for each in instructions if isinstance(each, Reject)), None)
+        if rejection is not None:
+            return rejection
+        arrival = _Arrival(
+            link=link,
+            offer=offer,
+            machine=machine,
+            receiving=Receiving(destination, progress=lines.add),
+            lines=lines,
+            idle_s=idle_s,
+            dest_row=duty,
+        )
+        self._by_stream[link, offer.stream] = arrival
+        self._by_duty[key] = arrival
+        now = self._clock.now()
+        try:
+            opened = await self._database.write(
+                lambda conn: transfers.open_incoming(conn, self._new_row(link.peer_id, offer, duty), now=now)
+            )
+        except BaseException:
+            self._forget(arrival)
+            raise
+        if opened is None or self._group is None:
+            self._forget(arrival)
+            return reject(RejectionCode.MALFORMED, "this transfer_id is another transfer's, or this one has ended")
+        self._group.create_task(self._take(arrival, instructions))
+        return None
+
+    def _look_up(self, conn: sqlite3.Connection, sender: PeerId, offer: Offer) -> tuple[OpenDuty, Path, float] | str:
+        """Return the duty that an offer is for, where it goes, and how long it may stand still.
+
+        A text where there is none: why it may come later, or "".
+        """
+        ends = offer.ends
+        duty = duties.find_duty(
+            conn,
+            sender,
+            self_peer_id=self._peer_id,
+            orderer=ends.ordering_peer_id,
+            execution_uid=ends.execution_uid,
+            connection_id=ends.connection_id,
+        )
+        if duty is None:
+            waits = duties.is_unstarted(
+                conn,
+                sender,
+                self_peer_id=self._peer_id,
+                orderer=ends.ordering_peer_id,
+                execution_uid=ends.execution_uid,
+                connection_id=ends.connection_id,
+            )
+            return "its receiver has not been started yet" if waits else ""
+        if duty.job_execution_id != ends.dest_job_execution_id:
+            return ""
+        if duty.interface_peer_id is not None:
+            job = job_executions.get_job(conn, duty.job_execution_id)
+            peer = job_interfaces.get_peer(conn, duty.interface_peer_id)
+            if peer.peer_job_execution_id != ends.source_job_execution_id:
+                return ""
+            return duty, self._folders.input(job, peer), self._idle_s(conn, duty, job.transfer_idle_s)
+        directory = duties.result_directory(conn, duty)
+        return duty, self._folders.data_dir / directory, self._idle_s(conn, duty, None)
+
+    def _idle_s(self, conn: sqlite3.Connection, duty: OpenDuty, ordered_s: float | None) -> float:
+        configured = self._config.deadlines.transfer_idle_s
+        if duty.workflow_execution_id is not None:
+            return workflow_executions.get_bounds(conn, duty.workflow_execution_id).transfer_idle_s
+        return configured if ordered_s is None else min(configured, ordered_s)
+
+    def _new_row(self, sender: PeerId, offer: Offer, duty: OpenDuty) -> NewTransfer:
+        return NewTransfer(
+            transfer_id=offer.transfer_id,
+            direction=TransferDirection.INCOMING,
+            workflow_execution_id=duty.workflow_execution_id,
+            ordering_peer_id=offer.ends.ordering_peer_id,
+            execution_uid=offer.ends.execution_uid,
+            connection_id=offer.ends.connection_id,
+            source_peer_id=sender,
+            source_job_execution_id=offer.ends.source_job_execution_id,
+            dest_peer_id=self._peer_id,
+            dest_job_execution_id=duty.job_execution_id,
+            source_peer_row_id=None,
+            dest_peer_row_id=duty.interface_peer_id,
+            result_id=duty.result_id,
+            source_path=None,
+        )
+
+    def _forget(self, arrival: _Arrival) -> None:
+        ends = arrival.offer.ends
+        self._by_stream.pop((arrival.link, arrival.offer.stream), None)
+        key = (ends.ordering_peer_id, ends.execution_uid, ends.connection_id)
+        if self._by_duty.get(key) is arrival:
+            del self._by_duty[key]
+
+    # ---- taking
+
+    async def _take(self, arrival: _Arrival, instructions: list[ReceiveInstruction]) -> None:
+        """Carry one delivery to its end: the boundary at which whatever goes wrong with it ends it."""
+        try:
+            await self._follow(arrival, [each for each in instructions if not isinstance(each, Accept)])
+            await self._take_stream(arrival)
+        except DatabaseGone:
+            raise
+        except (RndError, OSError) as error:
+            await self._give_up(arrival, str(error))
+        except Exception as error:
+            log.exception(LogEvent.INTERNAL_ERROR, where="incoming transfer", transfer_id=arrival.offer.transfer_id)
+            await self._give_up(arrival, f"internal error: {type(error).__name__}")
+        finally:
+            arrival.over.set()
+            self._forget(arrival)
+
+    async def _take_stream(self, arrival: _Arrival) -> None:
+        while True:
+            if arrival.is_called_off():
+                await self._give_up(arrival, arrival.called_off)
+                return
+            while arrival.queue and not arrival.is_called_off():
+                item = arrival.queue.popleft()
+                if isinstance(item, DataTransferComplete):
+                    await self._follow(
+                        arrival, arrival.machine.take_complete(success=item.success, error=item.error or "")
+                    )
+                    return
+                arrival.queued_bytes -= len(item.payload)
+                await self._follow(arrival, arrival.machine.take_frame(item))
+            if arrival.is_called_off():
+                continue
+            arrival.news.clear()
+            try:
+                async with asyncio.timeout(arrival.idle_s):
+                    await arrival.news.wait()
+            except TimeoutError:
+                arrival.called_off = f"no byte has come for {arrival.idle_s:g} s (transfer_idle)"
+
+    async def _follow(self, arrival: _Arrival, instructions: list[ReceiveInstruction]) -> None:
+        """Carry instructions out in order, those for the disk together in a thread."""
+        staging: list[StagingInstruction] = []
+        for instruction in instructions:
+            match instruction:
+                case LayOut() | Write() | EndFile() | Discard():
+                    staging.append(instruction)
+                    continue
+            if staging:
+                await self._stage(arrival, staging)
+                staging = []
+            match instruction:
+                case Acknowledge(transfer_id=transfer_id, offset=offset):
+                    self._tell(arrival, ChunkAck(transfer_id=transfer_id, offset=offset))
+                case Stop(transfer_id=transfer_id, reason=reason):
+                    self._tell(arrival, DataTransferStop(transfer_id=transfer_id, reason=reason))
+                case Complete():
+                    arrival.answer = instruction
+                case Finish():
+                    await self._finish(arrival)
+        if staging:
+            await self._stage(arrival, staging)
+
+    async def _stage(self, arrival: _Arrival, staging: list[StagingInstruction]) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._threads, arrival.receiving.carry_out, staging)
+
+    def _tell(self, arrival: _Arrival, message: Message) -> None:
+        with contextlib.suppress(PeerUnreachable):  # its end is noticed by itself
+            arrival.link.tell(message)
+
+    async def _finish(self, arrival: _Arrival) -> None:
+        """Put everything in its place, commit that the duty is done, and only then say so."""
+        files: tuple[FileEntry, ...] = await asyncio.get_running_loop().run_in_executor(
+            self._threads, arrival.receiving.finish
+        )
+        arrival.lines.end()
+        now = self._clock.now()
+        transfer_id = arrival.offer.transfer_id
+        try:
+            done, news = await insist(
+                self._database,
+                lambda conn, news: complete_transfer(conn, transfer_id, files, now=now, news=news),
+            )
+        except StaleState:
+            await self._follow(arrival, arrival.machine.fail("its receiver has ended meanwhile"))
+            return
+        log_receiver_completed(done)
+        self._board.publish(news)
+        await self._follow(arrival, arrival.machine.mark_finished())
+
+    async def _give_up(self, arrival: _Arrival, reason: str) -> None:
+        """End a delivery that did not arrive: nothing of it stays, its sender is told, and its row waits for another try."""
+        await self._follow(arrival, arrival.machine.fail(reason))
+        arrival.receiving.discard()
+        now = self._clock.now()
+        transfer_id = arrival.offer.transfer_id
+
+        def work(conn: sqlite3.Connection, _: News) -> None:
+            transfers.put_back(conn, transfer_id, reason, now=now)
+
+        await insist(self._database, work)

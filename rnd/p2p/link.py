@@ -1,0 +1,317 @@
+"""One websocket to another peer: sends, receives, and matches answers to questions (docs/wire.md, sections 1 and 2).
+
+What is said is decided by `protocol/session.py`; here are the socket, the deadlines, and the tasks that answer. What
+comes in is handed over in its order: frames and what wants no answer at once, questions each to a task of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from enum import StrEnum
+from typing import Final, Protocol, assert_never
+
+from aiohttp import ClientWebSocketResponse, WSMsgType, web
+
+from rnd.log import get_logger
+from rnd.protocol.messages import Hello, Message, Refusal
+from rnd.protocol.session import Close, CloseCode, Deliver, Ignored, Opened, Resolve, Send, Session
+from rnd.types.errors import (
+    LinkNotOpen,
+    MalformedMessage,
+    NothingToAnswer,
+    PeerRefused,
+    PeerUnreachable,
+    TimedOut,
+    TooManyWaiting,
+)
+from rnd.types.ids import PeerId
+from rnd.types.log_events import LogEvent
+from rnd.types.peers import RefusalCode
+
+TEXT_BYTES_MAX: Final = 4 << 20
+FRAME_BYTES_MAX: Final = (8 << 20) + 16
+HEARTBEAT_S: Final = 15.0
+HELLO_TIMEOUT_S: Final = 10.0
+SEND_TIMEOUT_S: Final = 60.0
+"""How long the other side may let what we send lie; a link on which nothing moves is given up."""
+QUEUE_BYTES: Final = 2 << 20
+"""How much may wait to be written before a sender of frames has to wait."""
+
+WebSocket = web.WebSocketResponse | ClientWebSocketResponse
+
+log = get_logger()
+
+
+class LinkKind(StrEnum):
+    """What a link is for; its path."""
+
+    CONTROL = "/control"
+    DATA = "/data"
+
+
+class LinkUser(Protocol):
+    """Who is told what happens on a link."""
+
+    def link_opened(self, link: Link, hello: Hello) -> CloseCode | None:
+        """The peer has greeted; return why the link has to be closed at once, if so."""
+
+    def link_closed(self, link: Link) -> None:
+        """The link is over, whether it ever opened or not."""
+
+    async def answer(self, link: Link, message: Message) -> Message:
+        """Answer a request; what goes wrong is a `Refusal`, never an exception."""
+
+    def take(self, link: Link, message: Message) -> None:
+        """Take a message that wants no answer, in the order of arrival."""
+
+    def take_frame(self, link: Link, frame: bytes) -> None:
+        """Take a binary message, in the order of arrival."""
+
+
+class Link:
+    """One websocket with its session. `run` lives as long as the link does."""
+
+    def __init__(
+        self, websocket: WebSocket, kind: LinkKind, *, peer_id: PeerId, dialled: bool, hello: Hello, user: LinkUser
+    ) -> None:
+        """`dialled`: this side has; `hello` is its own greeting."""
+        self.kind = kind
+        self.peer_id = peer_id
+        self.dialled = dialled
+        self.theirs: Hello | None = None
+        """The greeting of the other side, once it has come."""
+        self.rtt_s: float | None = None
+        self._websocket = websocket
+        self._session = Session(hello=hello, peer_id=peer_id)
+        self._user = user
+        self._queue: deque[str | bytes] = deque()
+        self._queued_bytes = 0
+        self._has_work = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._waiting: dict[int, asyncio.Future[Message]] = {}
+        self._opened = asyncio.Event()
+        self._close_code: CloseCode | None = None
+        self.used_at_s = 0.0
+        """When the last message went or came, by the event loop's clock."""
+        self._over = asyncio.Event()
+        self._close_asked = asyncio.Event()
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether the other side has greeted and the link has not ended."""
+        return self._opened.is_set() and self._close_code is None and not self._websocket.closed
+
+    @property
+    def was_told_to_leave(self) -> bool:
+        """Say whether this side has closed the link on purpose."""
+        return self._close_code in {CloseCode.NOT_PERMITTED, CloseCode.DUPLICATE, CloseCode.GOING_AWAY}
+
+    @property
+    def why_closed(self) -> str:
+        """Return the words for the log of how the link ended."""
+        if self._close_code is None or self._close_code is CloseCode.DONE:
+            code = self._websocket.close_code
+            return "the connection ended" if code is None else f"closed by the other side with code {code}"
+        return self._close_code.name.lower().replace("_", " ")
+
+    async def opened(self) -> bool:
+        """Wait for the other side's greeting; False if the link ends before."""
+        async with asyncio.TaskGroup() as group:
+            ends = [group.create_task(self._opened.wait()), group.create_task(self._over.wait())]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for end in ends:
+                end.cancel()
+        return self.is_open
+
+    # ---- speaking
+
+    async def ask(self, message: Message, *, timeout_s: float) -> Message:
+        """Send a request and return its answer.
+
+        Raises `PeerRefused` with the other side's words, `PeerUnreachable` where the link is not open or ends, `TimedOut`.
+        """
+        number: int | None = None
+        try:
+            number, text = self._session.ask(message)
+            answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+            self._waiting[number] = answer
+            self._say(text)
+            async with asyncio.timeout(timeout_s):
+                reply = await answer
+        except TimeoutError:
+            raise TimedOut(f"peer {self.peer_id} has not answered for {timeout_s:g} s") from None
+        except TooManyWaiting as error:
+            raise PeerUnreachable(str(error)) from error
+        except MalformedMessage as error:
+            raise PeerRefused(f"what is to be said to {self.peer_id} cannot be said: {error.reason}") from error
+        except LinkNotOpen as error:
+            raise PeerUnreachable(f"the link to {self.peer_id} has ended") from error
+        finally:
+            if number is not None:
+                self._waiting.pop(number, None)
+                self._session.give_up(number)
+        if isinstance(reply, Refusal):
+            raise PeerRefused(f"peer {self.peer_id} refused: {reply.reason}", reason=reply.reason, word=reply.code)
+        return reply
+
+    def tell(self, message: Message) -> None:
+        """Send a message that wants no answer. Raises `PeerUnreachable`."""
+        try:
+            self._say(self._session.tell(message))
+        except LinkNotOpen as error:
+            raise PeerUnreachable(f"the link to {self.peer_id} has ended") from error
+
+    async def send_frame(self, frame: bytes) -> None:
+        """Send a binary message; returns when there is room for another. Raises `PeerUnreachable`."""
+        await self._has_room.wait()
+        if not self.is_open:
+            raise PeerUnreachable(f"the link to {self.peer_id} has ended")
+        self._put(frame)
+
+    def _say(self, text: str) -> None:
+        self._put(text)
+
+    def _put(self, item: str | bytes) -> None:
+        """Queue what is to be sent. Texts are numbered in the order in which they stand here, so nothing may pass another."""
+        self.used_at_s = asyncio.get_running_loop().time()
+        self._queue.append(item)
+        self._queued_bytes += len(item)
+        if self._queued_bytes > QUEUE_BYTES:
+            self._has_room.clear()
+        self._has_work.set()
+
+    def close(self, code: CloseCode) -> None:
+        """Have the link closed; `run` sees to it."""
+        if self._close_code is None:
+            self._close_code = code
+        self._close_asked.set()
+
+    # ---- living
+
+    async def run(self) -> None:
+        """Greet, then receive until the link ends. What goes wrong with it ends it and nothing else."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                helpers = [
+                    group.create_task(part)
+                    for part in (self._close_when_asked(), self._expect_greeting(), self._send())
+                ]
+                self._say(self._session.greet())
+                try:
+                    await self._receive(group)
+                finally:
+                    self._end()
+                    for helper in helpers:
+                        helper.cancel()
+            await self._shut()
+        finally:
+            self._end()
+            self._user.link_closed(self)
+
+    async def _receive(self, group: asyncio.TaskGroup) -> None:
+        async for message in self._websocket:
+            self.used_at_s = asyncio.get_running_loop().time()
+            match message.type:
+                case WSMsgType.TEXT:
+                    for instruction in self._session.handle(message.data):
+                        self._follow(instruction, group)
+                case WSMsgType.BINARY:
+                    if self.kind is not LinkKind.DATA or not self._opened.is_set():
+                        self.close(CloseCode.MALFORMED)
+                    elif self.is_open:
+                        self._user.take_frame(self, message.data)
+                case _:
+                    return
+            if self._close_code is not None:
+                return
+
+    def _follow(
+        self, instruction: Opened | Deliver | Resolve | Send | Close | Ignored, group: asyncio.TaskGroup
+    ) -> None:
+        match instruction:
+            case Opened(hello=hello):
+                self.theirs = hello
+                code = self._user.link_opened(self, hello)
+                if code is not None:
+                    self.close(code)
+                    return
+                self._opened.set()
+            case Deliver(id=number, message=message):
+                if message.is_request():
+                    group.create_task(self._answer(number, message))
+                else:
+                    self._user.take(self, message)
+            case Resolve(id=number, message=message):
+                waiting = self._waiting.pop(number, None)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(message)
+            case Send(text=text):
+                self._say(text)
+            case Close(code=code, reason=reason):
+                log.warning(LogEvent.PEER_LINK_CLOSED, peer_id=self.peer_id, code=int(code), reason=reason)
+                self.close(code)
+            case Ignored(reply_to=number, cause=cause):
+                log.debug(LogEvent.PEER_ANSWER_IGNORED, peer_id=self.peer_id, reply_to=number, cause=cause)
+            case _:
+                assert_never(instruction)
+
+    async def _answer(self, number: int, message: Message) -> None:
+        reply = await self._user.answer(self, message)
+        try:
+            try:
+                self._say(self._session.answer(number, reply))
+            except MalformedMessage as error:
+                log.error(LogEvent.PEER_ANSWER_UNSAID, peer_id=self.peer_id, type=reply.type, reason=error.reason)
+                refusal = Refusal(code=RefusalCode.INTERNAL, reason="the answer cannot be said; it is in the log")
+                self._say(self._session.answer(number, refusal))
+        except (LinkNotOpen, NothingToAnswer):
+            pass  # the link has ended meanwhile; who asked asks again on the next one
+
+    async def _send(self) -> None:
+        """Write what is queued, in order. A link on which nothing can be written for long is given up."""
+        while True:
+            await self._has_work.wait()
+            self._has_work.clear()
+            while self._queue:
+                item = self._queue.popleft()
+                try:
+                    async with asyncio.timeout(SEND_TIMEOUT_S):
+                        if isinstance(item, str):
+                            await self._websocket.send_str(item)
+                        else:
+                            await self._websocket.send_bytes(item)
+                except (TimeoutError, ConnectionError, RuntimeError):
+                    self.close(CloseCode.SILENT)
+                    return
+                self._queued_bytes -= len(item)
+                if self._queued_bytes <= QUEUE_BYTES:
+                    self._has_room.set()
+
+    async def _expect_greeting(self) -> None:
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                await self._opened.wait()
+        except TimeoutError:
+            self.close(CloseCode.SILENT)
+
+    async def _close_when_asked(self) -> None:
+        await self._close_asked.wait()
+        await self._shut()
+
+    async def _shut(self) -> None:
+        code = CloseCode.DONE if self._close_code is None else self._close_code
+        await self._websocket.close(code=int(code))
+
+    def _end(self) -> None:
+        """Nothing more comes: whoever waits for an answer learns that."""
+        if self._close_code is None:
+            self._close_code = CloseCode.DONE
+        self._session.end()
+        self._over.set()
+        self._has_room.set()
+        waiting, self._waiting = self._waiting, {}
+        for answer in waiting.values():
+            if not answer.done():
+                answer.set_exception(PeerUnreachable(f"the link to {self.peer_id} has ended"))

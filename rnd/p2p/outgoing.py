@@ -1,0 +1,513 @@
+"""Deliveries from this peer to others: claimed from rows, offered, streamed within a window, committed (document: Data Streaming).
+
+What one attempt does is decided by `protocol/transfer.py`. An attempt that comes to nothing for want of a link or of
+room is made again after a pause, for as long as the receiver may still want it; only what can never succeed fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final, TypeVar
+
+from rnd.database import job_executions, transfers
+from rnd.database.connection import Database
+from rnd.database.consequences import call_off_transfer, complete_transfer, fail_transfer
+from rnd.log import get_logger
+from rnd.p2p.link import Link
+from rnd.p2p.peer_manager import PeerManager
+from rnd.protocol.frames import HEADER_BYTES, write_header
+from rnd.protocol.instructions import Complete, Ends, SendBytes, TransferState
+from rnd.protocol.messages import Message
+from rnd.protocol.offers import make_offer, write_request
+from rnd.protocol.transfer import SendTransfer
+from rnd.protocol.transfer_messages import (
+    ChunkAck,
+    DataTransferAccept,
+    DataTransferComplete,
+    DataTransferReject,
+    DataTransferStop,
+)
+from rnd.rules.policy import egress_refusal
+from rnd.rules.selection import SelectionError
+from rnd.types.config import Config
+from rnd.types.enums import TransferDirection
+from rnd.types.errors import (
+    CalledOff,
+    DatabaseGone,
+    DatabaseNotNow,
+    PeerRefused,
+    PeerUnreachable,
+    RndError,
+    StaleState,
+    TimedOut,
+    TransferFailed,
+)
+from rnd.types.executions import FileEntry, Transfer
+from rnd.types.ids import SELF_PEER_JOB, PeerId, TransferId
+from rnd.types.log_events import LogEvent
+from rnd.types.peers import RejectionCode
+from rnd.types.seams import Clock
+from rnd.workers.deliveries import Delivery, DeliveryDesk
+from rnd.workers.delivery_log import SenderLog, log_initiated, log_sender_completed
+from rnd.workers.disk_guard import DiskGuard
+from rnd.workers.insistence import insist
+from rnd.workers.news_board import NewsBoard
+from rnd.workers.sending import Sending
+from rnd.workers.underway import Underway
+
+T = TypeVar("T")
+
+ANSWER_TIMEOUT_S: Final = 60.0
+AGAIN_FIRST_S: Final = 0.1
+AGAIN_MOST_S: Final = 30.0
+RECEIVER_FAILURES_MAX: Final = 5
+"""How often a receiver may fail on its own side (a full disk, a file that did not arrive as promised) before it is final."""
+PROGRESS_INTERVAL_S: Final = 0.5
+
+log = get_logger()
+
+
+class _TryAgain(RndError):
+    """This attempt came to nothing; another one may well succeed. `at_once`: the other side is only not ready yet."""
+
+    def __init__(self, message: str, *, at_once: bool = False, counts: bool = False) -> None:
+        super().__init__(message)
+        self.at_once = at_once
+        self.counts = counts
+
+
+@dataclass(slots=True)
+class _Shipment:
+    """One attempt on its way: what its messages are for, and what wakes its task."""
+
+    link: Link
+    machine: SendTransfer
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(slots=True)
+class _Rest:
+    """When a delivery may be tried again, and how it went so far."""
+
+    until_s: float
+    pause_s: float
+    failures: int = 0
+
+
+class Outgoing:
+    """Makes the deliveries that this peer owes to others, a bounded number at a time."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        config: Config,
+        desk: DeliveryDesk,
+        disk: DiskGuard,
+        board: NewsBoard,
+        links: PeerManager,
+        others_ended: Callable[[set[TransferId]], None],
+        peer_id: PeerId,
+    ) -> None:
+        """`others_ended` is told of deliveries between peers that were called off; those that come in are among them."""
+        self._others_ended = others_ended
+        self._database = database
+        self._clock = clock
+        self._config = config
+        self._desk = desk
+        self._disk = disk
+        self._board = board
+        self._links = links
+        self._peer_id = peer_id
+        self._underway: dict[TransferId, Underway] = {}
+        self._shipments: dict[TransferId, _Shipment] = {}
+        self._resting: dict[TransferId, _Rest] = {}
+        self._streams = itertools.count(1)
+        self._threads = ThreadPoolExecutor(config.transfer_slots, thread_name_prefix="rnd-sending")
+
+    async def run(self) -> None:
+        """Make deliveries until cancelled; what an earlier daemon left unfinished begins again."""
+        direction = TransferDirection.OUTGOING
+        try:
+            await insist(self._database, lambda conn, _: transfers.requeue_active(conn, direction=direction))
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    free = self._config.transfer_slots - len(self._underway)
+                    for transfer, delivery in await self._claim(free) if free > 0 else []:
+                        self._underway[transfer.transfer_id] = Underway(started_at=self._clock.now(), disk=self._disk)
+                        group.create_task(self._see_to(transfer, delivery))
+                    ended = await self._board.outgoing.wait(self._pause_s())
+                    self._others_ended(ended)
+                    for transfer_id in ended & self._underway.keys():
+                        self._call_off(transfer_id)
+        finally:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # ---- what links say
+
+    def take_ack(self, link: Link, message: Message) -> None:
+        """A receiver has written what it got."""
+        assert isinstance(message, ChunkAck)
+        shipment = self._of(link, message.transfer_id)
+        if shipment is not None:
+            shipment.machine.acknowledge(message.offset)
+            shipment.news.set()
+
+    def take_stop(self, link: Link, message: Message) -> None:
+        """A receiver has failed on its side."""
+        assert isinstance(message, DataTransferStop)
+        shipment = self._of(link, message.transfer_id)
+        if shipment is not None:
+            shipment.machine.stop(message.reason)
+            shipment.news.set()
+
+    def link_lost(self, link: Link) -> None:
+        """What was on its way over a link stands still."""
+        for shipment in self._shipments.values():
+            if shipment.link is link:
+                shipment.machine.lose_link()
+                shipment.news.set()
+
+    def peer_came(self, peer_id: PeerId) -> None:
+        """A peer is there again: what waits for it need not wait for its pause."""
+        del peer_id  # pauses are short; all may be looked at
+        for rest in self._resting.values():
+            rest.until_s = 0.0
+        self._board.outgoing.ring()
+
+    def _of(self, link: Link, transfer_id: TransferId) -> _Shipment | None:
+        shipment = self._shipments.get(transfer_id)
+        return shipment if shipment is not None and shipment.link is link else None
+
+    def _call_off(self, transfer_id: TransferId) -> None:
+        self._underway[transfer_id].call_off()
+        shipment = self._shipments.get(transfer_id)
+        if shipment is not None:
+            shipment.machine.call_off("it is not wanted any more")
+            shipment.news.set()
+
+    # ---- claiming
+
+    def _pause_s(self) -> float:
+        now_s = asyncio.get_running_loop().time()
+        waiting = (rest.until_s - now_s for key, rest in self._resting.items() if key not in self._underway)
+        soonest = min(waiting, default=self._config.queue_interval_s)
+        return max(0.01, min(soonest, self._config.queue_interval_s))
+
+    async def _claim(self, count: int) -> list[tuple[Transfer, Delivery | Exception]]:
+        now_s = asyncio.get_running_loop().time()
+        busy = {key for key, rest in self._resting.items() if rest.until_s > now_s} | set(self._underway)
+
+        def work(conn: sqlite3.Connection) -> list[tuple[Transfer, Delivery | Exception]]:
+            claimed: list[tuple[Transfer, Delivery | Exception]] = []
+            pending = transfers.list_pending(conn, direction=TransferDirection.OUTGOING, limit=count + len(busy))
+            for transfer in pending:
+                if transfer.transfer_id in busy or len(claimed) == count:
+                    continue
+                try:
+                    claimed.append((transfer, self._desk.look_up(conn, transfer)))
+                except sqlite3.Error:
+                    raise
+                except Exception as error:  # noqa: BLE001 - one transfer's; its own boundary deals with it
+                    claimed.append((transfer, error))
+            return claimed
+
+        return await self._database.read(work)
+
+    # ---- one delivery
+
+    async def _see_to(self, transfer: Transfer, delivery: Delivery | Exception) -> None:
+        """Make one attempt: the boundary at which whatever goes wrong with it becomes its error, or a pause."""
+        underway = self._underway[transfer.transfer_id]
+        try:
+            if isinstance(delivery, Exception):
+                raise delivery
+            self._check_egress(delivery)
+            await self._attempt(delivery, underway)
+            self._resting.pop(transfer.transfer_id, None)
+        except DatabaseGone:
+            raise
+        except (CalledOff, StaleState):
+            self._resting.pop(transfer.transfer_id, None)
+        except (_TryAgain, PeerUnreachable, TimedOut) as error:
+            await self._rest(transfer, delivery, error)
+        except (SelectionError, RndError) as error:
+            await self._fail(transfer, str(error))
+        except OSError as error:
+            await self._fail(transfer, f"{error.strerror or error}")
+        except Exception as error:
+            log.exception(LogEvent.INTERNAL_ERROR, where="delivery", transfer_id=transfer.transfer_id)
+            await self._fail(transfer, f"internal error: {type(error).__name__}")
+        finally:
+            del self._underway[transfer.transfer_id]
+            self._shipments.pop(transfer.transfer_id, None)
+            self._board.outgoing.ring()
+
+    def _check_egress(self, delivery: Delivery) -> None:
+        """Enforce the owner's word once more, at the moment at which DATA would leave (design: Peers)."""
+        if delivery.service is None:
+            return
+        transfer = delivery.transfer
+        refusal = egress_refusal(
+            delivery.service,
+            transfer.dest_peer_id,
+            to_self_peer=transfer.dest_job_execution_id == SELF_PEER_JOB,
+            orderer=transfer.ordering_peer_id,
+            self_peer_id=self._peer_id,
+        )
+        if refusal is not None:
+            raise TransferFailed(refusal)
+
+    async def _attempt(self, delivery: Delivery, underway: Underway) -> None:
+        transfer = delivery.transfer
+        with ExitStack() as stack:
+            sending = await self._in_thread(self._open, delivery, stack, underway)
+            stack.callback(sending.close)
+            entries = sending.manifest.entries
+            underway.file_count = sum(1 for entry in entries if entry.sha256)
+            underway.size_bytes = sum(entry.size_bytes for entry in entries)
+            log_initiated(
+                transfer,
+                source=self._desk.source_words(delivery),
+                destination=Path(f"connection:{transfer.connection_id}"),
+            )
+            link = await self._links.data_link(transfer.dest_peer_id)
+            await self._ship(delivery, sending, link, underway)
+        await self._commit(delivery, underway, entries)
+
+    def _open(self, delivery: Delivery, stack: ExitStack, underway: Underway) -> Sending:
+        open_entry, items = self._desk.choose(delivery, stack, underway.is_called_off)
+        return Sending(open_entry, items, cancelled=underway.is_called_off)
+
+    async def _ship(self, delivery: Delivery, sending: Sending, link: Link, underway: Underway) -> None:
+        transfer = delivery.transfer
+        offer = make_offer(
+            sending.manifest, _ends(transfer), transfer_id=transfer.transfer_id, stream=next(self._streams)
+        )
+        request = write_request(
+            offer,
+            source_path=f"job {offer.ends.source_job_execution_id}",
+            dest_path=f"connection {offer.ends.connection_id}",
+        )
+        machine = SendTransfer(offer, frame_bytes=self._config.chunk_bytes)
+        shipment = _Shipment(link=link, machine=machine)
+        self._shipments[offer.transfer_id] = shipment
+        lines = SenderLog(transfer, size_bytes=offer.size_bytes, chunk_bytes=self._config.chunk_bytes)
+        lines.sent()
+        try:
+            reply = await link.ask(request, timeout_s=ANSWER_TIMEOUT_S)
+        except PeerRefused as error:
+            raise _TryAgain(error.reason or str(error)) from error
+        match reply:
+            case DataTransferAccept(offset=offset):
+                machine.accept(offset)
+                lines.accepted()
+                await self._stream(shipment, sending, underway, lines, idle_s=delivery.idle_s)
+            case DataTransferReject(code=code, reason=reason):
+                machine.reject(code, reason)
+        await self._judge(machine, delivery)
+
+    async def _stream(
+        self, shipment: _Shipment, sending: Sending, underway: Underway, lines: SenderLog, *, idle_s: float
+    ) -> None:
+        """Follow the machine until it has come to an end."""
+        machine, link = shipment.machine, shipment.link
+        told_s = self._clock.monotonic()
+        while True:
+            instruction = machine.take()
+            match instruction:
+                case SendBytes(offset=offset, length=length):
+                    frame = bytearray(HEADER_BYTES + length)
+                    write_header(frame, stream=instruction.stream, offset=offset)
+                    try:
+                        await self._in_thread(sending.read_into, memoryview(frame)[HEADER_BYTES:], offset)
+                    except (RndError, OSError) as error:
+                        machine.fail(str(error))
+                        await self._say_last_words(machine, link)
+                        raise
+                    await link.send_frame(bytes(frame))
+                    lines.add(length)
+                case Complete():
+                    await self._announce(machine, link, instruction)
+                    if machine.state is not TransferState.ANNOUNCED:
+                        return
+                case None if machine.state in _ENDED:
+                    return
+                case None:
+                    await self._wait(shipment, idle_s)
+            underway.bytes_done = max(0, machine.acknowledged - machine.offer.manifest_bytes)
+            if self._clock.monotonic() - told_s > PROGRESS_INTERVAL_S:
+                told_s = self._clock.monotonic()
+                await self._tell_progress(machine.offer.transfer_id, underway)
+
+    async def _wait(self, shipment: _Shipment, idle_s: float) -> None:
+        shipment.news.clear()
+        try:
+            async with asyncio.timeout(idle_s):
+                await shipment.news.wait()
+        except TimeoutError:
+            shipment.machine.call_off(f"no acknowledgement for {idle_s:g} s (transfer_idle)")
+            raise _TryAgain(f"the receiver has acknowledged nothing for {idle_s:g} s (transfer_idle)") from None
+
+    async def _announce(self, machine: SendTransfer, link: Link, words: Complete) -> None:
+        reply = await link.ask(_completion(words), timeout_s=ANSWER_TIMEOUT_S)
+        if isinstance(reply, DataTransferComplete):
+            machine.complete(success=reply.success, bytes_received=reply.bytes_received, error=reply.error or "")
+
+    async def _say_last_words(self, machine: SendTransfer, link: Link) -> None:
+        words = machine.take()
+        if isinstance(words, Complete):
+            with contextlib.suppress(PeerUnreachable, PeerRefused, TimedOut):  # it notices by itself that nothing comes
+                await link.ask(_completion(words), timeout_s=ANSWER_TIMEOUT_S)
+
+    async def _judge(self, machine: SendTransfer, delivery: Delivery) -> None:
+        """Decide what an ended attempt means for its delivery; return where it has arrived."""
+        match machine.state:
+            case TransferState.DONE:
+                return
+            case TransferState.CALLED_OFF:
+                raise CalledOff(machine.reason)
+            case TransferState.LINK_LOST:
+                raise _TryAgain(machine.reason)
+            case TransferState.REJECTED:
+                await self._rejected(machine, delivery)
+            case _:
+                raise _TryAgain(f"the receiver failed: {machine.reason}", counts=True)
+
+    async def _rejected(self, machine: SendTransfer, delivery: Delivery) -> None:
+        match machine.code:
+            case RejectionCode.NO_DUTY:
+                now = self._clock.now()
+                transfer_id = delivery.transfer.transfer_id
+                reason = f"the receiver does not wait for it any more: {machine.reason}"
+                _, news = await insist(
+                    self._database,
+                    lambda conn, news: call_off_transfer(conn, transfer_id, reason, now=now, news=news),
+                )
+                self._board.publish(news)
+                raise CalledOff(reason)
+            case RejectionCode.BUSY:
+                raise _TryAgain(machine.reason, at_once=True)
+            case RejectionCode.NO_ROOM:
+                raise _TryAgain(machine.reason)
+        raise TransferFailed(f"the receiver does not take it: {machine.reason}")
+
+    # ---- rows
+
+    async def _commit(self, delivery: Delivery, underway: Underway, files: tuple[FileEntry, ...]) -> None:
+        now = self._clock.now()
+        done, news = await insist(
+            self._database,
+            lambda conn, news: complete_transfer(
+                conn, delivery.transfer.transfer_id, files, started_at=underway.started_at, now=now, news=news
+            ),
+        )
+        log_sender_completed(done)
+        self._board.publish(news)
+
+    async def _fail(self, transfer: Transfer, error: str) -> None:
+        self._resting.pop(transfer.transfer_id, None)
+        now = self._clock.now()
+        try:
+            _, news = await insist(
+                self._database,
+                lambda conn, news: fail_transfer(conn, transfer.transfer_id, error, now=now, news=news),
+            )
+        except StaleState:
+            return
+        self._board.publish(news)
+
+    async def _rest(self, transfer: Transfer, delivery: Delivery | Exception, error: RndError) -> None:
+        """Have a delivery wait for another attempt, with the reason in its row; give it up where nobody wants it any more."""
+        before = self._resting.get(transfer.transfer_id)
+        failures = (before.failures if before else 0) + (isinstance(error, _TryAgain) and error.counts)
+        if failures >= RECEIVER_FAILURES_MAX or await self._hold_is_over(delivery):
+            await self._fail(transfer, str(error))
+            return
+        pause_s = min(AGAIN_MOST_S, 2 * before.pause_s) if before else AGAIN_FIRST_S
+        if isinstance(error, _TryAgain) and error.at_once:
+            pause_s = min(pause_s, 1.0)
+        until_s = asyncio.get_running_loop().time() + pause_s
+        self._resting[transfer.transfer_id] = _Rest(until_s=until_s, pause_s=pause_s, failures=failures)
+        log.debug(LogEvent.TRANSFER_POSTPONED, transfer_id=transfer.transfer_id, reason=str(error))
+        now = self._clock.now()
+        try:
+            await self._database.write(lambda conn: transfers.put_back(conn, transfer.transfer_id, str(error), now=now))
+        except (DatabaseNotNow, StaleState):
+            return  # the note is a courtesy
+
+    async def _hold_is_over(self, delivery: Delivery | Exception) -> bool:
+        """Say whether the outputs of a job that another peer ordered have been kept for as long as was agreed."""
+        if isinstance(delivery, Exception) or delivery.source_job is None or delivery.source_job.hold_s is None:
+            return False
+        job_id = delivery.source_job.id
+        job = await self._database.read(lambda conn: job_executions.get_job(conn, job_id))
+        return (
+            job.ended_at is not None
+            and job.hold_s is not None
+            and job.ended_at + timedelta(seconds=job.hold_s) < self._clock.now()
+        )
+
+    async def _tell_progress(self, transfer_id: TransferId, underway: Underway) -> None:
+        now: datetime = self._clock.now()
+
+        def work(conn: sqlite3.Connection) -> None:
+            if not underway.active:
+                transfers.mark_active(conn, transfer_id, now=underway.started_at)
+            transfers.set_progress(
+                conn,
+                transfers.get_transfer(conn, transfer_id),
+                file_count=underway.file_count,
+                size_bytes=underway.size_bytes,
+                bytes_done=min(underway.bytes_done, underway.size_bytes),
+                now=now,
+            )
+
+        try:
+            await self._database.write(work)
+        except (DatabaseNotNow, StaleState):
+            return  # progress is a courtesy; its end will be written down
+        underway.active = True
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+
+_ENDED: Final = frozenset(
+    {
+        TransferState.DONE,
+        TransferState.REJECTED,
+        TransferState.FAILED,
+        TransferState.CALLED_OFF,
+        TransferState.LINK_LOST,
+    }
+)
+
+
+def _ends(transfer: Transfer) -> Ends:
+    return Ends(
+        ordering_peer_id=transfer.ordering_peer_id,
+        execution_uid=transfer.execution_uid,
+        connection_id=transfer.connection_id,
+        source_job_execution_id=transfer.source_job_execution_id,
+        dest_job_execution_id=transfer.dest_job_execution_id,
+    )
+
+
+def _completion(words: Complete) -> DataTransferComplete:
+    return DataTransferComplete(
+        transfer_id=words.transfer_id,
+        success=words.success,
+        bytes_received=words.bytes_received,
+        error=words.error or None,
+    )

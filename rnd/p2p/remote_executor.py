@@ -1,0 +1,218 @@
+"""Another peer as an executor: the endpoint through which the WorkflowManager orders jobs there (document: Two-Phase Execution).
+
+What that peer accepted is mirrored here before the order goes on. Starts are repeated until they are answered or their time
+is up; cancels are written down and told by the courier, however long the peer is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from rnd.database import address_records, job_executions, job_interfaces, job_moves, mirrors
+from rnd.database.connection import Database
+from rnd.database.news import News
+from rnd.database.owing import owe_inputs_from_self_peer
+from rnd.log import get_logger
+from rnd.p2p.peer_manager import PeerManager
+from rnd.protocol.job_messages import JobRequestMessage, JobResponseMessage, JobStartMessage
+from rnd.types.errors import CalledOff, PeerRefused, PeerUnreachable, TimedOut
+from rnd.types.executions import JobExecution
+from rnd.types.ids import JobExecutionId, PeerId
+from rnd.types.log_events import LogEvent
+from rnd.types.orders import ForeignBounds, JobRequest, JobResponse, JobStart, StartReport
+from rnd.types.peers import AddressRecord
+from rnd.types.seams import Clock, Entropy
+from rnd.workers.insistence import insist
+from rnd.workers.news_board import NewsBoard
+
+ASKED_AT_ONCE: Final = 32
+ANSWER_TIMEOUT_S: Final = 30.0
+START_AGAIN_S: Final = 1.0
+
+log = get_logger()
+
+
+class RemoteExecutor:
+    """Implements `JobEndpoint` for one other peer."""
+
+    def __init__(
+        self,
+        executor: PeerId,
+        *,
+        database: Database,
+        clock: Clock,
+        entropy: Entropy,
+        links: PeerManager,
+        board: NewsBoard,
+        own_record: Callable[[], AddressRecord | None],
+        peer_id: PeerId,
+    ) -> None:
+        self._executor = executor
+        self._database = database
+        self._clock = clock
+        self._entropy = entropy
+        self._links = links
+        self._board = board
+        self._own_record = own_record
+        self._peer_id = peer_id
+        self._places = asyncio.Semaphore(ASKED_AT_ONCE)
+
+    async def check_jobs(self, requests: Sequence[JobRequest]) -> list[JobResponse]:
+        """Ask what would be answered to these requests. Raises `PeerUnreachable`, `PeerRefused`, `TimedOut`."""
+        return await self._ask_all(requests, check_only=True)
+
+    async def create_jobs(self, requests: Sequence[JobRequest]) -> list[JobResponse]:
+        """Have every job created there and mirror those that were; who refuses one says why in its answer.
+
+        Raises `PeerUnreachable`, `TimedOut` where an answer is missing; some jobs may exist there then.
+        """
+        for request in requests:
+            log.info(
+                LogEvent.SENDING_REMOTE_JOB_REQUEST, peer_id=self._executor, service_name=request.plan.service_name
+            )
+        answers = await self._ask_all(requests, check_only=False)
+        accepted = [
+            (request, answer.job_execution_id)
+            for request, answer in zip(requests, answers, strict=True)
+            if answer.job_execution_id is not None
+        ]
+        now = self._clock.now()
+        ids = await self._database.write(lambda conn: mirrors.create_mirrors(conn, accepted, now=now))
+        own_ids = {request.plan.node_id: job_id for (request, _), job_id in zip(accepted, ids, strict=True)}
+        for _, remote_id in accepted:
+            log.info(LogEvent.RECEIVED_REMOTE_JOB_EXECUTION_ID, remote_job_id=remote_id, peer_id=self._executor)
+        return [
+            JobResponse(node_id=answer.node_id, job_execution_id=own_ids.get(answer.node_id), reasons=answer.reasons)
+            for answer in answers
+        ]
+
+    async def start_jobs(self, starts: Sequence[JobStart]) -> StartReport:
+        """Hand every job its routing and start it, trying again while its start_by has not passed.
+
+        Raises `PeerUnreachable` or `TimedOut` then, `PeerRefused`, and `CalledOff` once somebody wants the job cancelled.
+        """
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._start(start)) for start in starts]
+        failures = [error for task in tasks if (error := task.result()) is not None]
+        if failures:
+            raise failures[0]
+        return StartReport(started=tuple(start.job_execution_id for start in starts))
+
+    async def cancel_jobs(self, job_execution_ids: Sequence[JobExecutionId], *, reason: str) -> None:
+        """Write down the wish to cancel mirrored jobs; the courier tells their executor."""
+        now = self._clock.now()
+
+        def work(conn: sqlite3.Connection) -> None:
+            for job_id in job_execution_ids:
+                mirrors.ask_to_cancel(conn, job_executions.get_job(conn, job_id), reason, now=now)
+
+        await self._database.write(work)
+
+    # ---- small steps
+
+    async def _ask_all(self, requests: Sequence[JobRequest], *, check_only: bool) -> list[JobResponse]:
+        records = await self._records(requests)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._ask(request, records, check_only=check_only)) for request in requests]
+        answers: list[JobResponse] = []
+        for task in tasks:
+            answer = task.result()
+            if isinstance(answer, Exception):
+                raise answer
+            answers.append(answer)
+        return answers
+
+    async def _ask(
+        self, request: JobRequest, records: dict[PeerId, AddressRecord], *, check_only: bool
+    ) -> JobResponse | PeerUnreachable | TimedOut:
+        """Ask for one job. A missing answer is returned, so that one silence does not take back other answers."""
+        try:
+            async with self._places:
+                reply = await self._links.ask(
+                    self._executor, _message(request, records, check_only=check_only), timeout_s=ANSWER_TIMEOUT_S
+                )
+        except PeerRefused as error:
+            return JobResponse(
+                node_id=request.plan.node_id, job_execution_id=None, reasons=(error.reason or str(error),)
+            )
+        except (PeerUnreachable, TimedOut) as error:
+            return error
+        assert isinstance(reply, JobResponseMessage)
+        reasons = () if reply.accepted else reply.reasons or ("refused without a reason",)
+        return JobResponse(node_id=request.plan.node_id, job_execution_id=reply.job_execution_id, reasons=reasons)
+
+    async def _records(self, requests: Sequence[JobRequest]) -> dict[PeerId, AddressRecord]:
+        """Return the address records of all peers that the jobs name, as far as they are known here."""
+        named = {
+            peer.peer_id
+            for request in requests
+            for interface in request.plan.interfaces
+            for peer in interface.interface_peers
+        } - {self._executor}
+
+        def work(conn: sqlite3.Connection) -> list[AddressRecord]:
+            found = (address_records.find_record(conn, peer_id) for peer_id in sorted(named))
+            return [record for record in found if record is not None]
+
+        records = {record.peer_id: record for record in await self._database.read(work)}
+        own = self._own_record()
+        if own is not None and self._peer_id in named:
+            records[self._peer_id] = own
+        return records
+
+    async def _start(self, start: JobStart) -> PeerUnreachable | TimedOut | PeerRefused | CalledOff | None:
+        job = await self._database.read(lambda conn: job_executions.get_job(conn, start.job_execution_id))
+        message = JobStartMessage(
+            execution_uid=job.execution_uid,
+            node_id=job.node_id,
+            job_execution_id=job.remote_job_execution_id or job.id,
+            routes=start.routes,
+        )
+        while True:
+            try:
+                async with self._places:
+                    await self._links.ask(self._executor, message, timeout_s=ANSWER_TIMEOUT_S)
+            except PeerRefused as error:
+                return error
+            except (PeerUnreachable, TimedOut) as error:
+                job = await self._database.read(lambda conn: job_executions.get_job(conn, start.job_execution_id))
+                if job.cancel_requested_at is not None:
+                    return CalledOff(f"job {job.id} is to be cancelled")
+                if self._clock.now() > job.start_by:
+                    return error
+                await asyncio.sleep(START_AGAIN_S)
+                continue
+            await self._note_start(job, start)
+            return None
+
+    async def _note_start(self, job: JobExecution, start: JobStart) -> None:
+        """Write down that a job is started elsewhere, and what the self-peer owes to it from now on."""
+        now = self._clock.now()
+
+        def work(conn: sqlite3.Connection, news: News) -> None:
+            job_interfaces.set_routes(conn, [(job.id, start.routes)])
+            job_moves.mark_started(conn, [job.id])
+            owe_inputs_from_self_peer(conn, job.id, new_transfer_id=self._entropy.new_transfer_id, now=now, news=news)
+
+        _, news = await insist(self._database, work)
+        self._board.publish(news)
+
+
+def _message(request: JobRequest, records: dict[PeerId, AddressRecord], *, check_only: bool) -> JobRequestMessage:
+    bounds = request.bounds or ForeignBounds(deadline_s=request.max_runtime_s, transfer_idle_s=300.0, hold_s=0.0)
+    named = {peer.peer_id for interface in request.plan.interfaces for peer in interface.interface_peers}
+    return JobRequestMessage(
+        execution_uid=request.execution_uid,
+        workflow_job_id=request.workflow_job_id,
+        job=request.plan,
+        start_by_s=request.start_by_s,
+        max_runtime_s=request.max_runtime_s,
+        transfer_idle_s=bounds.transfer_idle_s,
+        hold_s=bounds.hold_s,
+        deadline_s=bounds.deadline_s,
+        check_only=check_only,
+        addresses=tuple(records[peer_id] for peer_id in sorted(named & records.keys())),
+    )

@@ -1,0 +1,293 @@
+"""The half of the composition root that makes everything between this peer and others, and runs it.
+
+The managers of this peer know of it only what they are given: endpoints of other peers, and bells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from rnd.core.job_manager import JobManager
+from rnd.core.two_phases import EndpointOf
+from rnd.database import job_executions, mirrors
+from rnd.database.connection import Database
+from rnd.database.consequences import give_up_mirror
+from rnd.database.news import News
+from rnd.log import get_logger
+from rnd.p2p.courier import Courier
+from rnd.p2p.data_handler import DataHandler
+from rnd.p2p.dialing import Dialer
+from rnd.p2p.identity import Identity
+from rnd.p2p.incoming import Incoming
+from rnd.p2p.job_handler import JobHandler
+from rnd.p2p.listener import PeerListener
+from rnd.p2p.outgoing import Outgoing
+from rnd.p2p.own_addresses import own_record
+from rnd.p2p.pairing import Pairing
+from rnd.p2p.peer_book import PeerBook
+from rnd.p2p.peer_desk import PeerDesk
+from rnd.p2p.peer_manager import PeerManager
+from rnd.p2p.questions import Questions
+from rnd.p2p.remote_executor import RemoteExecutor
+from rnd.p2p.tls import ServerGate
+from rnd.protocol.job_messages import JobCancel, JobCancelResponse
+from rnd.protocol.messages import Hello, Message
+from rnd.protocol.session import PROTOCOL_MAX, PROTOCOL_MIN
+from rnd.types.config import Config
+from rnd.types.enums import LogStream, TlsGate
+from rnd.types.errors import DatabaseGone
+from rnd.types.executions import JobExecution
+from rnd.types.ids import PeerId
+from rnd.types.log_events import LogEvent
+from rnd.types.orders import JobEndpoint
+from rnd.types.peers import AddressRecord
+from rnd.types.seams import Clock, Entropy
+from rnd.workers.deliveries import DeliveryDesk
+from rnd.workers.disk_guard import DiskGuard
+from rnd.workers.insistence import insist
+from rnd.workers.job_folders import JobFolders
+from rnd.workers.job_logs import read_log
+from rnd.workers.news_board import NewsBoard
+
+Capabilities = Callable[[], Awaitable[Mapping[str, object]]]
+
+log = get_logger()
+
+
+@dataclass(slots=True, kw_only=True)
+class PeerSide:
+    """Everything about other peers. `make` builds it, `start` listens, `run` lives until cancelled."""
+
+    config: Config
+    database: Database
+    clock: Clock
+    entropy: Entropy
+    identity: Identity
+    folders: JobFolders
+    disk: DiskGuard
+    board: NewsBoard
+    desk: DeliveryDesk
+    name: str
+    dialer: Dialer = field(init=False)
+    book: PeerBook = field(init=False)
+    links: PeerManager = field(init=False)
+    pairing: Pairing = field(init=False)
+    peer_desk: PeerDesk = field(init=False)
+    listener: PeerListener | None = field(init=False, default=None)
+    _instance_id: str = field(init=False)
+    _issued_at_ms: int = field(init=False, default=0)
+    _record: AddressRecord | None = field(init=False, default=None)
+    _job_manager: JobManager = field(init=False)
+    _job_handler: JobHandler = field(init=False)
+    _data_handler: DataHandler = field(init=False)
+    _courier: Courier = field(init=False)
+    _polls: asyncio.Queue[PeerId] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._instance_id = self.entropy.random_bytes(16).hex()
+        self._issued_at_ms = int(self.clock.now().timestamp() * 1000)
+        self.dialer = Dialer(self.identity)
+        gate = ServerGate(self.identity, TlsGate(self.config.tls_gate))
+        peer_id = self.identity.peer_id
+        self.book = PeerBook(database=self.database, clock=self.clock, gate=gate, peer_id=peer_id)
+        self.links = PeerManager(
+            database=self.database,
+            clock=self.clock,
+            entropy=self.entropy,
+            dialer=self.dialer,
+            book=self.book,
+            hello=self._hello,
+            peer_id=peer_id,
+        )
+        self.pairing = Pairing(
+            database=self.database,
+            clock=self.clock,
+            entropy=self.entropy,
+            dialer=self.dialer,
+            book=self.book,
+            name=self.name,
+            peer_id=peer_id,
+            own_record=lambda: self._record,
+            own_addresses=lambda: () if self._record is None else self._record.addresses,
+        )
+        self.peer_desk = PeerDesk(
+            database=self.database,
+            clock=self.clock,
+            links=self.links,
+            book=self.book,
+            pairing=self.pairing,
+            stop_orders=self._stop_orders,
+            peer_id=peer_id,
+        )
+        if self.config.peer:
+            host, _, port = self.config.peer.rpartition(":")
+            self.listener = PeerListener(
+                gate,
+                host.strip("[]"),
+                int(port),
+                routes=[*self.links.routes(), *self.pairing.routes()],
+                admit=self.book.admit,
+            )
+
+    def endpoint_of(self, here: Callable[[], JobEndpoint]) -> EndpointOf:
+        """Return what finds the endpoint of an executor: this peer's JobManager, or one of another peer."""
+        endpoints: dict[PeerId, JobEndpoint] = {}
+
+        def find(executor: PeerId) -> JobEndpoint:
+            if executor == self.identity.peer_id:
+                return here()
+            if executor not in endpoints:
+                endpoints[executor] = RemoteExecutor(
+                    executor,
+                    database=self.database,
+                    clock=self.clock,
+                    entropy=self.entropy,
+                    links=self.links,
+                    board=self.board,
+                    own_record=lambda: self._record,
+                    peer_id=self.identity.peer_id,
+                )
+            return endpoints[executor]
+
+        return find
+
+    def attach(self, job_manager: JobManager, capabilities: Capabilities) -> None:
+        """Take what answers other peers' orders and questions."""
+        peer_id = self.identity.peer_id
+        self._job_manager = job_manager
+        incoming = Incoming(
+            database=self.database,
+            clock=self.clock,
+            config=self.config,
+            folders=self.folders,
+            disk=self.disk,
+            board=self.board,
+            peer_id=peer_id,
+        )
+        outgoing = Outgoing(
+            database=self.database,
+            clock=self.clock,
+            config=self.config,
+            desk=self.desk,
+            disk=self.disk,
+            board=self.board,
+            links=self.links,
+            others_ended=incoming.call_off,
+            peer_id=peer_id,
+        )
+        self._data_handler = DataHandler(
+            database=self.database, links=self.links, outgoing=outgoing, incoming=incoming, peer_id=peer_id
+        )
+        self._job_handler = JobHandler(
+            database=self.database,
+            clock=self.clock,
+            links=self.links,
+            job_manager=job_manager,
+            board=self.board,
+            read_log=self._read_log,
+            peers_changed=self.book.refresh,
+            duties_changed=self._data_handler.duties_changed,
+            peer_id=peer_id,
+        )
+        self._courier = Courier(
+            database=self.database,
+            clock=self.clock,
+            links=self.links,
+            book=self.book,
+            answers={JobCancel: self._cancel_answered},
+        )
+        questions = Questions(database=self.database, links=self.links, book=self.book, capabilities=capabilities)
+        self.links.answer_with({**self._job_handler.handlers(), **questions.handlers()})
+        self._polls = asyncio.Queue()
+        self.links.when_connected(self._courier.wake)
+        self.links.when_connected(self._polls.put_nowait)
+        self.database.on_commit(self._committed)
+        self.board.when_started = self._data_handler.duties_changed
+
+    async def start(self) -> tuple[str, ...]:
+        """Listen, and return the addresses that others are told."""
+        await self.book.refresh()
+        host, port = "", 0
+        if self.listener is not None:
+            await self.listener.start()
+            host, port = self.config.peer.rpartition(":")[0].strip("[]"), self.listener.port
+        if host or self.config.advertise:
+            self._record = own_record(
+                self.identity,
+                advertised=self.config.advertise,
+                host=host or "127.0.0.1",
+                port=port,
+                issued_at_ms=self._issued_at_ms,
+            )
+        return () if self._record is None else self._record.addresses
+
+    async def run(self) -> None:
+        """Keep links, carry letters and bytes, and ask after jobs, until cancelled."""
+        async with self.dialer, asyncio.TaskGroup() as group:
+            if self.listener is not None:
+                group.create_task(self.listener.run())
+            for part in (self.links, self._courier, self._data_handler):
+                group.create_task(part.run())
+            group.create_task(self._poll_new())
+            while True:
+                await asyncio.sleep(self.config.status_interval_s)
+                for peer_id in self.links.connected():
+                    self._polls.put_nowait(peer_id)
+
+    async def _poll_new(self) -> None:
+        while True:
+            peer_id = await self._polls.get()
+            try:
+                await self._job_handler.poll(peer_id)
+            except DatabaseGone:
+                raise
+            except Exception:
+                log.exception(LogEvent.INTERNAL_ERROR, where="poll", peer_id=peer_id)
+
+    def _committed(self) -> None:
+        if self.links.connected() or self.book.has_introduced():
+            self._courier.ring()
+
+    def _hello(self) -> Hello:
+        return Hello(
+            protocol_min=PROTOCOL_MIN,
+            protocol_max=PROTOCOL_MAX,
+            instance_id=self._instance_id,
+            name=self.name[:256],
+            addresses=self._record,
+        )
+
+    async def _read_log(
+        self, job: JobExecution, stream: LogStream, offset: int, limit_bytes: int
+    ) -> tuple[bytes, bool]:
+        return await asyncio.to_thread(read_log, self.folders, job, stream, offset, limit_bytes)
+
+    async def _cancel_answered(self, peer: PeerId, letter: Message, answer: Message) -> None:
+        """Where an executor has no such job, its mirror, if there is one, has nothing more to report."""
+        assert isinstance(letter, JobCancel)
+        if not isinstance(answer, JobCancelResponse) or answer.status is not None:
+            return
+        now = self.clock.now()
+
+        def work(conn: sqlite3.Connection, news: News) -> None:
+            mirror = mirrors.find_mirror(
+                conn,
+                self_peer_id=self.identity.peer_id,
+                execution_uid=letter.execution_uid,
+                node_id=letter.node_id,
+                executor=peer,
+            )
+            if mirror is not None:
+                give_up_mirror(conn, mirror, letter.reason, now=now, news=news)
+
+        _, news = await insist(self.database, work)
+        self.board.publish(news)
+
+    async def _stop_orders(self, peer: PeerId, reason: str) -> None:
+        """Cancel what a peer has ordered here that has not ended."""
+        ids = await self.database.read(lambda conn: job_executions.list_open_of_orderer(conn, peer))
+        if ids:
+            await self._job_manager.cancel_jobs(ids, reason=reason)

@@ -1,0 +1,127 @@
+"""A folder that is filled beside its destination and appears there by one rename, durable, or not at all
+(document: Transfer Completion). Synchronous, for threads."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from rnd.types.errors import TransferFailed
+from rnd.workers.durability import create_folders, flush_folders, flushes_each, parent_folders, sync_folder
+from rnd.workers.files import OpenTree, clear_tree
+
+WRITE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class StagedFolder:
+    """The folder `.<name>.part` beside `destination`, until it is put in its place.
+
+    Every method raises `OSError` where the disk refuses; `discard` it then. It never does so itself.
+    """
+
+    def __init__(self, destination: Path) -> None:
+        self.destination = destination
+        self.path = destination.with_name(f".{destination.name}.part")
+        self._names: Sequence[str] = ()
+        self._changed: list[Path] = []
+        self._is_in_doubt = False
+
+    def lay_out(self, names: Sequence[str]) -> None:
+        """Make the folder anew, with all folders that these relative names need; what an earlier run left is deleted."""
+        self._names = names
+        self._changed += create_folders(self.destination.parent)  # also those of a folder that was discarded
+        clear_tree(self.path)
+        clear_tree(_displaced(self.destination))
+        self.path.mkdir()
+        for folder in parent_folders(names):
+            (self.path / folder).mkdir()
+
+    def create_file(self, name: str, *, executable: bool) -> int:
+        """Return a descriptor of a new, empty file; the caller closes it."""
+        fd = os.open(f"{self.path}/{name}", WRITE_FLAGS, 0o600)
+        try:
+            os.fchmod(fd, 0o755 if executable else 0o644)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def put_in_place(self) -> None:
+        """Rename the folder to its destination and make all of it durable; what stood there is deleted."""
+        _put_in_place(self.path, self.destination)
+        self._is_in_doubt = True
+        self._flush()
+        self._is_in_doubt = False
+        self._changed = []
+        clear_tree(_displaced(self.destination))
+
+    def discard(self) -> None:
+        """Delete what was staged, and what is in its place but may not be durable.
+
+        What resists is hidden or unacknowledged, and the next folder for the same place clears it.
+        """
+        for path in [self.path, self.destination] if self._is_in_doubt else [self.path]:
+            try:
+                clear_tree(path)
+            except OSError:
+                continue
+
+    def _flush(self) -> None:
+        """Make the folder durable: its files, its folders, and the names that lead to it."""
+        flush_each = flushes_each(self._names)
+        with OpenTree(self.destination) as tree:
+            if flush_each:
+                for name in self._names:
+                    if not name.endswith("/"):
+                        _flush_file(tree, name)
+            flush_folders(tree.folder, self._names, flush_each=flush_each)
+        if flush_each:
+            for folder in [self.destination.parent, *reversed(self._changed)]:
+                sync_folder(folder)
+
+
+def replace_folder(staging: Path, destination: Path) -> None:
+    """Rename a finished, durable folder into place, durably; what stood there is deleted after it has made way."""
+    _put_in_place(staging, destination)
+    sync_folder(destination.parent)
+    clear_tree(_displaced(destination))
+
+
+def write_all(fd: int, data: memoryview) -> None:
+    """Write all of `data`, however little the system takes at a time."""
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def write_failure(name: str, error: OSError) -> TransferFailed:
+    """Return a refusal by the disk in words a person can act on."""
+    hint = ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "Free some space on the disk of the data directory, then try again."
+    return TransferFailed(f"{name} could not be written: {error.strerror or error}", hint=hint)
+
+
+def _put_in_place(staging: Path, destination: Path) -> None:
+    """Rename a finished folder into place; what stood there makes way under another name."""
+    try:
+        os.rename(staging, destination)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+            raise
+        os.rename(destination, _displaced(destination))
+        os.rename(staging, destination)
+
+
+def _flush_file(tree: OpenTree, name: str) -> None:
+    fd, _ = tree.open_file(name)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _displaced(destination: Path) -> Path:
+    return destination.with_name(f".{destination.name}.old")

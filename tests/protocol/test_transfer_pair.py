@@ -1,0 +1,133 @@
+"""Both ends of a transfer with each other: whatever the order of things and however often the link is lost, it arrives."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rnd.protocol.frames import HEADER_BYTES, read_frame, write_header
+from rnd.protocol.instructions import (
+    Accept,
+    Acknowledge,
+    Complete,
+    Finish,
+    Kept,
+    ReceiveInstruction,
+    Reject,
+    SendBytes,
+    Stop,
+    TransferState,
+)
+from rnd.protocol.transfer import ReceiveTransfer, SendTransfer
+from rnd.types.peers import RejectionCode
+from tests.protocol.parcels import DUTY, SENDER, Parcel, Shelf, parcels
+
+WINDOW_BYTES = 60
+FRAME_BYTES = 20
+
+
+@dataclass(slots=True)
+class Link:
+    """One link between the two ends: what each has sent and the other has not got yet."""
+
+    parcel: Parcel
+    shelf: Shelf
+    kept: Kept | None
+    sender: SendTransfer = field(init=False)
+    receiver: ReceiveTransfer = field(init=False)
+    there: deque[bytearray | Complete] = field(default_factory=deque)
+    back: deque[ReceiveInstruction] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self.sender = SendTransfer(self.parcel.offer, window_bytes=WINDOW_BYTES, frame_bytes=FRAME_BYTES)
+        self.receiver = ReceiveTransfer(
+            self.parcel.offer,
+            DUTY,
+            sender_peer_id=SENDER,
+            kept=self.kept,
+            ack_bytes=WINDOW_BYTES - FRAME_BYTES,
+        )
+        self._act(self.receiver.begin())
+
+    def step(self, choice: int) -> bool:
+        """Do one thing of three, or the first that can be done; say whether there was any."""
+        things = [self._send, self._arrive_there, self._arrive_back]
+        return any(do() for do in things[choice:] + things[:choice])
+
+    def lose(self) -> None:
+        self.sender.lose_link()
+        self.receiver.lose_link()
+
+    def _send(self) -> bool:
+        instruction = self.sender.take()
+        match instruction:
+            case SendBytes(stream=stream, offset=offset, length=length):
+                message = bytearray(HEADER_BYTES) + self.parcel.stream[offset : offset + length]
+                write_header(message, stream=stream, offset=offset)
+                self.there.append(message)
+            case Complete():
+                self.there.append(instruction)
+        assert self.sender.sent - self.sender.acknowledged <= WINDOW_BYTES
+        return instruction is not None
+
+    def _arrive_there(self) -> bool:
+        if not self.there:
+            return False
+        message = self.there.popleft()
+        if isinstance(message, Complete):
+            self._act(self.receiver.take_complete(success=message.success, error=message.error))
+        else:
+            self._act(self.receiver.take_frame(read_frame(message)))
+        return True
+
+    def _arrive_back(self) -> bool:
+        if not self.back:
+            return False
+        match self.back.popleft():
+            case Accept(offset=offset):
+                self.sender.accept(offset)
+            case Reject(code=code, reason=reason):
+                self.sender.reject(code, reason)
+            case Acknowledge(offset=offset):
+                self.sender.acknowledge(offset)
+            case Complete(success=success, bytes_received=bytes_received, error=error):
+                self.sender.complete(success=success, bytes_received=bytes_received, error=error)
+            case Stop(reason=reason):
+                self.sender.stop(reason)
+        return True
+
+    def _act(self, instructions: list[ReceiveInstruction]) -> None:
+        self.shelf.carry_out(instructions)
+        if Finish() in instructions:
+            instructions = self.receiver.mark_finished()
+        self.back.extend(
+            step for step in instructions if isinstance(step, (Accept, Reject, Acknowledge, Stop, Complete))
+        )
+
+
+@given(parcels(), st.lists(st.lists(st.integers(0, 2), max_size=40), max_size=5), st.lists(st.integers(0, 2)))
+def test_whatever_is_lost_on_the_way_it_arrives(parcel: Parcel, lost: list[list[int]], choices: list[int]) -> None:
+    shelf = Shelf()
+    kept = None
+    for schedule in [*lost, None]:
+        link = Link(parcel, shelf, kept)
+        if schedule is None:
+            turns = iter(choices)
+            while link.step(next(turns, 0)):
+                pass
+        else:
+            for choice in schedule:
+                link.step(choice)
+            link.lose()
+        if link.receiver.state is TransferState.DONE:
+            break
+        kept = link.receiver.kept
+    assert shelf.holds(parcel)
+    assert link.receiver.state is TransferState.DONE
+    if link.sender.state is TransferState.LINK_LOST:
+        link.sender = SendTransfer(parcel.offer)
+        link.sender.reject(RejectionCode.DONE, "it arrived before")
+    assert link.sender.state is TransferState.DONE
