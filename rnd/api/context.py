@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rnd.api.events import EventHub
     from rnd.api.uploads import UploadStore
     from rnd.database.connection import Database
-    from rnd.p2p.peer_desk import SearchReport
+    from rnd.p2p.search_report import SearchReport
     from rnd.rules.explain import Explanation
     from rnd.services.data_service import DataService
     from rnd.services.vault import Vault

@@ -43,6 +43,7 @@ async def peer_invite(call: Call, *, valid_s: float) -> JsonMembers:
     limit = api.config.limits.peers
     await api.database.read(lambda conn: peers.require_room(conn, None, limit=limit))
     invite, expires_at = await api.peers.invite(valid_s)
+    log.info(LogEvent.PEER_INVITE_MADE, expires_at=expires_at)
     return {"invite": invite, "expires_at": render(expires_at)}
 
 
@@ -57,6 +58,7 @@ async def peer_join(call: Call, *, invite: str) -> JsonMembers:
         raise Conflict("This peer has made that invite itself", hint="Paste it on the other machine.")
     await _check_may_come(api, inviter)
     peer = await api.peers.join(invite.strip())
+    log.info(LogEvent.PEER_JOINED, peer_id=peer.peer_id)
     return _render_peer(api, peer)
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from rnd.api.context import ApiContext, Call
 from rnd.api.rendering import JsonMembers, render, render_service
 from rnd.database import offered_services, peers
-from rnd.p2p.peer_desk import SearchReport
+from rnd.p2p.search_report import SearchReport
 from rnd.protocol.link_messages import ServiceOffer
 from rnd.types.enums import PeerState, ServiceStatus, ServiceType
 from rnd.types.errors import NotFound, PeerUnreachable
@@ -79,7 +79,7 @@ async def search_peers(
     """
     kept_out = {} if peer_ids is None else await _kept_out(api, peer_ids)
     asked = None if peer_ids is None else [peer_id for peer_id in dict.fromkeys(peer_ids) if peer_id not in kept_out]
-    told = SearchReport(offers=(), unreachable=())
+    told = SearchReport()
     if asked is None or asked:
         told = await api.peers.search(
             query=query, service_type=service_type, peer_ids=asked, active_only=active_only, timeout_s=timeout_s

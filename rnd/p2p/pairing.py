@@ -111,7 +111,6 @@ class Pairing:
             )
         )
         await self._book.refresh()
-        log.info(LogEvent.PEER_INVITED, invite_id=key.invite_id)
         return line, expires_at
 
     async def join(self, line: str) -> Peer:
@@ -144,7 +143,6 @@ class Pairing:
             raise PeerRefused(f"peer {invite.peer_id} does not know the secret of this invite")
         peer = await self._pair(invite.peer_id, answer.name, answer.addresses, addresses=invite.addresses)
         await self._book.refresh()
-        log.info(LogEvent.PEER_JOINED, peer_id=peer.peer_id)
         return peer
 
     async def _pair(

@@ -546,7 +546,7 @@ class LogEvent(StrEnum):
         "warning",
     )
     PEER_JOINED = ("Peer joined: peer_id={peer_id}", "An invite was accepted; both sides allow each other.")
-    PEER_INVITED = ("Peer invited: invite_id={invite_id}", "An invite is live; the line itself is never logged.")
+    PEER_INVITE_MADE = ("Peer invite made: expires_at={expires_at}", "The line itself is a secret and in no log.")
     PEER_JOIN_REFUSED = (
         "Peer join refused: peer_id={peer_id}, reason={reason}",
         "Somebody came with an invite that is not live, or with a wrong proof.",

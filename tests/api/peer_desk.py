@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from rnd.database import peers
 from rnd.database.connection import Database
-from rnd.p2p.peer_desk import SearchReport
+from rnd.p2p.search_report import SearchReport
 from rnd.protocol.invites import new_invite, parse_invite
 from rnd.protocol.link_messages import ServiceOffer
 from rnd.rules.explain import Explanation

@@ -213,6 +213,8 @@ def test_an_invite_is_in_no_log_event_or_row(tmp_path: Path, capsys: pytest.Capt
 
     kept = run_with_api(tmp_path / "data", test)
     logged = capsys.readouterr()
+    assert "Peer invite made" in logged.out + logged.err
+    assert "Peer joined" in logged.out + logged.err
     for line in lines:
         assert line.split("/")[2] not in kept + logged.out + logged.err
 
