@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from rnd.api.context import Call
-from rnd.api.file_services import FileServices
+from rnd.api.context import ApiContext, Call
+from rnd.api.file_services import FoundServices, find_services
 from rnd.api.handlers_workflows import NO_ID
 from rnd.api.host_paths import check_host_path
 from rnd.api.parameters import Name
 from rnd.api.rendering import JsonMembers, render_workflow
-from rnd.database import workflow_connections, workflow_nodes, workflow_ui_state, workflows
+from rnd.database import offered_services, workflow_connections, workflow_nodes, workflow_ui_state, workflows
 from rnd.log import get_logger
-from rnd.rules.interfaces import require_fit_interfaces
+from rnd.rules.interfaces import default_interfaces, require_fit_interfaces
 from rnd.rules.reading import MalformedDocument
 from rnd.rules.strict_json import JsonObject
 from rnd.rules.upload_names import uploaded_name
@@ -30,8 +30,9 @@ from rnd.rules.workflow_file import (
 )
 from rnd.types.config import Limits
 from rnd.types.errors import LimitExceeded, Problem, ValidationFailed
-from rnd.types.ids import ConnectionId, NodeId, WorkflowId
+from rnd.types.ids import ConnectionId, NodeId, PeerId, ServiceId, WorkflowId
 from rnd.types.log_events import LogEvent
+from rnd.types.services import RemoteService, Service
 from rnd.types.workflows import Workflow, WorkflowConnection, WorkflowNode, WorkflowUIState
 
 log = get_logger()
@@ -61,10 +62,9 @@ async def workflow_import(call: Call, *, document: JsonObject, name: str | None 
     for connection in file.connections:
         if connection.source_path is not None and uploaded_name(connection.source_path) is None:
             await check_host_path(api.config, connection.source_path, must_exist=False)
-    services = FileServices(api)
-    await services.find(file.nodes)
+    found = await find_services(api, file.nodes)
     now = api.clock.now()
-    workflow = await api.database.write(lambda conn: _Import(conn, services, file, now).run(title))
+    workflow = await api.database.write(lambda conn: _Import(conn, api, file, found, now).run(title))
     log.info(
         LogEvent.WORKFLOW_IMPORTED,
         workflow_id=workflow.id,
@@ -97,8 +97,9 @@ class _Import:
     """One import within one transaction; an error takes all of it back."""
 
     conn: sqlite3.Connection
-    services: FileServices
+    api: ApiContext
     file: WorkflowFile
+    found: FoundServices
     now: datetime
 
     def run(self, title: str) -> Workflow:
@@ -125,7 +126,10 @@ class _Import:
     def _add_nodes(self, workflow_id: WorkflowId) -> dict[str, WorkflowNode]:
         added: dict[str, WorkflowNode] = {}
         problems: list[Problem] = []
-        for drawn in self.file.nodes:
+        for at, drawn in enumerate(self.found.nodes):
+            if at in self.found.problems:
+                problems.append(self.found.problems[at])
+                continue
             try:
                 node = self._node(workflow_id, drawn)
             except ValidationFailed as error:
@@ -137,25 +141,40 @@ class _Import:
         return added
 
     def _node(self, workflow_id: WorkflowId, drawn: FileNode) -> WorkflowNode:
-        service = self.services.meant_by(self.conn, drawn)
-        require_fit_interfaces(service.service_type, service.interfaces, f"node {drawn.name}: interfaces")
+        service: Service | RemoteService | None
+        if drawn.peer_id is None:
+            service = offered_services.find_service_by_name(self.conn, drawn.service_name)
+        else:
+            service = self.found.elsewhere.get((PeerId(drawn.peer_id), drawn.service_name))
+        if drawn.peer_id is None and service is None:
+            raise _refused("service", f"Service {drawn.service_name} not found")
+        service_type = drawn.service_type or (service.service_type if service is not None else None)
+        if service_type is None:
+            raise _refused("service_type", f"Node {drawn.name}: a service of another peer needs its service_type")
+        if service is not None and service.service_type is not service_type:
+            raise _refused("service_type", "Service type mismatch")
+        interfaces = drawn.interfaces
+        if interfaces is None:
+            interfaces = default_interfaces(service_type) if service is None else service.interfaces
+        require_fit_interfaces(service_type, interfaces, f"node {drawn.name}: interfaces")
         return WorkflowNode(
             id=NodeId(NO_ID),
             workflow_id=workflow_id,
-            service_id=service.service_id,
-            peer_id=self.services.places[drawn.name].peer_id or self.services.api.peer_id,
-            service_name=service.service_name,
-            service_type=service.service_type,
+            # Another peer that was not asked finds the service by its name: its own id is not in the file.
+            service_id=ServiceId(NO_ID) if service is None else service.id,
+            peer_id=self.api.peer_id if drawn.peer_id is None else PeerId(drawn.peer_id),
+            service_name=drawn.service_name,
+            service_type=service_type,
             order=drawn.order,
             gui_x=drawn.gui_x,
             gui_y=drawn.gui_y,
-            interfaces=service.interfaces,
+            interfaces=interfaces,
             entrypoint=drawn.entrypoint,
             cmd=drawn.cmd,
-            pricing_amount=service.pricing_amount,
-            pricing_type=service.pricing_type,
+            pricing_amount=0.0 if service is None else service.pricing_amount,
+            pricing_type="FREE" if service is None else service.pricing_type,
             name=drawn.name,
-            service_revision=service.revision,
+            service_revision=service.revision if isinstance(service, Service) else None,
         )
 
     def _add_connections(self, workflow_id: WorkflowId, nodes: Mapping[str, WorkflowNode]) -> None:
@@ -189,3 +208,7 @@ def _connection(
         include=drawn.include,
         source_path=drawn.source_path,
     )
+
+
+def _refused(check: str, message: str) -> ValidationFailed:
+    return ValidationFailed([Problem(check=check, message=message)])

@@ -8,12 +8,20 @@ from typing import Any
 from rnd.cli import lookup, words
 from rnd.cli.failures import OK, REFUSED, CommandFailed
 from rnd.cli.session import Session
-from rnd.cli.workflows import SELF_PEER, node_labels, on_workflow, problem_line
+from rnd.cli.workflow_files import means_a_file, read_document
+from rnd.cli.workflows import SELF_PEER, node_labels, problem_line
 
 
 def plan(session: Session) -> int:
     """Print every job's answer and every connection's, with all reasons. A file is imported for that and removed again."""
-    return on_workflow(session, session.arguments.workflow, lambda workflow: _plan(session, workflow))
+    given = session.arguments.workflow
+    if not means_a_file(given):
+        return _plan(session, lookup.workflow_id(session, given))
+    workflow: int = session.call("workflow.import", document=read_document(given))["id"]
+    try:
+        return _plan(session, workflow)
+    finally:
+        session.call("workflow.delete", workflow_id=workflow)
 
 
 def _plan(session: Session, workflow: int) -> int:

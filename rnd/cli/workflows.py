@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -107,16 +106,12 @@ def carried(connection: dict[str, Any]) -> str:
 
 def check(session: Session) -> int:
     """Find every problem: validation, then what each executor says. A file is imported for that and removed again."""
-    return on_workflow(session, session.arguments.workflow, lambda workflow: _check(session, workflow))
-
-
-def on_workflow(session: Session, given: str, look: Callable[[int], int]) -> int:
-    """Look at a workflow by its id; a file is imported for that long."""
+    given = session.arguments.workflow
     if not means_a_file(given):
-        return look(lookup.workflow_id(session, given))
+        return _check(session, lookup.workflow_id(session, given))
     workflow: int = session.call("workflow.import", document=read_document(given))["id"]
     try:
-        return look(workflow)
+        return _check(session, workflow)
     finally:
         session.call("workflow.delete", workflow_id=workflow)
 

@@ -120,3 +120,15 @@ class Service:
     settings: ServiceSettings
     created_at: datetime
     updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteService:
+    """A service of another peer, as far as a workflow takes over what it is."""
+
+    id: ServiceId
+    name: str
+    service_type: ServiceType
+    interfaces: tuple[ServiceInterface, ...]
+    pricing_amount: float
+    pricing_type: str
