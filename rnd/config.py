@@ -400,7 +400,7 @@ def _check_meaning(key: str, value: object) -> None:
         _check_address(str(value))
     if key == "name" and not (len(str(value)) <= 64 and str(value).isprintable()):
         raise _Refused("must be at most 64 printable characters")
-    if key == "allowed_roots" and isinstance(value, tuple):
+    if key in {"allowed_roots", "operate_roots"} and isinstance(value, tuple):
         for root in value:
             if not root.startswith("/"):
                 raise _Refused(f"{root!r} must be an absolute path")

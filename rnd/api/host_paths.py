@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from rnd.rules.paths import is_within
@@ -16,18 +17,30 @@ async def check_host_path(config: Config, path: str, *, must_exist: bool = True)
 
     Links are followed first, so that a link cannot lead out; whoever opens the path later has to look again.
     """
-    real = Path(await asyncio.to_thread(os.path.realpath, path))
-    data_dir = Path(await asyncio.to_thread(os.path.realpath, config.data_dir))
-    roots = [Path(await asyncio.to_thread(os.path.realpath, root)) for root in config.allowed_roots]
-    if is_within(real, data_dir):
+    await asyncio.to_thread(_check, config, path, must_exist=must_exist)
+
+
+async def check_host_paths(config: Config, paths: Iterable[str]) -> None:
+    """Raise `PermissionDenied` for the first of these paths that leads to a place that is not open."""
+
+    def check() -> None:
+        for path in dict.fromkeys(paths):
+            _check(config, path, must_exist=False)
+
+    await asyncio.to_thread(check)
+
+
+def _check(config: Config, path: str, *, must_exist: bool) -> None:
+    real = Path(os.path.realpath(path))
+    if is_within(real, Path(os.path.realpath(config.data_dir))):
         raise PermissionDenied(
             f"{path} lies in the data directory of rnd",
             hint="Copy the files to a place of their own, or PUT them to /upload/NAME and name upload:NAME.",
         )
-    if not any(is_within(real, root) for root in roots):
+    if not any(is_within(real, Path(os.path.realpath(root))) for root in config.allowed_roots):
         raise PermissionDenied(
             f"{path} is outside the folders that are open to services",
             hint="Add its folder to allowed_roots in the configuration, or move the files.",
         )
-    if must_exist and not await asyncio.to_thread(os.path.lexists, real):
+    if must_exist and not os.path.lexists(real):
         raise NotFound(f"{path} does not exist on this host", hint="Paths are those of the machine that rnd runs on.")

@@ -138,7 +138,11 @@ def _node_methods() -> Iterable[Method]:
         handler=node.token_create,
         parameters=(
             required("name", Name()),
-            required("scope", Choice(Scope)),
+            required(
+                "scope",
+                Choice(Scope),
+                "read looks; operate draws and runs workflows of services as they are offered; admin acts as the owner.",
+            ),
             optional(
                 "valid_s",
                 Number(minimum=1, maximum=10 * 366 * 86400),

@@ -96,6 +96,7 @@ def error_data(error: ApplicationError) -> JsonObject:
                 "message": problem.message,
                 **({} if problem.node_id is None else {"node_id": problem.node_id}),
                 **({} if problem.connection_id is None else {"connection_id": problem.connection_id}),
+                **({} if problem.place is None else {"place": problem.place}),
             }
             for problem in error.problems
         ]

@@ -148,7 +148,13 @@ def _peer_commands(commands: Any) -> None:
     token = _group(commands, "token", "Make, list and revoke API tokens.")
     create = _command(token, "create", "node:token_create", "Make a token; it is shown this once.")
     create.add_argument("name", metavar="NAME")
-    create.add_argument("--scope", choices=("read", "operate", "admin"), default="operate", help="default: operate")
+    create.add_argument(
+        "--scope",
+        choices=("read", "operate", "admin"),
+        default="operate",
+        help="read: look; operate (default): draw and run workflows of the services as they are offered, with files that "
+        "were uploaded; admin: everything, as this machine's user",
+    )
     create.add_argument(
         "--valid", type=seconds, metavar="TIME", help="how long it holds, such as 12h (default: for good)"
     )

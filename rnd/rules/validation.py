@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from rnd.rules.connection_checks import connection_problems, name_problems, source_problems
+from rnd.rules.connection_checks import Label, connection_label, connection_problems, name_problems, source_problems
 from rnd.rules.definition import cycle_problem
 from rnd.rules.interfaces import STREAM_PATHS, validate_interfaces
 from rnd.rules.pairing import Pairing, PairingError, mounts_that_fit, pair
@@ -39,11 +39,13 @@ def validate_workflow(
     services: Mapping[ServiceId, Service],
     limits: Limits,
     inputs: Collection[ConnectionId] = (),
+    label: Label = connection_label,
 ) -> tuple[Problem, ...]:
     """Return everything that is wrong with a workflow, none where it can be executed.
 
     `services` are this peer's; nodes that other peers execute are checked by those peers in phase 1. `inputs` are the
-    self-peer connections whose source is (or may still be) given at `workflow.execute`.
+    self-peer connections whose source is (or may still be) given at `workflow.execute`. `label` says what messages call a
+    connection.
     """
     excess = _limit_problems(nodes, connections, limits)
     if excess:
@@ -55,9 +57,9 @@ def validate_workflow(
         *_shared_name_problems(nodes),
         *(problem for connection in connections for problem in connection_problems(connection, sketch.nodes)),
         *_download_problems(sketch),
-        *_duplicate_problems(connections),
-        *source_problems(connections, inputs),
-        *name_problems(connections, sketch.pairings, sketch.names, sketch.services),
+        *duplicate_problems(connections, label),
+        *source_problems(connections, inputs, label),
+        *name_problems(connections, sketch.pairings, sketch.names, sketch.services, label),
         *_unconnected_problems(sketch),
         *_cycle_problems(nodes, connections, sketch.names),
     )
@@ -72,10 +74,11 @@ def validate_connection(
     later) is left to `validate_workflow`. Raises `ValidationFailed`.
     """
     problems = connection_problems(connection, {node.id: node for node in nodes})
+    identity = _identity(connection)
     others = (other for other in connections if other.id != connection.id)
-    twin = next((other for other in others if _identity(other) == _identity(connection)), None)
+    twin = next((other for other in others if _identity(other) == identity), None)
     if twin is not None:
-        problems = (*problems, _duplicate_problem(connection, twin))
+        problems = (*problems, _duplicate_problem(connection, twin, connection_label))
     if problems:
         raise ValidationFailed(problems)
 
@@ -188,14 +191,14 @@ def _download_problems(sketch: _Sketch) -> list[Problem]:
     return problems
 
 
-def _duplicate_problems(connections: Sequence[WorkflowConnection]) -> list[Problem]:
+def duplicate_problems(connections: Sequence[WorkflowConnection], label: Label) -> list[Problem]:
     """Phase 3: two connections that would carry the same to the same place."""
     first: dict[object, WorkflowConnection] = {}
     problems: list[Problem] = []
     for connection in connections:
         twin = first.setdefault(_identity(connection), connection)
         if twin is not connection:
-            problems.append(_duplicate_problem(connection, twin))
+            problems.append(_duplicate_problem(connection, twin, label))
     return problems
 
 
@@ -214,10 +217,10 @@ def _identity(connection: WorkflowConnection) -> object:
     )
 
 
-def _duplicate_problem(connection: WorkflowConnection, twin: WorkflowConnection) -> Problem:
+def _duplicate_problem(connection: WorkflowConnection, twin: WorkflowConnection, label: Label) -> Problem:
     return Problem(
         check="duplicate_connection",
-        message=f"The connection repeats connection {twin.id}",
+        message=f"The connection repeats {label(twin.id)}",
         connection_id=connection.id,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -596,3 +597,37 @@ def test_a_document_cannot_bring_in_a_path_of_the_data_directory(peer: Peer) -> 
         }
     )
     assert peer.refusal("workflow.import", document=document).code == 1600
+
+
+def large(peer: Peer, nodes: int, connections: int) -> dict[str, Any]:
+    """Return a document of nodes that each feed those after them."""
+    name = service(peer)["name"]
+    pairs = itertools.islice(itertools.combinations(range(nodes), 2), connections)
+    return {
+        "format": "rnd.workflow/1",
+        "name": "large",
+        "nodes": [{"name": f"n{number}", "service_name": name} for number in range(nodes)],
+        "connections": [
+            {"from": f"n{a}", "from_interface_type": "STDOUT", "to": f"n{b}", "to_interface_type": "STDIN"}
+            for a, b in pairs
+        ],
+    }
+
+
+def test_an_import_and_its_deletion_are_one_event_each(peer: Peer) -> None:
+    before = peer.call("events.poll", after_seq=0)["next_seq"]
+    imported = peer.call("workflow.import", document={**large(peer, 5, 8), "layout": {"zoom_level": 2.0}})["id"]
+    peer.call("workflow.delete", workflow_id=imported)
+    told = peer.call("events.poll", after_seq=before, types=["workflow.updated"])["items"]
+    assert [event["data"] for event in told] == [
+        {"workflow_id": imported, "change": "created"},
+        {"workflow_id": imported, "change": "deleted"},
+    ]
+
+
+def test_an_import_costs_as_much_as_is_in_it(peer: Peer) -> None:
+    """Four times the connections are not sixteen times the work; a quadratic import takes ten seconds of this size."""
+    document = large(peer, 1000, 5000)
+    began = time.process_time()
+    assert peer.call("workflow.import", document=document)["id"]
+    assert time.process_time() - began < 3

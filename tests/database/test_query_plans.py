@@ -295,6 +295,10 @@ CALLS: Final[dict[str, Call]] = {
     "workflow_ui_state.set_ui_state": lambda c, w: workflow_ui_state.set_ui_state(
         c, WorkflowUIState(workflow_id=w.workflow.id), now=w.now
     ),
+    "workflow_ui_state.add_ui_state": lambda c, w: workflow_ui_state.add_ui_state(
+        c, WorkflowUIState(workflow_id=w.workflow.id)
+    ),
+    "workflow_nodes.add_nodes": lambda c, w: workflow_nodes.add_nodes(c, [replace(w.node, name="another")]),
     "workflow_nodes.add_node": lambda c, w: workflow_nodes.add_node(c, w.node, now=w.now),
     "workflow_nodes.get_node": lambda c, w: workflow_nodes.get_node(c, w.workflow.id, w.node.id),
     "workflow_nodes.list_workflows_of_service": lambda c, w: workflow_nodes.list_workflows_of_service(
@@ -305,6 +309,7 @@ CALLS: Final[dict[str, Call]] = {
     "workflow_nodes.count_nodes": lambda c, w: workflow_nodes.count_nodes(c, w.workflow.id),
     "workflow_nodes.update_node": lambda c, w: workflow_nodes.update_node(c, w.node, now=w.now),
     "workflow_nodes.delete_node": lambda c, w: workflow_nodes.delete_node(c, w.workflow.id, w.node.id, now=w.now),
+    "workflow_connections.add_connections": lambda c, w: workflow_connections.add_connections(c, [w.connection]),
     "workflow_connections.add_connection": lambda c, w: workflow_connections.add_connection(c, w.connection, now=w.now),
     "workflow_connections.get_connection": lambda c, w: workflow_connections.get_connection(
         c, w.workflow.id, w.connection.id
