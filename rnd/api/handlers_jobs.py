@@ -133,7 +133,9 @@ async def execution_ticket(
 ) -> JsonMembers:
     """Answer `execution.ticket`: a link that downloads one file once, within 60 s, without a token."""
     await call.api.database.read(
-        lambda conn: results.get_result(conn, execution_id=execution_id, node_id=node_id, connection_id=connection_id)
+        lambda conn: results.get_result_file(
+            conn, execution_id=execution_id, node_id=node_id, connection_id=connection_id, path=path
+        )
     )
     ticket, expires_at = call.api.tickets.issue(download_key(execution_id, node_id, connection_id, path))
     url = result_url(execution_id, node_id, connection_id, path)

@@ -98,6 +98,36 @@ def get_result(
     return _result(row)
 
 
+def get_result_file(
+    conn: sqlite3.Connection, *, execution_id: ExecutionId, node_id: NodeId, connection_id: ConnectionId, path: str
+) -> ResultFile:
+    """Return one file that one connection of a node brought home. Raises `NotFound`, also while it has not arrived."""
+    result = get_result(conn, execution_id=execution_id, node_id=node_id, connection_id=connection_id)
+    if not result.duty_acknowledged:
+        raise NotFound("There is no such file", hint="The result has not arrived yet; see execution.get.")
+    row = conn.execute(
+        """
+        SELECT relative_path, size_bytes, sha256, executable
+        FROM result_files
+        WHERE result_id = :result_id
+          AND relative_path = :path
+          AND sha256 <> ''
+        """,
+        {"result_id": result.id, "path": path},
+    ).fetchone()
+    if row is None:
+        raise NotFound("There is no such file", hint="execution.results lists the files that came home.")
+    return ResultFile(
+        node_id=node_id,
+        connection_id=connection_id,
+        relative_path=row["relative_path"],
+        directory=result.directory,
+        size_bytes=row["size_bytes"],
+        sha256=row["sha256"],
+        executable=bool(row["executable"]),
+    )
+
+
 def list_result_rows(conn: sqlite3.Connection, execution_id: ExecutionId) -> list[Result]:
     """Return every delivery to the self-peer of an execution, arrived or not."""
     rows = conn.execute(_SELECT + "WHERE workflow_execution_id = :id ORDER BY id", {"id": execution_id}).fetchall()

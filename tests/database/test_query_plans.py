@@ -219,6 +219,18 @@ def new_transfer(world: World, transfer_id: TransferId) -> NewTransfer:
     )
 
 
+def get_result_file(conn: sqlite3.Connection, world: World) -> None:
+    """Look for a file that has come home; before that nothing is looked for."""
+    results.mark_arrived(conn, ResultId(1), [ENTRY])
+    results.get_result_file(
+        conn,
+        execution_id=world.execution.id,
+        node_id=world.node.id,
+        connection_id=ConnectionId(1),
+        path=ENTRY.relative_path,
+    )
+
+
 def new_report(world: World) -> JobStatusReport:
     return JobStatusReport(
         execution_uid=world.execution.execution_uid,
@@ -640,6 +652,7 @@ CALLS: Final[dict[str, Call]] = {
     "results.get_result": lambda c, w: results.get_result(
         c, execution_id=w.execution.id, node_id=w.node.id, connection_id=ConnectionId(1)
     ),
+    "results.get_result_file": get_result_file,
     "results.list_result_rows": lambda c, w: results.list_result_rows(c, w.execution.id),
     "results.list_results": lambda c, w: results.list_results(c, w.execution.id),
     "results.mark_arrived": lambda c, w: results.mark_arrived(c, ResultId(1), [ENTRY]),
