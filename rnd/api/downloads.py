@@ -93,7 +93,7 @@ def _conditions(request: web.Request, found: os.stat_result) -> dict[str, str]:
     One range of bytes is honoured. Of others, of other units and of what is no range the whole file is sent, and so it is
     where If-Range names another state of the file than this.
     """
-    wanted = {
+    wanted: dict[str, str] = {
         name: value for name in CONDITIONS if (value := request.headers.get(name)) is not None and value.isascii()
     }
     asked = _ONE_RANGE.fullmatch(request.headers.get(hdrs.RANGE, ""))
@@ -103,7 +103,7 @@ def _conditions(request: web.Request, found: os.stat_result) -> dict[str, str]:
     # The tag is the one that aiohttp gives a file; a date it compares itself.
     if state is not None and state != f'"{found.st_mtime_ns:x}-{found.st_size:x}"' and request.if_range is None:
         return wanted
-    dated = {} if state is None else {hdrs.IF_RANGE: state}
+    dated: dict[str, str] = {} if state is None else {hdrs.IF_RANGE: state}
     return {**wanted, **dated, hdrs.RANGE: f"bytes={asked[1]}-{asked[2]}"}
 
 

@@ -54,7 +54,7 @@ async def workflow_import(call: Call, *, document: JsonObject, name: str | None 
     """Answer `workflow.import`: the whole document or nothing, with every problem at once."""
     api = call.api
     read, services = await read_document(api, document)
-    title, name_problems = _title(read, name)
+    title, name_problems = document_title(read, name)
     drawn = await asyncio.to_thread(draw, read, services, self_peer_id=api.peer_id)
     if name_problems or drawn.problems:
         raise ValidationFailed([*name_problems, *drawn.problems])
@@ -96,7 +96,7 @@ def override_refusals(call: Call, drawn: DrawnDocument, services: Mapping[str, S
     return [f"{node_place(node.id)}.{reason}" for node, reason in refusals if reason is not None]
 
 
-def _title(read: FileReading, name: str | None) -> tuple[str, list[Problem]]:
+def document_title(read: FileReading, name: str | None = None) -> tuple[str, list[Problem]]:
     """Return what the workflow is to be called, and what is wrong with the document's own name for it."""
     if name is not None:
         return name, []

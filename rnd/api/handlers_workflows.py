@@ -14,7 +14,6 @@ from rnd.api.operate_scope import PLACEMENT, refuse_change, refuse_execution, re
 from rnd.api.rendering import JsonMembers, render, render_page, render_workflow
 from rnd.database import offered_services, workflow_connections, workflow_nodes, workflow_ui_state, workflows
 from rnd.log import get_logger
-from rnd.rules.definition import definition_to_json
 from rnd.rules.interfaces import parse_interface_type, require_fit_interfaces
 from rnd.rules.upload_names import uploaded_name
 from rnd.rules.validation import validate_connection
@@ -320,17 +319,7 @@ async def workflow_set_ui_state(call: Call, *, workflow_id: WorkflowId, **change
     return state
 
 
-# ---------------------------------------------------------------- checking and running
-
-
-async def workflow_validate(call: Call, *, workflow_id: WorkflowId) -> JsonMembers:
-    """Answer `workflow.validate`: every problem at once; changes nothing."""
-    report = await call.api.workflow_manager.validate(workflow_id)
-    return {
-        "valid": not report.problems,
-        "problems": [render_problem(problem) for problem in report.problems],
-        "definition": None if report.definition is None else definition_to_json(report.definition),
-    }
+# ---------------------------------------------------------------- running
 
 
 async def workflow_plan(call: Call, *, workflow_id: WorkflowId) -> JsonMembers:
@@ -373,9 +362,3 @@ async def _keep_uploads(
     for name in {name for path in paths.values() if (name := uploaded_name(path)) is not None}:
         with contextlib.suppress(NotFound):
             await api.uploads.claim(name)
-
-
-def render_problem(problem: Problem) -> JsonMembers:
-    """Return a problem without the ids that it does not have."""
-    members: JsonMembers = render(problem)
-    return {name: value for name, value in members.items() if value is not None}

@@ -21,13 +21,14 @@ async def check_host_path(config: Config, path: str, *, must_exist: bool = True)
 
 
 async def check_host_paths(config: Config, paths: Iterable[str]) -> None:
-    """Raise `PermissionDenied` for the first of these paths that leads to a place that is not open."""
+    """Do as `check_host_paths_now` on a thread."""
+    await asyncio.to_thread(check_host_paths_now, config, paths)
 
-    def check() -> None:
-        for path in dict.fromkeys(paths):
-            _check(config, path, must_exist=False)
 
-    await asyncio.to_thread(check)
+def check_host_paths_now(config: Config, paths: Iterable[str]) -> None:
+    """Raise `PermissionDenied` for the first of these paths that leads to a place that is not open. Looks at the disk."""
+    for path in dict.fromkeys(paths):
+        _check(config, path, must_exist=False)
 
 
 def _check(config: Config, path: str, *, must_exist: bool) -> None:

@@ -217,12 +217,13 @@ def _execution_methods() -> Iterable[Method]:
         summary="List the files that reached the self-peer.",
         scope=Scope.READ,
         handler=jobs.execution_results,
-        parameters=(by_id,),
+        parameters=(by_id, *PAGE),
         result=members(
             {
                 "items": answers.list_of(
                     members(
                         {
+                            "id": answers.INTEGER,
                             "node_id": answers.INTEGER,
                             "connection_id": answers.INTEGER,
                             "path": answers.TEXT,
@@ -233,6 +234,8 @@ def _execution_methods() -> Iterable[Method]:
                         }
                     )
                 ),
+                "total": answers.COUNT,
+                "next_after_id": answers.nullable(answers.INTEGER),
                 "outstanding": answers.list_of(answers.OBJECT),
             }
         ),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from rnd.api import handlers_workflow_checks as checks
 from rnd.api import handlers_workflow_files as files
 from rnd.api import handlers_workflows as workflows
 from rnd.api import result_schemas as answers
@@ -353,14 +354,22 @@ def _running_methods() -> Iterable[Method]:
         name="workflow.validate",
         summary="Find every problem of a workflow; changes nothing.",
         scope=Scope.READ,
-        handler=workflows.workflow_validate,
-        parameters=(_WORKFLOW,),
+        handler=checks.workflow_validate,
+        parameters=(
+            optional("workflow_id", ID),
+            optional(
+                "document",
+                AnyObject(description="A document of format rnd.workflow/1."),
+                summary="In place of workflow_id: a document to look at. Nothing is stored, and parts are named by place.",
+            ),
+        ),
         result=members(
             {
                 "valid": answers.FLAG,
                 "problems": answers.list_of(answers.PROBLEM),
                 "definition": answers.nullable(answers.OBJECT),
-            }
+            },
+            optional={"plan": answers.nullable(answers.OBJECT)},
         ),
     )
     yield Method(

@@ -45,7 +45,8 @@ Tools
 EPILOG: Final = """\
 Every command takes --json (one document on standard output) and -q (ids only).
 exit codes: 0 ok, 1 refused, 2 usage, 3 execution failed, 4 not allowed, 5 no daemon,
-            6 still running at --timeout, 7 execution cancelled, 130 interrupted
+            6 still running at --timeout, 7 execution cancelled, 74 the answer could not be written,
+            130 interrupted
 """
 
 DEFAULTS: Final[dict[str, Any]] = {

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from rnd.rules.connection_checks import connection_problems
-from rnd.rules.interfaces import default_interfaces, validate_interfaces
+from rnd.rules.interfaces import INTERFACE_CHECKS, default_interfaces, validate_interfaces
 from rnd.rules.validation import duplicate_problems, validate_workflow
 from rnd.rules.workflow_file import FileConnection, FileNode, FileReading
 from rnd.types.config import Limits
@@ -91,7 +91,7 @@ def placed(problem: Problem) -> Problem:
     if problem.connection_id is not None:
         place = connection_place(problem.connection_id)
     elif problem.node_id is not None:
-        place = node_place(problem.node_id)
+        place = node_place(problem.node_id) + (".interfaces" if problem.check in INTERFACE_CHECKS else "")
     return replace(problem, node_id=None, connection_id=None, place=place)
 
 
@@ -134,10 +134,7 @@ def _node(
         problems.append(problem("service_type", "Service type mismatch"))
         service_type = service.service_type
     interfaces = _interfaces(drawn, service, service_type)
-    problems += (
-        problem(wrong.check, f"node {drawn.name}: interfaces: {wrong.message}")
-        for wrong in validate_interfaces(service_type, interfaces)
-    )
+    problems += map(placed, validate_interfaces(service_type, interfaces, node_id=node_id))
     node = WorkflowNode(
         id=node_id,
         workflow_id=UNSTORED,

@@ -631,3 +631,82 @@ def test_an_import_costs_as_much_as_is_in_it(peer: Peer) -> None:
     began = time.process_time()
     assert peer.call("workflow.import", document=document)["id"]
     assert time.process_time() - began < 3
+
+
+# ---------------------------------------------------------------- documents that are only looked at
+
+
+def problems(peer: Peer, document: dict[str, Any]) -> list[tuple[str | None, str]]:
+    """Return place and message of everything that a check finds; the import finds all that keeps it from being stored."""
+    report = peer.call("workflow.validate", document=document)
+    check(peer, "workflow.validate", report)
+    found = [(problem.get("place"), problem["message"]) for problem in report["problems"]]
+    assert not any("node_id" in problem or "connection_id" in problem for problem in report["problems"])
+    refused = peer.refusal("workflow.import", document=document).data["problems"]
+    told = [(problem.get("place"), problem["message"]) for problem in refused]
+    assert set(told) <= set(found)
+    return found
+
+
+def test_misread_parts_hide_nothing_of_the_others(peer: Peer) -> None:
+    """The shape, names, services, interfaces and connections: each is told, whatever else is wrong."""
+    document = large(peer, 3, 2)
+    document["nodes"][0]["colour"] = "red"
+    document["nodes"].append({"name": "lost", "service_name": "nowhere"})
+    document["nodes"].append({"name": "odd", "service_name": document["nodes"][1]["service_name"], "interfaces": []})
+    document["nodes"][4]["interfaces"] = [{"interface_type": "MOUNT", "path": "/proc"}]
+    document["connections"] = [
+        {"from": "n1", "from_interface_type": "STDOUT", "to": "n2", "to_interface_type": "STDIN"},
+        {"from": "n1", "from_interface_type": "STDOUT", "to": "n2", "to_interface_type": "STDIN"},
+        {"from": "n22", "from_interface_type": "STDOUT", "to": "n2", "to_interface_type": "STDIN"},
+        {"from": "n1", "from_interface_type": "STDIN", "to": "n2", "to_interface_type": "STDIN"},
+        {"to": "lost", "to_interface_type": "STDIN", "source_path": "relative"},
+    ]
+    found = problems(peer, document)
+    assert (None, "nodes[0].colour: unknown key") in found
+    assert (None, "connections[2].from: no node is named 'n22' (did you mean n2?)") in found
+    assert ("nodes[3]", "Service nowhere not found") in found
+    assert any(place == "nodes[4].interfaces" and "/proc" in message for place, message in found)
+    assert ("connections[1]", "The connection repeats connections[0]") in found
+    assert any(place == "connections[3]" and "reversed direction" in message for place, message in found)
+    assert any(place == "connections[4]" and "must be absolute" in message for place, message in found)
+    assert not [place for place, _ in found if place == "connections[2]"]
+    assert len(found) == len(set(found)) == 7
+
+
+def test_a_check_finds_what_only_keeps_it_from_being_run(peer: Peer) -> None:
+    document = large(peer, 3, 1)
+    document["connections"] += [
+        {"from": "n1", "from_interface_type": "STDOUT", "to": "n2", "to_interface_type": "STDIN"},
+        {"from": "n2", "from_interface_type": "STDOUT", "to": "n0", "to_interface_type": "STDIN"},
+        {"to": "n0", "to_interface_type": "STDIN"},
+    ]
+    found = peer.call("workflow.validate", document=document)["problems"]
+    assert [(problem["check"], problem["place"]) for problem in found] == [
+        ("source_path", "connections[3]"),
+        ("cycle", "nodes[0]"),
+    ]
+    assert found[0]["message"].startswith("connections[3] from the self-peer names no file or folder")
+    assert peer.call("workflow.import", document=document)["id"]  # half a drawing is kept all the same
+
+
+def test_a_hostile_name_of_a_document_hides_nothing_either(peer: Peer) -> None:
+    document = {**large(peer, 1, 0), "name": "a\x1b[2Jb"}
+    document["nodes"].append({"name": "lost", "service_name": "nowhere"})
+    assert problems(peer, document) == [
+        (None, "name: must not hold control or invisible characters"),
+        ("nodes[1]", "Service nowhere not found"),
+    ]
+
+
+def test_a_check_is_of_a_workflow_or_of_a_document(peer: Peer) -> None:
+    for given in ({}, {"workflow_id": workflow(peer), "document": {}}):
+        assert peer.refusal("workflow.validate", **given).data["parameter"] == "workflow_id"
+
+
+def test_a_fraction_of_a_pixel_is_rounded_wherever_it_comes_in(peer: Peer) -> None:
+    document = large(peer, 1, 0)
+    document["nodes"][0]["gui_x"] = 1.6
+    imported = peer.call("workflow.import", document=document)["id"]
+    [drawn_node] = peer.call("workflow.list_nodes", workflow_id=imported)["items"]
+    assert (drawn_node["gui_x"], node(peer, imported, gui_x=1.6)["gui_x"]) == (2, 2)

@@ -654,7 +654,7 @@ CALLS: Final[dict[str, Call]] = {
     ),
     "results.get_result_file": get_result_file,
     "results.list_result_rows": lambda c, w: results.list_result_rows(c, w.execution.id),
-    "results.list_results": lambda c, w: results.list_results(c, w.execution.id),
+    "results.list_results": lambda c, w: results.list_results(c, w.execution.id, limit=9, after_id=1),
     "results.mark_arrived": lambda c, w: results.mark_arrived(c, ResultId(1), [ENTRY]),
     "results.mark_failed": lambda c, w: results.mark_failed(c, ResultId(1), "why"),
     "results.mark_failed_of_job": lambda c, w: results.mark_failed_of_job(c, w.execution.id, w.job.id, "why"),
