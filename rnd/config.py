@@ -16,6 +16,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+from rnd.rules.reading import plain
 from rnd.types.config import Config, Deadlines, Limits
 from rnd.types.errors import RndError
 
@@ -388,7 +389,9 @@ def _check_bounds(key: str, value: object) -> None:
     low, high = BOUNDS.get(key, (0, 1 << 62))
     # Written this way round so that NaN, which compares as false with everything, is refused.
     if not low <= value <= high:
-        raise _Refused(f"must be between {low:g} and {high:g}" if high < 1 << 60 else f"must be at least {low:g}")
+        raise _Refused(
+            f"must be between {plain(low)} and {plain(high)}" if high < 1 << 60 else f"must be at least {plain(low)}"
+        )
 
 
 def _check_meaning(key: str, value: object) -> None:

@@ -32,7 +32,7 @@ from rnd.api.result_schemas import members
 from rnd.api.service_methods import service_methods
 from rnd.api.workflow_methods import PASSPHRASES, workflow_methods
 from rnd.rules.strict_json import JsonObject
-from rnd.rules.upload_names import UPLOAD_NAME_PATTERN
+from rnd.rules.upload_names import UPLOAD_NAME_PATTERN, UPLOAD_NAME_WORDS
 from rnd.types.enums import EventType, ExecutionStatus, JobStatus, LogStream, Scope, TransferStatus
 
 PAGE: Final[tuple[Parameter, ...]] = (
@@ -385,6 +385,8 @@ def _upload_methods() -> Iterable[Method]:
         summary="Remove an upload.",
         scope=Scope.OPERATE,
         handler=uploads.upload_delete,
-        parameters=(required("name", Text(max_chars=128, pattern=UPLOAD_NAME_PATTERN)),),
+        parameters=(
+            required("name", Text(max_chars=128, pattern=UPLOAD_NAME_PATTERN, words=f"must be {UPLOAD_NAME_WORDS}")),
+        ),
         result=members({"deleted": answers.FLAG}),
     )

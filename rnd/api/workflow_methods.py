@@ -14,6 +14,7 @@ from rnd.api.methods import Method
 from rnd.api.parameters import (
     ID,
     ID_KEY_PATTERN,
+    ID_KEY_WORDS,
     AnyObject,
     BadParameter,
     Boolean,
@@ -47,7 +48,7 @@ DEADLINES: Final = "start_by_s|max_runtime_s|transfer_idle_s|workflow_deadline_s
 
 WORDS: Final = ListOf(items=Text(max_chars=MAX_WORD_CHARS), max_items=MAX_WORDS)
 PASSPHRASE: Final = Text(min_chars=1, max_chars=MAX_PASSPHRASE_CHARS)
-PEER_ID: Final = Text(min_chars=1, max_chars=64, pattern="[A-Za-z0-9._-]+")
+PEER_ID: Final = Text(min_chars=1, max_chars=64, pattern="[A-Za-z0-9._-]+", words="must be the id of a peer")
 DESCRIPTION: Final = Text(max_chars=10_000)
 CANVAS: Final = Number(minimum=-1e9, maximum=1e9)
 
@@ -139,7 +140,7 @@ PASSPHRASES: Final = (
     optional("passphrase", Nullable(PASSPHRASE), summary="Opens this peer's encrypted DATA; never stored."),
     optional(
         "passphrases",
-        MapOf(values=PASSPHRASE, key=id_key, key_pattern=ID_KEY_PATTERN, max_items=1_000),
+        MapOf(values=PASSPHRASE, key=id_key, key_pattern=ID_KEY_PATTERN, key_words=ID_KEY_WORDS, max_items=1_000),
         {},
         "By service id, where they differ.",
     ),
@@ -414,13 +415,20 @@ def _running_methods() -> Iterable[Method]:
             *PASSPHRASES,
             optional(
                 "inputs",
-                MapOf(values=SourcePath(), key=id_key, key_pattern=ID_KEY_PATTERN, max_items=5_000),
+                MapOf(
+                    values=SourcePath(), key=id_key, key_pattern=ID_KEY_PATTERN, key_words=ID_KEY_WORDS, max_items=5_000
+                ),
                 {},
                 "By connection id: what the self-peer sends this time: a file or folder of this host, or upload:NAME, which stays.",
             ),
             optional(
                 "deadlines",
-                MapOf(values=Number(minimum=0.001, maximum=366 * 86400), key_pattern=DEADLINES, max_items=4),
+                MapOf(
+                    values=Number(minimum=0.001, maximum=366 * 86400),
+                    key_pattern=DEADLINES,
+                    key_words=f"must be one of {DEADLINES.replace('|', ', ')}",
+                    max_items=4,
+                ),
                 {},
                 "May only shorten the defaults.",
             ),

@@ -211,11 +211,12 @@ def remove(session: Session) -> int:
     answers = []
     for given in session.arguments.workflows:
         workflow = lookup.workflow_id(session, given)
+        name = words.safe(session.call("workflow.get", workflow_id=workflow)["name"])
         answers.append(session.call("workflow.delete", workflow_id=workflow))
         if terminal.quiet:
             terminal.line(str(workflow))
         elif not terminal.as_json:
-            terminal.line(f"workflow {words.safe(given)} is gone")
+            terminal.line(f"workflow {workflow} {name} is gone")
     if terminal.as_json:
         terminal.data({"items": answers})
     return OK

@@ -70,8 +70,9 @@ def validate_connection(
 ) -> None:
     """Refuse a connection that can never be right, already when it is drawn.
 
-    `connections` are those that the workflow has; one of the same id is what this one replaces. What more drawing can mend (a cycle, a source that is given
-    later) is left to `validate_workflow`. Raises `ValidationFailed`.
+    `connections` are those that the workflow has; one of the same id is what this one replaces. A node that would wait for
+    itself, alone or with its neighbour, is refused; a longer cycle, and a source that is given later, more drawing can mend:
+    they are left to `validate_workflow`. Raises `ValidationFailed`.
     """
     problems = connection_problems(connection, {node.id: node for node in nodes})
     identity = _identity(connection)
@@ -79,6 +80,8 @@ def validate_connection(
     twin = next((other for other in others if _identity(other) == identity), None)
     if twin is not None:
         problems = (*problems, _duplicate_problem(connection, twin, connection_label))
+    circles = circle_problems([*(other for other in connections if other.id != connection.id), connection], nodes)
+    problems = (*problems, *(problem for problem in circles if problem.connection_id == connection.id))
     if problems:
         raise ValidationFailed(problems)
 
@@ -199,6 +202,23 @@ def duplicate_problems(connections: Sequence[WorkflowConnection], label: Label) 
         twin = first.setdefault(_identity(connection), connection)
         if twin is not connection:
             problems.append(_duplicate_problem(connection, twin, label))
+    return problems
+
+
+def circle_problems(connections: Sequence[WorkflowConnection], nodes: Sequence[WorkflowNode]) -> list[Problem]:
+    """Return a problem for each connection that closes a circle of one node or of two."""
+    names = node_names(nodes)
+    drawn: set[tuple[NodeId, NodeId]] = set()
+    problems: list[Problem] = []
+    for connection in connections:
+        start, end = connection.from_node_id, connection.to_node_id
+        if start is None or end is None or start not in names or end not in names:
+            continue
+        drawn.add((start, end))
+        if (end, start) in drawn:
+            circle = (start, end) if start == end else (end, start, end)
+            message = "Workflow has a cycle: " + " -> ".join(names[node_id] for node_id in circle)
+            problems.append(Problem(check="cycle", message=message, connection_id=connection.id))
     return problems
 
 

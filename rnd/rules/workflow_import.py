@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from rnd.rules.connection_checks import connection_problems
 from rnd.rules.interfaces import INTERFACE_CHECKS, default_interfaces, validate_interfaces
-from rnd.rules.validation import duplicate_problems, validate_workflow
+from rnd.rules.validation import circle_problems, duplicate_problems, validate_workflow
 from rnd.rules.workflow_file import FileConnection, FileNode, FileReading
 from rnd.types.config import Limits
 from rnd.types.enums import ServiceType
@@ -64,6 +64,7 @@ def draw(read: FileReading, services: Mapping[str, Service], *, self_peer_id: Pe
         if ends_drawn:
             connections.append(connection)
     problems += map(placed, duplicate_problems(connections, connection_place))
+    problems += map(placed, circle_problems(connections, list(by_id.values())))
     return DrawnDocument(nodes=tuple(nodes.values()), connections=tuple(connections), problems=tuple(problems))
 
 
@@ -81,6 +82,8 @@ def drawing_problems(
     )
     # What depends on parts that could not be drawn would only repeat in other words what is said of them.
     hidden = {"jobs", "required_input"} if drawn.problems else set()
+    if any(problem.check == "cycle" for problem in drawn.problems):
+        hidden.add("cycle")
     later = (placed(problem) for problem in found if problem.check not in hidden)
     return tuple(dict.fromkeys((*drawn.problems, *later)))
 

@@ -710,3 +710,55 @@ def test_a_fraction_of_a_pixel_is_rounded_wherever_it_comes_in(peer: Peer) -> No
     imported = peer.call("workflow.import", document=document)["id"]
     [drawn_node] = peer.call("workflow.list_nodes", workflow_id=imported)["items"]
     assert (drawn_node["gui_x"], node(peer, imported, gui_x=1.6)["gui_x"]) == (2, 2)
+
+
+def test_a_node_that_would_wait_for_itself_is_refused_where_it_is_drawn(peer: Peer) -> None:
+    workflow_id = workflow(peer)
+    first, second = (node(peer, workflow_id, name=name)["id"] for name in ("a", "b"))
+    ends = {"from_interface_type": "STDOUT", "to_interface_type": "STDIN", "workflow_id": workflow_id}
+    error = peer.refusal("workflow.add_connection", from_node_id=first, to_node_id=first, **ends)
+    assert (error.code, error.message) == (1100, "Workflow has a cycle: a -> a")
+    there = connect(peer, workflow_id, first, second)["id"]
+    error = peer.refusal("workflow.add_connection", from_node_id=second, to_node_id=first, **ends)
+    assert error.message == "Workflow has a cycle: a -> b -> a"
+    # Turned round, a connection stands in nobody's way.
+    peer.call(
+        "workflow.update_connection",
+        workflow_id=workflow_id,
+        connection_id=there,
+        from_node_id=second,
+        to_node_id=first,
+    )
+    document = peer.call("workflow.export", workflow_id=workflow_id)
+    document["connections"].append({**document["connections"][0], "from": "a", "to": "b"})
+    assert problems(peer, document) == [("connections[1]", "Workflow has a cycle: b -> a -> b")]
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "words"),
+    [
+        ("workflow.execute", {"workflow_id": 1, "inputs": {"x": "/a"}}, "must be an id"),
+        ("workflow.execute", {"workflow_id": 1, "deadlines": {"soon": 1}}, "must be one of start_by_s, max_runtime_s"),
+        (
+            "workflow.execute",
+            {"workflow_id": 1, "deadlines": {"hold_s": 1}},
+            "must be one of start_by_s, max_runtime_s",
+        ),
+        ("workflow.execute", {"workflow_id": 1, "deadlines": {"start_by_s": 1e9}}, "between 0.001 and 31622400"),
+        ("workflow.execute", {"workflow_id": 1, "inputs": {"1": "upload:.x"}}, "1 to 128 letters, digits"),
+        ("workflow.add_node", {"workflow_id": 1, "service_id": 1, "peer_id": "a b"}, "must be the id of a peer"),
+        ("upload.delete", {"name": "../x"}, "must be 1 to 128 letters, digits"),
+        ("service.create", {"name": "n", "service_type": "STANDALONE", "env": {"1": "x"}}, "not begin with a digit"),
+        (
+            "service.create",
+            {"name": "n", "service_type": "DATA", "paths": ["x"]},
+            "must be an absolute path, or upload:",
+        ),
+    ],
+)
+def test_what_a_parameter_must_be_is_said_in_words(peer: Peer, method: str, params: dict[str, Any], words: str) -> None:
+    error = peer.refusal(method, **params)
+    assert error.code == -32602
+    assert words in error.message
+    assert not set("[]{}\\^") & set(error.message.partition("must")[2]), error.message
+    assert error.data["hint"] == f"rpc.discover says what {method} takes."
