@@ -7,6 +7,7 @@ from typing import Final
 
 from rnd.api import handlers_services as services
 from rnd.api import result_schemas as answers
+from rnd.api.drawing_parameters import INTERFACES
 from rnd.api.methods import Method
 from rnd.api.parameters import (
     ENV_KEY_PATTERN,
@@ -30,7 +31,7 @@ from rnd.api.parameters import (
     required,
 )
 from rnd.api.result_schemas import members
-from rnd.api.workflow_methods import DESCRIPTION, INTERFACES, PASSPHRASE, PEER_ID, WORDS
+from rnd.api.workflow_methods import DESCRIPTION, PASSPHRASE, PEER_ID, WORDS
 from rnd.rules.upload_names import UPLOAD_NAME_PATTERN, UPLOAD_NAME_WORDS, UPLOAD_PREFIX
 from rnd.types.enums import Confine, Egress, Scope, ServiceAccess, ServiceStatus, ServiceType
 from rnd.types.services import HostPath as OpenedPath
