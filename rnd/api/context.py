@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from rnd.services.executor import Executor
 from rnd.types.config import Config
-from rnd.types.definitions import WorkflowDefinition
 from rnd.types.enums import EventType, LogStream, PeerState, Scope, ServiceType
-from rnd.types.errors import Problem
 from rnd.types.ids import ConnectionId, ExecutionId, JobExecutionId, NodeId, PeerId, ServiceId, WorkflowId
+from rnd.types.orders import JobRequest, JobResponse
 from rnd.types.seams import Clock, Entropy
 
 if TYPE_CHECKING:
@@ -29,18 +28,6 @@ if TYPE_CHECKING:
     from rnd.services.vault import Vault
     from rnd.types.executions import JobExecution
     from rnd.types.peers import Peer
-
-
-class ValidationReport(Protocol):
-    """What `workflow.validate` found."""
-
-    @property
-    def problems(self) -> tuple[Problem, ...]:
-        """Return every problem; empty: the workflow can run."""
-
-    @property
-    def definition(self) -> WorkflowDefinition | None:
-        """Return the definition, where one could be built."""
 
 
 class JobAnswer(Protocol):
@@ -102,9 +89,6 @@ class PlanReport(Protocol):
 class WorkflowManager(Protocol):
     """The orchestrator, as far as the API needs it."""
 
-    async def validate(self, workflow_id: WorkflowId) -> ValidationReport:
-        """Check a workflow and build its definition. Raises `NotFound`."""
-
     async def plan(self, workflow_id: WorkflowId) -> PlanReport:
         """Ask every executor. Raises `NotFound`, `ValidationFailed`."""
 
@@ -137,6 +121,9 @@ class WorkflowManager(Protocol):
 
 class JobManager(Protocol):
     """The executor side, as far as the API needs it."""
+
+    async def check_jobs(self, requests: Sequence[JobRequest]) -> Sequence[JobResponse]:
+        """Say what would be answered to these requests; create nothing."""
 
     async def explain(self, job_execution_id: JobExecutionId) -> Explanation:
         """Say why a job has not ended. Raises `NotFound`."""

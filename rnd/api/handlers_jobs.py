@@ -99,26 +99,28 @@ async def execution_retry(
     return {"execution_id": retried, "retry_of": execution_id}
 
 
-async def execution_results(call: Call, *, execution_id: ExecutionId) -> JsonMembers:
-    """Answer `execution.results`: every file that reached the self-peer, and what has not come."""
+async def execution_results(call: Call, *, execution_id: ExecutionId, limit: int, after_id: int) -> JsonMembers:
+    """Answer `execution.results`: the files that reached the self-peer, page by page, and what has not come."""
     data_dir = call.api.config.data_dir
+
+    def shape(file: results.ResultFile) -> JsonMembers:
+        return {
+            "id": file.id,
+            "node_id": file.node_id,
+            "connection_id": file.connection_id,
+            "path": file.relative_path,
+            "absolute_path": str(data_dir / file.directory / file.relative_path),
+            "size_bytes": file.size_bytes,
+            "sha256": file.sha256,
+            "executable": file.executable,
+            "url": result_url(execution_id, file.node_id, file.connection_id, file.relative_path),
+        }
 
     def find(conn: sqlite3.Connection) -> JsonMembers:
         workflow_executions.get_execution(conn, execution_id)
+        page = results.list_results(conn, execution_id, limit=limit, after_id=after_id)
         return {
-            "items": [
-                {
-                    "node_id": file.node_id,
-                    "connection_id": file.connection_id,
-                    "path": file.relative_path,
-                    "absolute_path": str(data_dir / file.directory / file.relative_path),
-                    "size_bytes": file.size_bytes,
-                    "sha256": file.sha256,
-                    "executable": file.executable,
-                    "url": result_url(execution_id, file.node_id, file.connection_id, file.relative_path),
-                }
-                for file in results.list_results(conn, execution_id)
-            ],
+            **render_page(page, shape),
             "outstanding": [
                 {"node_id": row.node_id, "connection_id": row.connection_id, "error": row.error}
                 for row in results.list_result_rows(conn, execution_id)
@@ -134,7 +136,9 @@ async def execution_ticket(
 ) -> JsonMembers:
     """Answer `execution.ticket`: a link that downloads one file once, within 60 s, without a token."""
     await call.api.database.read(
-        lambda conn: results.get_result(conn, execution_id=execution_id, node_id=node_id, connection_id=connection_id)
+        lambda conn: results.get_result_file(
+            conn, execution_id=execution_id, node_id=node_id, connection_id=connection_id, path=path
+        )
     )
     ticket, expires_at = call.api.tickets.issue(download_key(execution_id, node_id, connection_id, path))
     url = result_url(execution_id, node_id, connection_id, path)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from rnd.api.context import ApiContext, Call
 from rnd.api.host_paths import check_host_path
-from rnd.api.parameters import BadParameter
+from rnd.api.parameters import MAX_INT64, BadParameter, UnknownParameter
 from rnd.api.rendering import JsonMembers, render, render_page, render_service
 from rnd.database import offered_services, sealed_secrets, workflow_nodes
 from rnd.database.offered_services import NewService
@@ -23,7 +23,7 @@ from rnd.rules.upload_names import UPLOAD_PREFIX
 from rnd.services.service_secrets import secret_purpose
 from rnd.services.standalone_orders import check_executable
 from rnd.types.enums import Egress, SecretPurpose, ServiceStatus, ServiceType
-from rnd.types.errors import Conflict, ExecutorUnavailable, Problem, ValidationFailed
+from rnd.types.errors import Conflict, ExecutorUnavailable, NotFound, Problem, ValidationFailed
 from rnd.types.ids import PeerId, ServiceId
 from rnd.types.log_events import LogEvent
 from rnd.types.services import DataSettings, RetryPolicy, Service, ServiceInterface, StandaloneSettings
@@ -45,6 +45,8 @@ STANDALONE_ONLY: Final = frozenset(
         "network", "min_sandbox", "secrets",
     }
 )  # fmt: skip
+_CONTENT: Final = frozenset({"paths", "passphrase"})
+"""What makes the snapshot of a DATA service, once and for all."""
 _TAKEN_BY: Final = {ServiceType.DATA: DATA_ONLY, ServiceType.STANDALONE: STANDALONE_ONLY}
 
 log = get_logger()
@@ -74,7 +76,29 @@ async def service_create(call: Call, *, service_type: ServiceType, **given: Any)
 def _refuse_foreign(service_type: ServiceType, given: Mapping[str, Any]) -> None:
     for name in given:
         if name not in COMMON and name not in _TAKEN_BY[service_type]:
-            raise BadParameter(name, f"is not a parameter of a {service_type} service")
+            raise _foreign(service_type, name)
+
+
+def _foreign(service_type: ServiceType, name: str) -> BadParameter:
+    known = ", ".join(sorted(COMMON | _TAKEN_BY[service_type] - _CONTENT))
+    hint = "The files of a DATA service are a snapshot that stays: offer the changed ones as a new service, by service.create."
+    return BadParameter(
+        name,
+        f"is not a parameter of a {service_type} service (known: {known})",
+        hint=hint if name in _CONTENT and service_type is ServiceType.DATA else "",
+    )
+
+
+async def explain_unknown(call: Call, named: Mapping[str, object], error: UnknownParameter) -> BadParameter:
+    """Say for `service.update` what a service of its type takes, and how the files of DATA are changed."""
+    service_id = named.get("service_id")
+    if type(service_id) is not int or not 0 < service_id <= MAX_INT64:
+        return error
+    try:
+        service = await call.api.database.read(lambda conn: offered_services.get_service(conn, ServiceId(service_id)))
+    except NotFound:
+        return error
+    return _foreign(service.service_type, error.where)
 
 
 def _interfaces(service_type: ServiceType, declared: Sequence[ServiceInterface] | None) -> tuple[ServiceInterface, ...]:

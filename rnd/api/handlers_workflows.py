@@ -11,11 +11,11 @@ from typing import Any, Final
 from rnd.api.context import ApiContext, Call
 from rnd.api.handlers_search import find_offer
 from rnd.api.host_paths import check_host_path
+from rnd.api.operate_scope import PLACEMENT, refuse_change, refuse_execution, refuse_node, refuse_paths
 from rnd.api.rendering import JsonMembers, render, render_page, render_workflow
 from rnd.database import offered_services, workflow_connections, workflow_nodes, workflow_ui_state, workflows
 from rnd.log import get_logger
 from rnd.protocol.link_messages import ServiceOffer
-from rnd.rules.definition import definition_to_json
 from rnd.rules.interfaces import parse_interface_type, require_fit_interfaces
 from rnd.rules.upload_names import uploaded_name
 from rnd.rules.validation import validate_connection
@@ -87,6 +87,7 @@ async def workflow_add_node(
 
     def add(conn: sqlite3.Connection) -> WorkflowNode:
         workflows.get_workflow(conn, workflow_id)
+        refuse_change(call, conn, workflow_id)
         count = workflow_nodes.count_nodes(conn, workflow_id)
         if count >= limit:
             raise LimitExceeded(f"A workflow has at most {limit} nodes", hint="Split it into several workflows.")
@@ -100,6 +101,7 @@ async def workflow_add_node(
             peer_id=peer_id or api.peer_id,
             **fields,
         )
+        refuse_node(call, conn, node)
         return workflow_nodes.add_node(conn, node, now=now)
 
     return render_node(await api.database.write(add))
@@ -157,12 +159,16 @@ async def workflow_update_node(call: Call, *, workflow_id: WorkflowId, node_id: 
 
     def update(conn: sqlite3.Connection) -> WorkflowNode:
         before = workflow_nodes.get_node(conn, workflow_id, node_id)
+        if not changes.keys() <= PLACEMENT:
+            refuse_change(call, conn, workflow_id)
         copied = remote or {}
         if other_service and remote is None:
             copied = _copied_from_service(conn, changes["service_id"], changes)
         after = replace(before, **{**copied, **changes})
         if after.interfaces != before.interfaces:
             require_fit_interfaces(after.service_type, after.interfaces, "interfaces")
+        if not changes.keys() <= PLACEMENT:
+            refuse_node(call, conn, after)
         return workflow_nodes.update_node(conn, after, now=now)
 
     return render_node(await api.database.write(update))
@@ -171,7 +177,12 @@ async def workflow_update_node(call: Call, *, workflow_id: WorkflowId, node_id: 
 async def workflow_delete_node(call: Call, *, workflow_id: WorkflowId, node_id: NodeId) -> JsonMembers:
     """Answer `workflow.delete_node`: its connections go with it."""
     now = call.api.clock.now()
-    await call.api.database.write(lambda conn: workflow_nodes.delete_node(conn, workflow_id, node_id, now=now))
+
+    def delete(conn: sqlite3.Connection) -> None:
+        refuse_change(call, conn, workflow_id)
+        workflow_nodes.delete_node(conn, workflow_id, node_id, now=now)
+
+    await call.api.database.write(delete)
     return {"deleted": True, "node_id": node_id}
 
 
@@ -222,17 +233,24 @@ async def workflow_add_connection(
         include=tuple(include),
         source_path=source_path,
     )
-    if source_path is not None and uploaded_name(source_path) is None:
-        await check_host_path(api.config, source_path, must_exist=False)
+    await _check_source(call, source_path)
 
     def add(conn: sqlite3.Connection) -> WorkflowConnection:
         workflows.get_workflow(conn, workflow_id)
+        refuse_change(call, conn, workflow_id)
         if workflow_connections.count_connections(conn, workflow_id) >= limit:
             raise LimitExceeded(f"A workflow has at most {limit} connections", hint="Split it into several workflows.")
         _check_connection(conn, connection)
         return workflow_connections.add_connection(conn, connection, now=now)
 
     return render_connection(await api.database.write(add))
+
+
+async def _check_source(call: Call, source_path: str | None) -> None:
+    """Raise `PermissionDenied` for a path that nobody, or not this caller, may name."""
+    await refuse_paths(call, [source_path])
+    if source_path is not None and uploaded_name(source_path) is None:
+        await check_host_path(call.api.config, source_path, must_exist=False)
 
 
 def _check_connection(conn: sqlite3.Connection, connection: WorkflowConnection) -> None:
@@ -253,11 +271,10 @@ async def workflow_update_connection(
     for name in ("from_interface_type", "to_interface_type"):
         if name in changes:
             changes[name] = parse_interface_type(changes[name])
-    source_path = changes.get("source_path")
-    if source_path is not None and uploaded_name(source_path) is None:
-        await check_host_path(api.config, source_path, must_exist=False)
+    await _check_source(call, changes.get("source_path"))
 
     def update(conn: sqlite3.Connection) -> WorkflowConnection:
+        refuse_change(call, conn, workflow_id)
         before = workflow_connections.get_connection(conn, workflow_id, connection_id)
         connection = replace(before, **changes)
         _check_connection(conn, connection)
@@ -271,9 +288,12 @@ async def workflow_delete_connection(
 ) -> JsonMembers:
     """Answer `workflow.delete_connection`."""
     now = call.api.clock.now()
-    await call.api.database.write(
-        lambda conn: workflow_connections.delete_connection(conn, workflow_id, connection_id, now=now)
-    )
+
+    def delete(conn: sqlite3.Connection) -> None:
+        refuse_change(call, conn, workflow_id)
+        workflow_connections.delete_connection(conn, workflow_id, connection_id, now=now)
+
+    await call.api.database.write(delete)
     return {"deleted": True, "connection_id": connection_id}
 
 
@@ -314,17 +334,7 @@ async def workflow_set_ui_state(call: Call, *, workflow_id: WorkflowId, **change
     return state
 
 
-# ---------------------------------------------------------------- checking and running
-
-
-async def workflow_validate(call: Call, *, workflow_id: WorkflowId) -> JsonMembers:
-    """Answer `workflow.validate`: every problem at once; changes nothing."""
-    report = await call.api.workflow_manager.validate(workflow_id)
-    return {
-        "valid": not report.problems,
-        "problems": [render_problem(problem) for problem in report.problems],
-        "definition": None if report.definition is None else definition_to_json(report.definition),
-    }
+# ---------------------------------------------------------------- running
 
 
 async def workflow_plan(call: Call, *, workflow_id: WorkflowId) -> JsonMembers:
@@ -347,26 +357,23 @@ async def workflow_execute(
     deadlines: Mapping[str, float],
 ) -> JsonMembers:
     """Answer `workflow.execute`: validated before the answer, run after it."""
+    connections = await call.api.database.read(lambda conn: workflow_connections.list_connections(conn, workflow_id))
+    await refuse_execution(call, connections, inputs)
     for path in inputs.values():
         if uploaded_name(path) is None:
             await check_host_path(call.api.config, path)
-    await _keep_uploads(call.api, workflow_id, inputs)
+    await _keep_uploads(call.api, connections, inputs)
     execution_id = await call.api.workflow_manager.execute(
         workflow_id, passphrase=passphrase, passphrases=passphrases, inputs=inputs, deadlines=deadlines
     )
     return {"execution_id": execution_id, "status": ExecutionStatus.PENDING}
 
 
-async def _keep_uploads(api: ApiContext, workflow_id: WorkflowId, inputs: Mapping[ConnectionId, str]) -> None:
+async def _keep_uploads(
+    api: ApiContext, connections: Sequence[WorkflowConnection], inputs: Mapping[ConnectionId, str]
+) -> None:
     """Keep the uploads that are to be sent from expiring now; those that are not there are told by what validates."""
-    connections = await api.database.read(lambda conn: workflow_connections.list_connections(conn, workflow_id))
     paths = {connection.id: connection.source_path or "" for connection in connections} | dict(inputs)
     for name in {name for path in paths.values() if (name := uploaded_name(path)) is not None}:
         with contextlib.suppress(NotFound):
             await api.uploads.claim(name)
-
-
-def render_problem(problem: Problem) -> JsonMembers:
-    """Return a problem without the ids that it does not have."""
-    members: JsonMembers = render(problem)
-    return {name: value for name, value in members.items() if value is not None}

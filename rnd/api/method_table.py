@@ -33,7 +33,7 @@ from rnd.api.result_schemas import members
 from rnd.api.service_methods import service_methods
 from rnd.api.workflow_methods import PASSPHRASES, workflow_methods
 from rnd.rules.strict_json import JsonObject
-from rnd.rules.upload_names import UPLOAD_NAME_PATTERN
+from rnd.rules.upload_names import UPLOAD_NAME_PATTERN, UPLOAD_NAME_WORDS
 from rnd.types.enums import EventType, ExecutionStatus, JobStatus, LogStream, Scope, TransferStatus
 
 PAGE: Final[tuple[Parameter, ...]] = (
@@ -140,7 +140,11 @@ def _node_methods() -> Iterable[Method]:
         handler=node.token_create,
         parameters=(
             required("name", Name()),
-            required("scope", Choice(Scope)),
+            required(
+                "scope",
+                Choice(Scope),
+                "read looks; operate draws and runs workflows of services as they are offered; admin acts as the owner.",
+            ),
             optional(
                 "valid_s",
                 Number(minimum=1, maximum=10 * 366 * 86400),
@@ -215,12 +219,13 @@ def _execution_methods() -> Iterable[Method]:
         summary="List the files that reached the self-peer.",
         scope=Scope.READ,
         handler=jobs.execution_results,
-        parameters=(by_id,),
+        parameters=(by_id, *PAGE),
         result=members(
             {
                 "items": answers.list_of(
                     members(
                         {
+                            "id": answers.INTEGER,
                             "node_id": answers.INTEGER,
                             "connection_id": answers.INTEGER,
                             "path": answers.TEXT,
@@ -231,6 +236,8 @@ def _execution_methods() -> Iterable[Method]:
                         }
                     )
                 ),
+                "total": answers.COUNT,
+                "next_after_id": answers.nullable(answers.INTEGER),
                 "outstanding": answers.list_of(answers.OBJECT),
             }
         ),
@@ -380,6 +387,8 @@ def _upload_methods() -> Iterable[Method]:
         summary="Remove an upload.",
         scope=Scope.OPERATE,
         handler=uploads.upload_delete,
-        parameters=(required("name", Text(max_chars=128, pattern=UPLOAD_NAME_PATTERN)),),
+        parameters=(
+            required("name", Text(max_chars=128, pattern=UPLOAD_NAME_PATTERN, words=f"must be {UPLOAD_NAME_WORDS}")),
+        ),
         result=members({"deleted": answers.FLAG}),
     )

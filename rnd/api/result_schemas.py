@@ -132,7 +132,9 @@ UI_STATE: Final = members(
     }
 )
 
-PROBLEM: Final = members({"check": TEXT, "message": TEXT}, optional={"node_id": INTEGER, "connection_id": INTEGER})
+PROBLEM: Final = members(
+    {"check": TEXT, "message": TEXT}, optional={"node_id": INTEGER, "connection_id": INTEGER, "place": TEXT}
+)
 
 SERVICE: Final = members(
     {

@@ -8,9 +8,11 @@ from typing import Final
 from rnd.api import handlers_search as search
 from rnd.api import handlers_services as services
 from rnd.api import result_schemas as answers
+from rnd.api.drawing_parameters import INTERFACES
 from rnd.api.methods import Method
 from rnd.api.parameters import (
     ENV_KEY_PATTERN,
+    ENV_KEY_WORDS,
     ID,
     MAX_PATH_BYTES,
     Boolean,
@@ -30,8 +32,8 @@ from rnd.api.parameters import (
     required,
 )
 from rnd.api.result_schemas import members
-from rnd.api.workflow_methods import DESCRIPTION, INTERFACES, PASSPHRASE, PEER_ID, WORDS
-from rnd.rules.upload_names import UPLOAD_NAME_PATTERN, UPLOAD_PREFIX
+from rnd.api.workflow_methods import DESCRIPTION, PASSPHRASE, PEER_ID, WORDS
+from rnd.rules.upload_names import UPLOAD_NAME_PATTERN, UPLOAD_NAME_WORDS, UPLOAD_PREFIX
 from rnd.types.enums import Confine, Egress, Scope, ServiceAccess, ServiceStatus, ServiceType
 from rnd.types.services import HostPath as OpenedPath
 from rnd.types.services import ResourceLimits, RetryPolicy
@@ -76,7 +78,7 @@ _STANDALONE: Final = (
     optional("cmd", WORDS, summary="STANDALONE, DOCKER: arguments.", aliases=("commands",)),
     optional(
         "env",
-        MapOf(values=Text(max_chars=32 << 10), key_pattern=ENV_KEY_PATTERN, max_items=1_000),
+        MapOf(values=Text(max_chars=32 << 10), key_pattern=ENV_KEY_PATTERN, key_words=ENV_KEY_WORDS, max_items=1_000),
         summary="STANDALONE, DOCKER: environment beside a clean one.",
     ),
     optional("working_directory", HostPath(), summary="STANDALONE: left out, the job's output folder."),
@@ -120,7 +122,12 @@ _STANDALONE: Final = (
     ),
     optional(
         "secrets",
-        MapOf(values=Nullable(Text(max_chars=MAX_SECRET_CHARS)), key_pattern=SECRET_NAME_PATTERN, max_items=100),
+        MapOf(
+            values=Nullable(Text(max_chars=MAX_SECRET_CHARS)),
+            key_pattern=SECRET_NAME_PATTERN,
+            key_words=f"must be {UPLOAD_NAME_WORDS}",
+            max_items=100,
+        ),
         summary="Write-only, given to the job as files; null removes one (service.update).",
     ),
 )
@@ -156,7 +163,10 @@ def _owner_methods() -> Iterable[Method]:
                 "paths",
                 ListOf(
                     items=Text(
-                        min_chars=1, max_chars=MAX_PATH_BYTES, pattern=f"(?s:/.*)|{UPLOAD_PREFIX}{UPLOAD_NAME_PATTERN}"
+                        min_chars=1,
+                        max_chars=MAX_PATH_BYTES,
+                        pattern=f"(?s:/.*)|{UPLOAD_PREFIX}{UPLOAD_NAME_PATTERN}",
+                        words="must be an absolute path, or upload:NAME for a file that was sent by PUT /upload/NAME",
                     ),
                     min_items=1,
                     max_items=MAX_PATHS,
@@ -173,9 +183,10 @@ def _owner_methods() -> Iterable[Method]:
     )
     yield Method(
         name="service.update",
-        summary="Change what is given of a service.",
+        summary="Change what is given of a service; the files of DATA stay, others are a new service.",
         scope=Scope.ADMIN,
         handler=services.service_update,
+        explain_unknown=services.explain_unknown,
         parameters=(_SERVICE, optional("name", Name()), *_COMMON, *_DATA, *_STANDALONE),
         result=answers.SERVICE,
     )

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from rnd.api import handlers_workflow_checks as checks
 from rnd.api import handlers_workflow_files as files
 from rnd.api import handlers_workflows as workflows
 from rnd.api import result_schemas as answers
+from rnd.api.drawing_parameters import CANVAS, INTERFACES, CanvasPosition, DestinationName, NodeName
 from rnd.api.methods import Method
 from rnd.api.parameters import (
     ID,
     ID_KEY_PATTERN,
+    ID_KEY_WORDS,
     AnyObject,
-    BadParameter,
     Boolean,
     Choice,
     Integer,
@@ -31,14 +32,9 @@ from rnd.api.parameters import (
     required,
 )
 from rnd.api.result_schemas import members
-from rnd.rules.interfaces import interfaces_from_json
-from rnd.rules.paths import PATH_BYTES_MAX, relative_path_problem
-from rnd.rules.strict_json import JsonObject
-from rnd.rules.topology import NODE_NAME_CHARACTERS_MAX, node_name_problem
+from rnd.rules.paths import PATH_BYTES_MAX
 from rnd.types.enums import Scope, ServiceType
-from rnd.types.services import ServiceInterface
 
-MAX_INTERFACES: Final = 100
 MAX_WORDS: Final = 1_000
 MAX_WORD_CHARS: Final = 128 << 10
 MAX_PASSPHRASE_CHARS: Final = 1_024
@@ -46,89 +42,10 @@ DEADLINES: Final = "start_by_s|max_runtime_s|transfer_idle_s|hold_s|workflow_dea
 
 WORDS: Final = ListOf(items=Text(max_chars=MAX_WORD_CHARS), max_items=MAX_WORDS)
 PASSPHRASE: Final = Text(min_chars=1, max_chars=MAX_PASSPHRASE_CHARS)
-PEER_ID: Final = Text(min_chars=1, max_chars=64, pattern="[A-Za-z0-9._-]+")
+PEER_ID: Final = Text(min_chars=1, max_chars=64, pattern="[A-Za-z0-9._-]+", words="must be the id of a peer")
 DESCRIPTION: Final = Text(max_chars=10_000)
-CANVAS: Final = Number(minimum=-1e9, maximum=1e9)
 
 
-@dataclass(frozen=True, slots=True)
-class Interfaces:
-    """The interfaces of a service or node; the document's own messages say what is wrong with one (1100)."""
-
-    def parse(self, value: object, where: str) -> tuple[ServiceInterface, ...]:
-        """Return the interfaces. Raises `ValidationFailed` with every problem."""
-        if not isinstance(value, list):
-            raise BadParameter(where, "must be a list")
-        if len(value) > MAX_INTERFACES:
-            raise BadParameter(where, f"must have at most {MAX_INTERFACES} items, not {len(value)}")
-        return interfaces_from_json(value)
-
-    def schema(self) -> JsonObject:
-        """Return the JSON Schema."""
-        item: JsonObject = {
-            "type": "object",
-            "properties": {
-                "interface_type": {"type": "string", "enum": ["STDIN", "STDOUT", "STDERR", "LOGS", "MOUNT"]},
-                "path": {"type": "string"},
-                "mount_function": {"anyOf": [{"enum": ["INPUT", "OUTPUT", "BOTH"]}, {"type": "null"}]},
-                "required": {"type": "boolean"},
-                "description": {"type": "string"},
-            },
-            "required": ["interface_type"],
-        }
-        return {"type": "array", "items": item, "maxItems": MAX_INTERFACES}
-
-
-@dataclass(frozen=True, slots=True)
-class CanvasPosition:
-    """A place on the canvas in whole pixels; designers send fractions, the schema keeps integers."""
-
-    def parse(self, value: object, where: str) -> int:
-        """Return the rounded position."""
-        return round(CANVAS.parse(value, where))
-
-    def schema(self) -> JsonObject:
-        """Return the JSON Schema."""
-        return CANVAS.schema()
-
-
-@dataclass(frozen=True, slots=True)
-class DestinationName:
-    """`name` or `folder/name` below the receiver's input, or `folder/`; never a way out of it."""
-
-    def parse(self, value: object, where: str) -> str:
-        """Return the name."""
-        name = Text(min_chars=1, max_chars=PATH_BYTES_MAX).parse(value, where)
-        problem = relative_path_problem(name.removesuffix("/"))
-        if problem:
-            raise BadParameter(where, problem)
-        return name
-
-    def schema(self) -> JsonObject:
-        """Return the JSON Schema."""
-        return {"type": "string", "minLength": 1, "maxLength": PATH_BYTES_MAX}
-
-
-@dataclass(frozen=True, slots=True)
-class NodeName:
-    """What people call a node; null or "" takes its name away again."""
-
-    def parse(self, value: object, where: str) -> str:
-        """Return the name, "" for none."""
-        if value is None or value == "":
-            return ""
-        name = Text().parse(value, where)
-        problem = node_name_problem(name)
-        if problem:
-            raise BadParameter(where, problem)
-        return name
-
-    def schema(self) -> JsonObject:
-        """Return the JSON Schema."""
-        return {"type": ["string", "null"], "maxLength": NODE_NAME_CHARACTERS_MAX}
-
-
-INTERFACES: Final = Interfaces()
 _WORKFLOW: Final = required("workflow_id", ID)
 _NODE: Final = required("node_id", ID)
 _CONNECTION: Final = required("connection_id", ID)
@@ -138,7 +55,7 @@ PASSPHRASES: Final = (
     optional("passphrase", Nullable(PASSPHRASE), summary="Opens this peer's encrypted DATA; never stored."),
     optional(
         "passphrases",
-        MapOf(values=PASSPHRASE, key=id_key, key_pattern=ID_KEY_PATTERN, max_items=1_000),
+        MapOf(values=PASSPHRASE, key=id_key, key_pattern=ID_KEY_PATTERN, key_words=ID_KEY_WORDS, max_items=1_000),
         {},
         "By service id, where they differ.",
     ),
@@ -359,14 +276,22 @@ def _running_methods() -> Iterable[Method]:
         name="workflow.validate",
         summary="Find every problem of a workflow; changes nothing.",
         scope=Scope.READ,
-        handler=workflows.workflow_validate,
-        parameters=(_WORKFLOW,),
+        handler=checks.workflow_validate,
+        parameters=(
+            optional("workflow_id", ID),
+            optional(
+                "document",
+                AnyObject(description="A document of format rnd.workflow/1."),
+                summary="In place of workflow_id: a document to look at. Nothing is stored, and parts are named by place.",
+            ),
+        ),
         result=members(
             {
                 "valid": answers.FLAG,
                 "problems": answers.list_of(answers.PROBLEM),
                 "definition": answers.nullable(answers.OBJECT),
-            }
+            },
+            optional={"plan": answers.nullable(answers.OBJECT)},
         ),
     )
     yield Method(
@@ -412,13 +337,20 @@ def _running_methods() -> Iterable[Method]:
             *PASSPHRASES,
             optional(
                 "inputs",
-                MapOf(values=SourcePath(), key=id_key, key_pattern=ID_KEY_PATTERN, max_items=5_000),
+                MapOf(
+                    values=SourcePath(), key=id_key, key_pattern=ID_KEY_PATTERN, key_words=ID_KEY_WORDS, max_items=5_000
+                ),
                 {},
                 "By connection id: what the self-peer sends this time: a file or folder of this host, or upload:NAME, which stays.",
             ),
             optional(
                 "deadlines",
-                MapOf(values=Number(minimum=0.001, maximum=366 * 86400), key_pattern=DEADLINES, max_items=5),
+                MapOf(
+                    values=Number(minimum=0.001, maximum=366 * 86400),
+                    key_pattern=DEADLINES,
+                    key_words=f"must be one of {DEADLINES.replace('|', ', ')}",
+                    max_items=5,
+                ),
                 {},
                 "May only shorten the defaults.",
             ),

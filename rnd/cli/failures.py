@@ -13,6 +13,8 @@ AUTH: Final = 4
 UNREACHABLE: Final = 5
 STILL_RUNNING: Final = 6
 EXECUTION_CANCELLED: Final = 7
+UNWRITTEN: Final = 74
+"""Standard output takes no more (a full disk): EX_IOERR of sysexits.h."""
 INTERRUPTED: Final = 130
 
 PERMISSION_DENIED_CODE: Final = 1600
@@ -96,7 +98,8 @@ def _without_problems(message: str, problems: list[dict[str, Any]]) -> str:
 
 
 def _problem_line(problem: dict[str, Any]) -> str:
-    places = [
+    places = [str(problem["place"])] if problem.get("place") else []
+    places += [
         f"{word} {problem[key]}"
         for key, word in (("node_id", "node"), ("connection_id", "connection"))
         if problem.get(key) is not None

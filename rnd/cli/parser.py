@@ -51,7 +51,8 @@ Tools
 EPILOG: Final = """\
 Every command takes --json (one document on standard output) and -q (ids only).
 exit codes: 0 ok, 1 refused, 2 usage, 3 execution failed, 4 not allowed, 5 no daemon,
-            6 still running at --timeout, 7 execution cancelled, 130 interrupted
+            6 still running at --timeout, 7 execution cancelled, 74 the answer could not be written,
+            130 interrupted
 """
 
 DEFAULTS: Final[dict[str, Any]] = {
@@ -123,7 +124,13 @@ def _daemon_commands(commands: Any) -> None:
     token = add_group(commands, "token", "Make, list and revoke API tokens.")
     create = add_command(token, "create", "node:token_create", "Make a token; it is shown this once.")
     create.add_argument("name", metavar="NAME")
-    create.add_argument("--scope", choices=("read", "operate", "admin"), default="operate", help="default: operate")
+    create.add_argument(
+        "--scope",
+        choices=("read", "operate", "admin"),
+        default="operate",
+        help="read: look; operate (default): draw and run workflows of the services as they are offered, with files that "
+        "were uploaded; admin: everything, as this machine's user",
+    )
     create.add_argument(
         "--valid", type=seconds, metavar="TIME", help="how long it holds, such as 12h (default: for good)"
     )

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
 from rnd.cli import words
-from rnd.cli.failures import CommandFailed
+from rnd.cli.failures import UNWRITTEN, CommandFailed
 
 _COLOURS: Final[Mapping[str, str]] = {
     "COMPLETED": "32",
@@ -136,8 +136,17 @@ class Terminal:
         self._write(self._err, text)
 
     def _write(self, stream: TextIO, text: str) -> None:
-        stream.write(text)
-        stream.flush()
+        try:
+            stream.write(text)
+            stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            # What could not be written is still in the stream, which would be written again on the way out.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if stream is self._out:
+                why = error.strerror or str(error)
+                raise CommandFailed(f"the answer cannot be written: {why}", exit_code=UNWRITTEN) from None
 
 
 class LiveLines:

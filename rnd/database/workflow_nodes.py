@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
@@ -20,6 +21,20 @@ _SELECT = """
            entrypoint, cmd, pricing_amount, pricing_type, name, service_revision, pin
     FROM workflow_nodes
 """
+_INSERT = """
+    INSERT INTO workflow_nodes (
+        workflow_id, service_id, peer_id, service_name, service_type, "order", gui_x, gui_y, interfaces,
+        entrypoint, cmd, pricing_amount, pricing_type, name, service_revision, pin
+    )
+    VALUES (
+        :workflow_id, :service_id, :peer_id, :service_name, :service_type, :order, :gui_x, :gui_y, :interfaces,
+        :entrypoint, :cmd, :pricing_amount, :pricing_type, :name, :service_revision, :pin
+    )
+"""
+_RETURNING = """
+    RETURNING id, workflow_id, service_id, peer_id, service_name, service_type, "order", gui_x, gui_y, interfaces,
+              entrypoint, cmd, pricing_amount, pricing_type, name, service_revision, pin
+"""
 
 
 def add_node(conn: sqlite3.Connection, node: WorkflowNode, *, now: datetime) -> WorkflowNode:
@@ -29,24 +44,18 @@ def add_node(conn: sqlite3.Connection, node: WorkflowNode, *, now: datetime) -> 
     """
     get_workflow(conn, node.workflow_id)
     _check_name(conn, node, apart_from=None)
-    row = conn.execute(
-        """
-        INSERT INTO workflow_nodes (
-            workflow_id, service_id, peer_id, service_name, service_type, "order", gui_x, gui_y, interfaces,
-            entrypoint, cmd, pricing_amount, pricing_type, name, service_revision, pin
-        )
-        VALUES (
-            :workflow_id, :service_id, :peer_id, :service_name, :service_type, :order, :gui_x, :gui_y, :interfaces,
-            :entrypoint, :cmd, :pricing_amount, :pricing_type, :name, :service_revision, :pin
-        )
-        RETURNING id, workflow_id, service_id, peer_id, service_name, service_type, "order", gui_x, gui_y, interfaces,
-                  entrypoint, cmd, pricing_amount, pricing_type, name, service_revision, pin
-        """,
-        _columns(node),
-    ).fetchone()
+    row = conn.execute(_INSERT + _RETURNING, _columns(node)).fetchone()
     added = _node(row)
     touch_workflow(conn, added.workflow_id, "node_added", node_id=added.id, now=now)
     return added
+
+
+def add_nodes(conn: sqlite3.Connection, nodes: Iterable[WorkflowNode]) -> list[NodeId]:
+    """Add the nodes of a workflow that is made in this transaction; return their ids in the same order.
+
+    Nobody is told of each: the workflow is news as a whole. `node.id` is not looked at.
+    """
+    return [NodeId(conn.execute(_INSERT + "RETURNING id", _columns(node)).fetchone()[0]) for node in nodes]
 
 
 def get_node(conn: sqlite3.Connection, workflow_id: WorkflowId, node_id: NodeId) -> WorkflowNode:

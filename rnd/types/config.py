@@ -45,7 +45,8 @@ class Config:
     this machine has. `tls_gate` is `open` or `pinned`.
 
     `job_slots` is how many DOCKER and STANDALONE jobs run at once (0: four a processor, at least 8, at most
-    `limits.concurrent_jobs`). `log_file` True writes `<data-dir>/logs/peer.log` beside standard error.
+    `limits.concurrent_jobs`). `operate_roots` are the folders whose files a token of scope `operate` may name (none: it
+    sends what it has uploaded). `log_file` True writes `<data-dir>/logs/peer.log` beside standard error.
     """
 
     data_dir: Path
@@ -58,6 +59,7 @@ class Config:
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     allowed_roots: tuple[str, ...] = ("/",)
+    operate_roots: tuple[str, ...] = ()
     job_slots: int = 0
     transfer_slots: int = 8
     queue_interval_s: float = 10.0

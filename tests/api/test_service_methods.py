@@ -391,3 +391,18 @@ def test_the_node_tells_its_state_and_what_it_can_do(peer: Peer) -> None:
     check(peer, "node.capabilities", capabilities)
     assert capabilities["cpu_cores"] >= 1
     assert capabilities["executors"]["docker"]["available"] is False
+
+
+def test_an_update_says_what_a_service_of_that_type_takes(peer: Peer, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    data = peer.call("service.create", name="fixed", service_type="DATA", paths=[str(tmp_path / "a.txt")])["id"]
+    error = peer.refusal("service.update", service_id=data, paths=[str(tmp_path)])
+    assert (error.code, error.data["parameter"]) == (-32602, "paths")
+    assert "egress" in error.message
+    assert "executable" not in error.message
+    assert "new service" in error.data["hint"]
+    program = peer.call("service.create", name="runs", service_type="STANDALONE", executable="/bin/cat")["id"]
+    for unknown in ("paths", "egress", "colour"):
+        error = peer.refusal("service.update", service_id=program, **{unknown: "any_job"})
+        assert "is not a parameter of a STANDALONE service (known: access, allow_override" in error.message
+        assert "egress_peers" not in error.message

@@ -262,14 +262,36 @@ def test_check_finds_every_problem_and_leaves_nothing_behind(on_peer: Rnd) -> No
     assert bad.code == 1
     assert bad.err.splitlines() == [
         "rnd: 2 problems found",
-        "  - Service nobody not found",
-        "  - Service nothing not found",
+        "  - nodes[0]: Service nobody not found",
+        "  - nodes[1]: Service nothing not found",
     ]
     (on_peer.home / "empty.json").write_text('{"format": "rnd.workflow/1", "nodes": []}')
     empty = on_peer("workflow", "check", "empty.json")
     assert empty.code == 1
     assert "Workflow must have at least one job" in empty.err
+    missing = workflow_file(on_peer, "missing", "upper", source_path="nowhere.txt")
+    refused = on_peer("workflow", "check", missing)
+    assert (refused.code, refused.err.splitlines()[0]) == (1, "rnd: 1 problem found")
+    assert "connections[0]: The file to send is not there" in refused.err
     assert ok(on_peer("workflow", "list", "-q")).out == before
+
+
+def test_a_check_writes_nothing_and_tells_nobody(on_peer: Rnd, peer: RunningPeer) -> None:
+    """So whatever ends the command leaves nothing, and nobody sees a workflow come and go."""
+    newest = "SELECT (SELECT MAX(seq) FROM events), (SELECT seq FROM sqlite_sequence WHERE name = 'workflows')"
+    before = peer.sql(newest)
+    ok(on_peer("workflow", "check", workflow_file(on_peer, "quiet", "upper")))
+    assert peer.sql(newest) == before
+
+
+def test_an_answer_that_cannot_be_written_is_said_and_ends_with_its_code(on_peer: Rnd) -> None:
+    for arguments in (["ps"], ["ps", "--json"], ["service", "list"], ["service", "list", "-q"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                on_peer.command(*arguments), stdout=full, stderr=subprocess.PIPE, env=on_peer.environment(), check=False
+            )
+        assert done.returncode == 74, (arguments, done.stderr)
+        assert done.stderr == b"rnd: the answer cannot be written: No space left on device\n"
 
 
 @pytest.mark.parametrize(
@@ -279,15 +301,21 @@ def test_check_finds_every_problem_and_leaves_nothing_behind(on_peer: Rnd) -> No
         ("x.json", '{"a": 1, "a": 2}', "'a' stands twice"),
         ("x.json", "[]", "a workflow is an object"),
         ("x.toml", "= 1", "is not TOML"),
+        ("x.toml", "nodes = [{gui_x = 2026-01-31}]", "x.toml: nodes[0].gui_x: a date (2026-01-31)"),
+        ("x.toml", "layout = {pan_x = 1.0, pan_y = inf}", "x.toml: layout.pan_y: inf"),
+        ("x.toml", "layout = {zoom_level = nan}", "x.toml: layout.zoom_level: nan"),
+        ("x.json", '{"layout": {"zoom_level": NaN}}', "x.json: layout.zoom_level: nan"),
         ("x.json", None, "there is no file"),
     ],
 )
 def test_a_file_that_is_none_is_a_usage_error(on_peer: Rnd, name: str, content: str | None, words: str) -> None:
     if content is not None:
         (on_peer.home / name).write_text(content)
-    done = on_peer("run", name)
-    assert done.code == 2
-    assert words in done.err
+    for command in (("run",), ("workflow", "check"), ("workflow", "import")):
+        done = on_peer(*command, name)
+        assert done.code == 2
+        assert words in done.err
+        assert "Traceback" not in done.err
 
 
 # ---------------------------------------------------------------- runs and how they end

@@ -235,6 +235,18 @@ def suppressed(call: Callable[[], object]) -> None:
         call()
 
 
+def get_result_file(conn: sqlite3.Connection, world: World) -> None:
+    """Look for a file that has come home; before that nothing is looked for."""
+    results.mark_arrived(conn, ResultId(1), [ENTRY])
+    results.get_result_file(
+        conn,
+        execution_id=world.execution.id,
+        node_id=world.node.id,
+        connection_id=ConnectionId(1),
+        path=ENTRY.relative_path,
+    )
+
+
 def new_report(world: World) -> JobStatusReport:
     return JobStatusReport(
         execution_uid=world.execution.execution_uid,
@@ -311,6 +323,10 @@ CALLS: Final[dict[str, Call]] = {
     "workflow_ui_state.set_ui_state": lambda c, w: workflow_ui_state.set_ui_state(
         c, WorkflowUIState(workflow_id=w.workflow.id), now=w.now
     ),
+    "workflow_ui_state.add_ui_state": lambda c, w: workflow_ui_state.add_ui_state(
+        c, WorkflowUIState(workflow_id=w.workflow.id)
+    ),
+    "workflow_nodes.add_nodes": lambda c, w: workflow_nodes.add_nodes(c, [replace(w.node, name="another")]),
     "workflow_nodes.add_node": lambda c, w: workflow_nodes.add_node(c, w.node, now=w.now),
     "workflow_nodes.get_node": lambda c, w: workflow_nodes.get_node(c, w.workflow.id, w.node.id),
     "workflow_nodes.list_workflows_of_service": lambda c, w: workflow_nodes.list_workflows_of_service(
@@ -321,6 +337,7 @@ CALLS: Final[dict[str, Call]] = {
     "workflow_nodes.count_nodes": lambda c, w: workflow_nodes.count_nodes(c, w.workflow.id),
     "workflow_nodes.update_node": lambda c, w: workflow_nodes.update_node(c, w.node, now=w.now),
     "workflow_nodes.delete_node": lambda c, w: workflow_nodes.delete_node(c, w.workflow.id, w.node.id, now=w.now),
+    "workflow_connections.add_connections": lambda c, w: workflow_connections.add_connections(c, [w.connection]),
     "workflow_connections.add_connection": lambda c, w: workflow_connections.add_connection(c, w.connection, now=w.now),
     "workflow_connections.get_connection": lambda c, w: workflow_connections.get_connection(
         c, w.workflow.id, w.connection.id
@@ -681,8 +698,9 @@ CALLS: Final[dict[str, Call]] = {
     "results.get_result": lambda c, w: results.get_result(
         c, execution_id=w.execution.id, node_id=w.node.id, connection_id=ConnectionId(1)
     ),
+    "results.get_result_file": get_result_file,
     "results.list_result_rows": lambda c, w: results.list_result_rows(c, w.execution.id),
-    "results.list_results": lambda c, w: results.list_results(c, w.execution.id),
+    "results.list_results": lambda c, w: results.list_results(c, w.execution.id, limit=9, after_id=1),
     "results.mark_arrived": lambda c, w: results.mark_arrived(c, ResultId(1), [ENTRY]),
     "results.mark_failed": lambda c, w: results.mark_failed(c, ResultId(1), "why"),
     "results.mark_failed_of_job": lambda c, w: results.mark_failed_of_job(c, w.execution.id, w.job.id, "why"),

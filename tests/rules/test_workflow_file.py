@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from rnd.rules.reading import MalformedDocument
 from rnd.rules.topology import node_name_problem, node_names
+from rnd.rules.workflow_export import workflow_to_file
 from rnd.rules.workflow_file import (
     FileConnection,
     FileNode,
@@ -22,7 +23,6 @@ from rnd.rules.workflow_file import (
     emit_workflow_file,
     parse_workflow_file,
     split_service,
-    workflow_to_file,
 )
 from rnd.types.enums import InterfaceType, MountFunction, ServiceType
 from rnd.types.ids import PeerId, WorkflowId
