@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from rnd.database import cancelled_orders, introductions, job_executions, offered_services, peers
 from rnd.rules import policy
+from rnd.rules.foreign_plans import plan_problems
 from rnd.types.enums import PeerState, ServiceStatus, Verb
 from rnd.types.errors import NotFound, StaleState
 from rnd.types.ids import JobExecutionId, PeerId
@@ -56,7 +57,8 @@ def foreign_refusals(
     conn: sqlite3.Connection, request: JobRequest, service: Service, grants: list[Grant], *, self_peer_id: PeerId
 ) -> list[str]:
     """Return why an order of another peer is not taken, beside what holds for every order."""
-    reasons: list[str] = []
+    override = policy.override_refusal(service, request.plan)
+    reasons = plan_problems(request.plan) + ([] if override is None else [override])
     tombstone = cancelled_orders.find_tombstone(
         conn,
         ordering_peer_id=request.orchestrator_peer_id,

@@ -24,6 +24,7 @@ from rnd.database.news import News
 from rnd.database.transfers import NewTransfer
 from rnd.log import get_logger
 from rnd.p2p.link import Link
+from rnd.p2p.owner_rules import bytes_allowed
 from rnd.p2p.peer_manager import AnswerTo
 from rnd.protocol.frames import Frame, FrameRefused, read_frame
 from rnd.protocol.instructions import (
@@ -254,7 +255,7 @@ class Incoming:
             return reject(
                 RejectionCode.BUSY if found else RejectionCode.NO_DUTY, found or "nothing here waits for this"
             )
-        duty, destination, idle_s = found
+        duty, destination, idle_s, max_bytes = found
         if duty.is_done:
             return reject(RejectionCode.DONE, "it has arrived before")
         if (link, offer.stream) in self._by_stream or key in self._by_duty or len(self._by_stream) >= INCOMING_MAX:
@@ -267,7 +268,7 @@ class Incoming:
             Duty(
                 source_peer_id=link.peer_id,
                 ends=ends,
-                max_bytes=DUTY_BYTES_MAX,
+                max_bytes=DUTY_BYTES_MAX if max_bytes is None else min(DUTY_BYTES_MAX, max_bytes),
                 max_entries=self._config.limits.files_per_transfer,
             ),
             sender_peer_id=link.peer_id,
@@ -301,8 +302,10 @@ class Incoming:
         self._group.create_task(self._take(arrival, instructions))
         return None
 
-    def _look_up(self, conn: sqlite3.Connection, sender: PeerId, offer: Offer) -> tuple[OpenDuty, Path, float] | str:
-        """Return the duty that an offer is for, where it goes, and how long it may stand still.
+    def _look_up(
+        self, conn: sqlite3.Connection, sender: PeerId, offer: Offer
+    ) -> tuple[OpenDuty, Path, float, int | None] | str:
+        """Return the duty that an offer is for, where it goes, how long it may stand still, and what a grant allows.
 
         A text where there is none: why it may come later, or "".
         """
@@ -332,9 +335,10 @@ class Incoming:
             peer = job_interfaces.get_peer(conn, duty.interface_peer_id)
             if peer.peer_job_execution_id != ends.source_job_execution_id:
                 return ""
-            return duty, self._folders.input(job, peer), self._idle_s(conn, duty, job.transfer_idle_s)
+            idle_s = self._idle_s(conn, duty, job.transfer_idle_s)
+            return duty, self._folders.input(job, peer), idle_s, bytes_allowed(conn, job, self_peer_id=self._peer_id)
         directory = duties.result_directory(conn, duty)
-        return duty, self._folders.data_dir / directory, self._idle_s(conn, duty, None)
+        return duty, self._folders.data_dir / directory, self._idle_s(conn, duty, None), None
 
     def _idle_s(self, conn: sqlite3.Connection, duty: OpenDuty, ordered_s: float | None) -> float:
         configured = self._config.deadlines.transfer_idle_s

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Self
 
 from aiohttp import ClientWebSocketResponse, WSMsgType
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -187,7 +188,7 @@ class ScriptedPeer:
             addresses=addresses,
         )
 
-    async def __aenter__(self) -> ScriptedPeer:
+    async def __aenter__(self) -> Self:
         await self._dialer.__aenter__()
         return self
 

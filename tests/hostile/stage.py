@@ -14,16 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from rnd.database.opening import open_connections
+from rnd.protocol.fields import Message
 from rnd.protocol.manifest import Manifest, write_manifest
 from rnd.protocol.messages import (
     JobRequestMessage,
     JobResponseMessage,
     JobStartMessage,
     JobStartResponse,
+    JobStatusRequest,
 )
 from rnd.protocol.transfer_messages import DataTransferRequest
 from rnd.types.definitions import InputWait, InterfacePeerPlan, InterfacePlan, JobPlan
-from rnd.types.enums import ExecutionConstraint, InterfaceType, MountFunction, ServiceType
+from rnd.types.enums import ExecutionConstraint, InterfaceType, JobStatus, MountFunction, ServiceType
 from rnd.types.executions import FileEntry
 from rnd.types.ids import (
     SELF_PEER_JOB,
@@ -36,10 +38,10 @@ from rnd.types.ids import (
     TransferId,
     WorkflowJobId,
 )
-from rnd.types.orders import Route
+from rnd.types.orders import JobStatusReport, Route
 from rnd.types.times import to_text
-from tests.hostile.scripted_peer import CONTROL, DATA, ScriptedLink, ScriptedPeer
-from tests.running_peers import Peer
+from tests.hostile.scripted_peer import CONTROL, DATA, ScriptedLink, ScriptedPeer, answer_politely
+from tests.running_peers import Peer, wait_until
 
 NODE = NodeId(2)
 INPUT = ConnectionId(1)
@@ -98,7 +100,7 @@ class Daemon(Peer):
         with contextlib.closing(sqlite3.connect(f"file:{self.data_dir}/rnd.db?mode=ro", uri=True, timeout=30)) as conn:
             tables = [row[0] for row in conn.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
             return {
-                table: conn.execute(f'SELECT * FROM "{table}" ORDER BY 1').fetchall()  # noqa: S608 - a name of ours
+                table: conn.execute(f'SELECT * FROM "{table}" ORDER BY 1').fetchall()
                 for table in tables
                 if table not in _RESTLESS
             }
@@ -112,6 +114,12 @@ class Daemon(Peer):
         """Return how a job stands: the columns that tests look at."""
         (row,) = self.rows("SELECT status, error_message, start_received FROM job_executions WHERE id = ?", job_id)
         return dict(zip(("status", "error", "started"), row, strict=True))
+
+    def has_started(self, execution_id: int) -> bool:
+        """Say whether both phases of an own execution are over, as the daemon has written it down."""
+        starts = "SELECT MIN(start_received) FROM job_executions WHERE workflow_execution_id = ?"
+        phases = "SELECT phase FROM workflow_executions WHERE id = ?"
+        return self.rows(starts, execution_id) == [(1,)] and self.rows(phases, execution_id) == [("STARTED",)]
 
     async def control(self, peer: ScriptedPeer, *, instance: int = 1) -> ScriptedLink:
         """Return a control link of a scripted peer."""
@@ -223,6 +231,69 @@ def route(connection: ConnectionId, job: int, workflow_job: int | None = 30) -> 
         peer_workflow_job_id=None if workflow_job is None else WorkflowJobId(workflow_job),
         peer_job_execution_id=JobExecutionId(job),
     )
+
+
+class FarExecutor:
+    """A scripted peer that takes every job of the daemon, and reports of it what a test likes."""
+
+    def __init__(self, peer: ScriptedPeer, job_id: int = 4711) -> None:
+        self.peer = peer
+        self.job_id = JobExecutionId(job_id)
+        peer.reply = self.reply
+        self.link: ScriptedLink | None = None
+        self.requests: list[JobRequestMessage] = []
+        self.starts: list[JobStartMessage] = []
+
+    def reply(self, message: Message) -> Message | None:
+        """Take jobs; stay silent where the daemon asks how they stand."""
+        match message:
+            case JobRequestMessage():
+                self.requests.append(message)
+                return JobResponseMessage(accepted=True, job_execution_id=self.job_id, reasons=())
+            case JobStartMessage():
+                self.starts.append(message)
+                return JobStartResponse(status=JobStatus.IDLE)
+            case JobStatusRequest():
+                return None
+        return answer_politely(message)
+
+    async def be_given(self, daemon: Daemon, name: str) -> int:
+        """Have the daemon order and start one job whose output goes home; return the execution's id."""
+        self.link = await daemon.control(self.peer)
+        workflow = daemon.workflow(name)
+        node = daemon.call(
+            "workflow.add_node",
+            workflow_id=workflow,
+            peer_id=self.peer.peer_id,
+            service_id=7,
+            service_name="far",
+            service_type="STANDALONE",
+            interfaces=[{"interface_type": "STDOUT", "path": "/output"}],
+        )["node_id"]
+        daemon.connect(workflow, node, None, "STDOUT->MOUNT")
+        execution = await asyncio.to_thread(daemon.execute, workflow)
+        await self.link.until(lambda: bool(self.starts), "the daemon starts its job there")
+        await asyncio.to_thread(wait_until, lambda: daemon.has_started(execution), "the start is written down")
+        return execution
+
+    def report(self, **more: Any) -> JobStatusReport:
+        """Return a report of that job."""
+        job = self.requests[-1]
+        fields: dict[str, Any] = {
+            "execution_uid": job.execution_uid,
+            "node_id": job.job.node_id,
+            "job_execution_id": self.job_id,
+            "attempt": 1,
+            "seq": 1,
+            "status": JobStatus.RUNNING,
+            "error_message": None,
+            "exit_code": None,
+            "exit_signal": None,
+            "started_at": None,
+            "ended_at": None,
+            "duties": (),
+        }
+        return JobStatusReport(**(fields | more))
 
 
 async def order(link: ScriptedLink, uid: ExecutionUid, plan: JobPlan, **more: Any) -> JobExecutionId:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 import pytest
@@ -52,6 +51,7 @@ from rnd.protocol.messages import (
     ServiceSearchResponse,
 )
 from rnd.protocol.session import CloseCode
+from rnd.types.definitions import JobPlan
 from rnd.types.enums import JobStatus, LogStream, MountFunction
 from rnd.types.ids import ExecutionUid, JobExecutionId, NodeId, PeerId
 from rnd.types.orders import JobStatusReport
@@ -63,6 +63,7 @@ from tests.hostile.stage import (
     OUTPUT,
     SOURCE_JOB,
     Daemon,
+    FarExecutor,
     daemon,
     end,
     fresh_transfer_id,
@@ -97,7 +98,7 @@ class World:
 
     daemon: Daemon
     job_uid: ExecutionUid
-    job_id: JobExecutionId = JobExecutionId(0)
+    job_id: JobExecutionId = field(default=SOURCE_JOB, init=False)
     peers: dict[str, ScriptedPeer] = field(default_factory=dict)
     mirror: JobStatusReport | None = None
 
@@ -260,7 +261,7 @@ CALLERS: Final = (
 )
 
 
-def _plan(peer: Daemon, sender: ScriptedPeer, receiver: ScriptedPeer):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a job plan
+def _plan(peer: Daemon, sender: ScriptedPeer, receiver: ScriptedPeer) -> JobPlan:
     (service_id,) = peer.rows("SELECT id FROM offered_services WHERE name = 'cat'")[0]
     return job_plan(
         peer.peer_id,
@@ -288,33 +289,13 @@ async def _set_up(world: World) -> None:
     """Order and start the job of `orderer`, and have the daemon order one of `executor`."""
     peer, peers = world.daemon, world.peers
 
-    def accept(message: Message) -> Message | None:
-        match message:
-            case JobRequestMessage():
-                return JobResponseMessage(accepted=True, job_execution_id=JobExecutionId(4711), reasons=())
-            case JobStartMessage():
-                return JobStartResponse(status=JobStatus.IDLE)
-        return answer_politely(message)
-
     orderer = ScriptedPeer("matrix orderer")
-    executor = ScriptedPeer("matrix executor", reply=accept)
+    executor = ScriptedPeer("matrix executor")
     async with cast(orderer, executor):
         link = await peer.control(orderer)
         world.job_id = await order(link, world.job_uid, _plan(peer, peers["sender"], peers["receiver"]))
         await start(link, world.job_uid, world.job_id, route(INPUT, SOURCE_JOB), route(OUTPUT, 901))
-        theirs = await peer.control(executor)
-        workflow = peer.workflow("elsewhere")
-        peer.call(
-            "workflow.add_node",
-            workflow_id=workflow,
-            peer_id=executor.peer_id,
-            service_id=7,
-            service_name="far",
-            service_type="STANDALONE",
-            interfaces=[{"interface_type": "STDOUT", "path": "/output"}],
-        )
-        peer.execute(workflow)
-        await theirs.until(lambda: bool(theirs.heard_of(JobStartMessage)), "the daemon starts its job there")
+        await FarExecutor(executor).be_given(peer, "elsewhere")
 
 
 @asynccontextmanager
