@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import sqlite3
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,7 @@ from rnd.protocol.instructions import (
 from rnd.protocol.link_messages import Ack
 from rnd.protocol.messages import Message
 from rnd.protocol.offers import read_request
-from rnd.protocol.transfer import WINDOW_BYTES, ReceiveTransfer
+from rnd.protocol.transfer import ENDED, WINDOW_BYTES, ReceiveTransfer
 from rnd.protocol.transfer_messages import (
     ChunkAck,
     DataTransferAccept,
@@ -121,6 +122,7 @@ class Incoming:
         self._folders = folders
         self._disk = disk
         self._board = board
+        board.when_called_off = self.call_off
         self._peer_id = peer_id
         self._by_stream: dict[tuple[Link, int], _Arrival] = {}
         self._by_duty: dict[tuple[str, str, int], _Arrival] = {}
@@ -139,11 +141,11 @@ class Incoming:
             self._group = None
             self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def call_off(self, transfer_ids: set[TransferId], reason: str) -> None:
+    def call_off(self, reasons: Mapping[TransferId, str]) -> None:
         """Stop taking these deliveries: their receiver has ended."""
         for arrival in list(self._by_stream.values()):
-            if arrival.offer.transfer_id in transfer_ids:
-                arrival.called_off = reason
+            if arrival.offer.transfer_id in reasons:
+                arrival.called_off = reasons[arrival.offer.transfer_id]
                 arrival.news.set()
 
     # ---- what links say
@@ -199,7 +201,7 @@ class Incoming:
             log.debug(LogEvent.PEER_QUESTION_FAILED, peer_id=link.peer_id, reason=str(error))
             return
         arrival = self._by_stream.get((link, frame.stream))
-        if arrival is None:
+        if arrival is None or arrival.is_called_off() or arrival.machine.state in ENDED:
             return
         arrival.queue.append(frame)
         arrival.queued_bytes += len(frame.payload)
@@ -337,6 +339,8 @@ class Incoming:
                 return ""
             idle_s = self._idle_s(conn, duty, job.transfer_idle_s)
             return duty, self._folders.input(job, peer), idle_s, bytes_allowed(conn, job, self_peer_id=self._peer_id)
+        if duty.source_job_execution_id != ends.source_job_execution_id:
+            return ""
         directory = duties.result_directory(conn, duty)
         return duty, self._folders.data_dir / directory, self._idle_s(conn, duty, None), None
 
@@ -391,8 +395,8 @@ class Incoming:
 
     async def _take_stream(self, arrival: _Arrival) -> None:
         while True:
-            if arrival.is_called_off():
-                await self._give_up(arrival, arrival.called_off)
+            if arrival.is_called_off() or arrival.machine.state in ENDED:
+                await self._give_up(arrival, arrival.called_off or arrival.machine.reason)
                 return
             while arrival.queue and not arrival.is_called_off():
                 item = arrival.queue.popleft()
@@ -403,7 +407,7 @@ class Incoming:
                     return
                 arrival.queued_bytes -= len(item.payload)
                 await self._follow(arrival, arrival.machine.take_frame(item))
-            if arrival.is_called_off():
+            if arrival.is_called_off() or arrival.machine.state in ENDED:
                 continue
             arrival.news.clear()
             try:

@@ -200,7 +200,7 @@ class ScriptedPeer:
     async def dial(self, peer_id: str, address: str, kind: str) -> ScriptedLink:
         """Open a link on which nothing has been said. Raises `PeerRefused`, `PeerUnreachable`."""
         where: Sequence[PeerAddress] = [parse_peer_address(address, names_allowed=True)]
-        websocket, _ = await self._dialer.dial(PeerId(peer_id), where, kind, max_message_bytes=FRAME_BYTES_MAX)
+        websocket, _ = await self._dialer.dial(PeerId(peer_id), where, kind, max_message_bytes=FRAME_BYTES_MAX + 1)
         link = ScriptedLink(websocket, self.reply)
         self.links.append(link)
         return link
