@@ -175,7 +175,6 @@ class PeerSide:
             disk=self.disk,
             board=self.board,
             links=self.links,
-            others_ended=incoming.call_off,
             peer_id=peer_id,
         )
         self._data_handler = DataHandler(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rnd.database import cancelled_orders, introductions, job_executions, offered_services, peers
 from rnd.rules import policy
+from rnd.rules.foreign_plans import plan_problems
 from rnd.rules.paths import JobPathInfo, PathType, UnsafePath, build_job_path
 from rnd.types.enums import InterfaceType, PeerState, ServiceStatus, Verb
 from rnd.types.errors import NotFound, StaleState
@@ -58,7 +59,8 @@ def foreign_refusals(
     conn: sqlite3.Connection, request: JobRequest, service: Service, grants: list[Grant], *, self_peer_id: PeerId
 ) -> list[str]:
     """Return why an order of another peer is not taken, beside what holds for every order."""
-    reasons: list[str] = []
+    override = policy.override_refusal(service, request.plan)
+    reasons = plan_problems(request.plan) + ([] if override is None else [override])
     tombstone = cancelled_orders.find_tombstone(
         conn,
         ordering_peer_id=request.orchestrator_peer_id,

@@ -135,7 +135,7 @@ class JobManager:
             answers = self._answers(conn, orders, engine_reasons, no_room)
             if any(answer.reasons for answer in answers):
                 return answers
-            return accept_jobs(conn, orders, self_peer_id=self._peer_id, now=now)
+            return accept_jobs(conn, requests, self_peer_id=self._peer_id, now=now)
 
         return await self._database.write(work)
 

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from rnd.core.foreign_orders import foreign_refusals, introduce_peers, within_limits
+from rnd.core.foreign_orders import foreign_refusals, introduce_peers, with_own_service_id, within_limits
 from rnd.database import grants, job_interfaces, job_moves, offered_services, peers, service_revisions
 from rnd.database.job_moves import NewJob
 from rnd.rules import policy
@@ -128,15 +128,14 @@ def accept_jobs(
     offered = OfferedServices(conn)
     jobs: list[NewJob] = []
     for request in requests:
-        service = offered.find(request.plan.service_id)
+        order = request if request.bounds is None else with_own_service_id(conn, request)
+        service = offered.find(order.plan.service_id)
+        if order.bounds is not None and service is not None:
+            order = within_limits(order, service, offered.caller(order.orchestrator_peer_id)[1])
         revision = 1 if service is None else service.revision
-        if request.bounds is not None and service is not None:
-            digest = request_digest(request)
-            request = within_limits(request, service, offered.caller(request.orchestrator_peer_id)[1])  # noqa: PLW2901 - narrowed for this peer
-            jobs.append(NewJob(request=request, digest=digest, service_revision=revision))
-            continue
-        jobs.append(NewJob(request=request, digest=request_digest(request), service_revision=revision))
-    for service_id in {request.plan.service_id for request in requests}:
+        # Of what was asked for, so that it is known again whatever it was understood as.
+        jobs.append(NewJob(request=order, digest=request_digest(request), service_revision=revision))
+    for service_id in {job.request.plan.service_id for job in jobs}:
         service_revisions.keep_revision(conn, service_id)
     created = job_moves.create_jobs(conn, jobs, now=now)
     job_interfaces.create_interfaces(
@@ -160,6 +159,7 @@ def request_digest(request: JobRequest) -> str:
     """Return a fingerprint of what was asked for: the same request gives the same one."""
     asked = {
         "job": definition_to_json(WorkflowDefinition(jobs=(request.plan,))),
+        "workflow_job_id": request.workflow_job_id,
         "start_by_s": request.start_by_s,
         "max_runtime_s": request.max_runtime_s,
         "reused_from": request.reused_from,

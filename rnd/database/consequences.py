@@ -56,7 +56,8 @@ def start_jobs(
     """Take start commands: routing, flag, what the self-peer owes, and READY where nothing is waited for.
 
     Returns the jobs that it started: not those whose command was taken before or that have ended meanwhile. One that has
-    failed before it knew whom it would feed takes those with it now, else they would wait for it.
+    failed before it knew whom it would feed takes those with it now, else they would wait for it. Raises `StaleState`
+    where a command that was taken before had other routes.
     """
     started = job_moves.mark_started(conn, [start.job_execution_id for start in starts])
     job_interfaces.set_routes(
@@ -77,6 +78,8 @@ def start_jobs(
 
 def _spread_late(conn: sqlite3.Connection, start: JobStart, *, now: datetime, news: News) -> None:
     job = job_executions.get_job(conn, start.job_execution_id)
+    if job.start_received and job_interfaces.has_other_routes(conn, job.id, start.routes):
+        raise StaleState(f"job {job.id} was started before with other routes")
     if job.status in (JobStatus.ERRORED, JobStatus.CANCELLED):
         job_interfaces.set_routes(conn, [(job.id, start.routes)])
         spread_failure(conn, job_moves.head_of(job), job.error_message, now=now, news=news)
@@ -225,7 +228,10 @@ def take_notice(
     now: datetime,
     news: News,
 ) -> bool:
-    """Take a sender's word that nothing will ever come along a connection; False where nothing waits for it."""
+    """Take a sender's word that nothing will ever come along a connection; False where nothing waits for it.
+
+    What has come is not taken back.
+    """
     duty = duties.find_duty(
         conn,
         sender,
@@ -234,7 +240,7 @@ def take_notice(
         execution_uid=execution_uid,
         connection_id=connection_id,
     )
-    if duty is None:
+    if duty is None or duty.is_done:
         return False
     if duty.result_id is not None:
         results.mark_failed(conn, duty.result_id, reason)

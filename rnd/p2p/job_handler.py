@@ -234,7 +234,8 @@ class JobHandler:
                     executor=executor,
                 )
                 if mirror is not None:
-                    take_report(conn, mirror, report, now=now, news=news)
+                    if mirror.remote_job_execution_id == report.job_execution_id:
+                        take_report(conn, mirror, report, now=now, news=news)
                 elif workflow_jobs.is_awaited(
                     conn, execution_uid=report.execution_uid, node_id=report.node_id, executor=executor
                 ):

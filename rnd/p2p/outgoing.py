@@ -23,6 +23,7 @@ from rnd.database.connection import Database
 from rnd.database.consequences import call_off_transfer, complete_transfer, fail_transfer
 from rnd.log import get_logger
 from rnd.p2p.link import Link
+from rnd.p2p.owner_rules import bytes_allowed, data_refusal
 from rnd.p2p.peer_manager import PeerManager
 from rnd.protocol.frames import HEADER_BYTES, write_header
 from rnd.protocol.instructions import Complete, Ends, SendBytes, TransferState
@@ -36,7 +37,6 @@ from rnd.protocol.transfer_messages import (
     DataTransferReject,
     DataTransferStop,
 )
-from rnd.rules.policy import egress_refusal
 from rnd.rules.selection import SelectionError
 from rnd.types.config import Config
 from rnd.types.enums import TransferDirection
@@ -116,11 +116,8 @@ class Outgoing:
         disk: DiskGuard,
         board: NewsBoard,
         links: PeerManager,
-        others_ended: Callable[[set[TransferId]], None],
         peer_id: PeerId,
     ) -> None:
-        """`others_ended` is told of deliveries between peers that were called off; those that come in are among them."""
-        self._others_ended = others_ended
         self._database = database
         self._clock = clock
         self._config = config
@@ -147,7 +144,6 @@ class Outgoing:
                         self._underway[transfer.transfer_id] = Underway(started_at=self._clock.now(), disk=self._disk)
                         group.create_task(self._see_to(transfer, delivery))
                     ended = await self._board.outgoing.wait(self._pause_s())
-                    self._others_ended(ended)
                     for transfer_id in ended & self._underway.keys():
                         self._call_off(transfer_id)
         finally:
@@ -232,8 +228,8 @@ class Outgoing:
         try:
             if isinstance(delivery, Exception):
                 raise delivery
-            self._check_egress(delivery)
-            await self._attempt(delivery, underway)
+            max_bytes = await self._check_owner_rules(delivery)
+            await self._attempt(delivery, underway, max_bytes)
             self._resting.pop(transfer.transfer_id, None)
         except DatabaseGone:
             raise
@@ -253,22 +249,23 @@ class Outgoing:
             self._shipments.pop(transfer.transfer_id, None)
             self._board.outgoing.ring()
 
-    def _check_egress(self, delivery: Delivery) -> None:
-        """Enforce the owner's word once more, at the moment at which DATA would leave (design: Peers)."""
-        if delivery.service is None:
-            return
-        transfer = delivery.transfer
-        refusal = egress_refusal(
-            delivery.service,
-            transfer.dest_peer_id,
-            to_self_peer=transfer.dest_job_execution_id == SELF_PEER_JOB,
-            orderer=transfer.ordering_peer_id,
-            self_peer_id=self._peer_id,
-        )
+    async def _check_owner_rules(self, delivery: Delivery) -> int | None:
+        """Enforce the owner's word once more, when something would leave (design: Peers); return how much of it may."""
+        transfer, service, job = delivery.transfer, delivery.service, delivery.source_job
+        is_download = service is not None and transfer.dest_job_execution_id == SELF_PEER_JOB
+
+        def work(conn: sqlite3.Connection) -> tuple[str | None, int | None]:
+            refusal = None if service is None else data_refusal(conn, transfer, service, self_peer_id=self._peer_id)
+            if job is None:
+                return refusal, None
+            return refusal, bytes_allowed(conn, job, self_peer_id=self._peer_id, is_download=is_download)
+
+        refusal, max_bytes = await self._database.read(work)
         if refusal is not None:
             raise TransferFailed(refusal)
+        return max_bytes
 
-    async def _attempt(self, delivery: Delivery, underway: Underway) -> None:
+    async def _attempt(self, delivery: Delivery, underway: Underway, max_bytes: int | None) -> None:
         transfer = delivery.transfer
         with ExitStack() as stack:
             sending = await self._in_thread(self._open, delivery, stack, underway)
@@ -276,6 +273,8 @@ class Outgoing:
             entries = sending.manifest.entries
             underway.file_count = sum(1 for entry in entries if entry.sha256)
             underway.size_bytes = sum(entry.size_bytes for entry in entries)
+            if max_bytes is not None and underway.size_bytes > max_bytes:
+                raise TransferFailed(f"{underway.size_bytes:,} bytes are to be sent; your grant allows {max_bytes:,}")
             log_initiated(
                 transfer,
                 source=self._desk.source_words(delivery),
@@ -360,7 +359,11 @@ class Outgoing:
             raise _TryAgain(f"the receiver has acknowledged nothing for {idle_s:g} s (transfer_idle)") from None
 
     async def _announce(self, machine: SendTransfer, link: Link, words: Complete) -> None:
-        reply = await link.ask(_completion(words), timeout_s=ANSWER_TIMEOUT_S)
+        try:
+            reply = await link.ask(_completion(words), timeout_s=ANSWER_TIMEOUT_S)
+        except PeerRefused as error:
+            machine.stop(error.reason)
+            return
         if isinstance(reply, DataTransferComplete):
             machine.complete(success=reply.success, bytes_received=reply.bytes_received, error=reply.error or "")
 

@@ -548,4 +548,5 @@ def _is_signed(record: AddressRecord) -> bool:
 
 
 def _max_bytes(kind: LinkKind) -> int:
-    return FRAME_BYTES_MAX if kind is LinkKind.DATA else TEXT_BYTES_MAX
+    """Return the bound for aiohttp, which refuses a message that reaches it."""
+    return 1 + (FRAME_BYTES_MAX if kind is LinkKind.DATA else TEXT_BYTES_MAX)

@@ -531,6 +531,9 @@ CALLS: Final[dict[str, Call]] = {
             )
         ],
     ),
+    "job_interfaces.has_other_routes": lambda c, w: job_interfaces.has_other_routes(
+        c, w.job.id, [Route(connection_id=ConnectionId(1), peer_workflow_job_id=None, peer_job_execution_id=w.job.id)]
+    ),
     "job_interfaces.acknowledge_duty": lambda c, w: job_interfaces.acknowledge_duty(c, InterfacePeerId(1)),
     "job_interfaces.open_inputs": lambda c, w: job_interfaces.open_inputs(c, w.job.id),
     "job_interfaces.find_open_input": lambda c, w: job_interfaces.find_open_input(c, w.job.id),
