@@ -213,14 +213,19 @@ class JobHandler:
 
     async def _update(self, peer: PeerId, message: Message) -> Message:
         assert isinstance(message, JobStatusUpdate)
-        await self._take(peer, [message.report])
+        for report in await self._take(peer, [message.report]):
+            log.info(LogEvent.RECEIVED_JOB_STATUS, job_id=report.job_execution_id, status=report.status)
         return Ack()
 
-    async def _take(self, executor: PeerId, reports: list[JobStatusReport]) -> None:
-        """Carry reports into their mirrors. Raises `LimitExceeded` (come again) for a job that is about to get one."""
+    async def _take(self, executor: PeerId, reports: list[JobStatusReport]) -> list[JobStatusReport]:
+        """Carry reports into their mirrors and return those that moved one.
+
+        Raises `LimitExceeded` (come again) for a job that is about to get one.
+        """
         now = self._clock.now()
 
-        def work(conn: sqlite3.Connection, news: News) -> None:
+        def work(conn: sqlite3.Connection, news: News) -> list[JobStatusReport]:
+            moved: list[JobStatusReport] = []
             for report in reports:
                 mirror = mirrors.find_mirror(
                     conn,
@@ -230,14 +235,17 @@ class JobHandler:
                     executor=executor,
                 )
                 if mirror is not None:
-                    take_report(conn, mirror, report, now=now, news=news)
+                    if take_report(conn, mirror, report, now=now, news=news):
+                        moved.append(report)
                 elif workflow_jobs.is_awaited(
                     conn, execution_uid=report.execution_uid, node_id=report.node_id, executor=executor
                 ):
                     raise LimitExceeded("the answer to that order has not been written down yet")
+            return moved
 
-        _, news = await insist(self._database, work)
+        moved, news = await insist(self._database, work)
         self._board.publish(news)
+        return moved
 
     async def poll(self, executor: PeerId) -> None:
         """Ask a peer how the jobs stand that it has not reported the end of; a silent peer is asked again some time."""
