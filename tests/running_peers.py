@@ -105,7 +105,7 @@ class Peer(RunningPeer):
 
         wait_until(
             lambda: answer() == expected,
-            lambda: f"{query} finds {expected!r}, not {answer()!r}, on {self.data_dir.name}\n{self.stderr()}",
+            lambda: f"{query} finds {expected!r}, not {answer()!r}, on {self.data_dir.name}\n{self.stderr()[-1500:]}",
             within_s=within_s,
         )
 

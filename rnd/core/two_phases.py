@@ -152,7 +152,7 @@ class TwoPhases:
 
     def _foreign_bounds(self, execution: WorkflowExecution, bounds: ExecutionBounds) -> ForeignBounds:
         """Return what bounds a job on another peer: durations, since no peer trusts the clock of another."""
-        left_s = (execution.deadline_at - execution.created_at).total_seconds()
+        left_s = max(0.0, (execution.deadline_at - self._clock.now()).total_seconds())
         return ForeignBounds(deadline_s=left_s, transfer_idle_s=bounds.transfer_idle_s, hold_s=self._hold_s)
 
     def _finish_phase_1(

@@ -153,11 +153,12 @@ class JobHandler:
 
     async def _cancel(self, peer: PeerId, message: Message) -> Message:
         assert isinstance(message, JobCancel)
-        job = await self._find(peer, message.execution_uid, message.node_id)
-        if job is None:
-            now = self._clock.now()
-            await self._database.write(
-                lambda conn: cancelled_orders.add_tombstone(
+        now = self._clock.now()
+
+        def work(conn: sqlite3.Connection) -> JobExecution | None:
+            job = self._find_order(conn, peer, message.execution_uid, message.node_id)
+            if job is None:  # perhaps its request is just being answered: one of the two comes first
+                cancelled_orders.add_tombstone(
                     conn,
                     ordering_peer_id=peer,
                     execution_uid=message.execution_uid,
@@ -165,7 +166,10 @@ class JobHandler:
                     reason=message.reason,
                     now=now,
                 )
-            )
+            return job
+
+        job = await self._database.write(work)
+        if job is None:
             return JobCancelResponse(status=None)
         await self._job_manager.cancel_jobs([job.id], reason=message.reason)
         self._duties_changed()
@@ -203,10 +207,13 @@ class JobHandler:
 
     async def _find(self, peer: PeerId, execution_uid: ExecutionUid, node_id: NodeId) -> JobExecution | None:
         """Return the job of a peer's own order; another peer's is none of its business."""
-        return await self._database.read(
-            lambda conn: job_executions.find_order(
-                conn, orderer=peer, execution_uid=execution_uid, node_id=node_id, executor=self._peer_id
-            )
+        return await self._database.read(lambda conn: self._find_order(conn, peer, execution_uid, node_id))
+
+    def _find_order(
+        self, conn: sqlite3.Connection, peer: PeerId, execution_uid: ExecutionUid, node_id: NodeId
+    ) -> JobExecution | None:
+        return job_executions.find_order(
+            conn, orderer=peer, execution_uid=execution_uid, node_id=node_id, executor=self._peer_id
         )
 
     # ---- as an orchestrator
