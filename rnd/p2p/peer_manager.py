@@ -237,10 +237,18 @@ class PeerManager:
         try:
             while peer_id in self._wanted and self._book.is_welcome(peer_id) and not self._open_data(peer_id):
                 if await self._try_dial(peer_id, LinkKind.DATA):
-                    await asyncio.sleep(self._jittered(pause_s))
+                    await self._pause(peer_id, pause_s)
                     pause_s = min(2 * pause_s, RETRY_MOST_S)
         finally:
             self._dialling_data.discard(peer_id)
+
+    async def _pause(self, peer_id: PeerId, pause_s: float) -> None:
+        """Wait for another try, or until the peer comes by itself."""
+        came = self._contact(peer_id).came
+        came.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._jittered(pause_s)):
+                await came.wait()
 
     async def why_unreachable(self, peer_id: PeerId) -> str | None:
         """Return why a peer cannot be dialled from here; `None` if it can: whether it admits this one is another matter."""

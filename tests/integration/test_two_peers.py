@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.running_peers import pair, running_peers, wait_until
+from tests.running_peers import pair, running_peers
 
 
 def test_data_here_goes_through_a_program_there_and_comes_home(tmp_path: Path) -> None:
@@ -39,4 +39,4 @@ def test_data_here_goes_through_a_program_there_and_comes_home(tmp_path: Path) -
         assert result["connection_id"] == home["id"]
         assert Path(result["absolute_path"]).read_text() == content.upper()
         assert [job["status"] for job in execution["jobs"]] == ["COMPLETED", "COMPLETED"]
-        wait_until(lambda: worker.rows("SELECT COUNT(*) FROM outbox") == [(0,)], "everything has been told")
+        worker.until("SELECT COUNT(*) FROM outbox", 0)
