@@ -59,8 +59,7 @@ def foreign_refusals(
     conn: sqlite3.Connection, request: JobRequest, service: Service, grants: list[Grant], *, self_peer_id: PeerId
 ) -> list[str]:
     """Return why an order of another peer is not taken, beside what holds for every order."""
-    override = policy.override_refusal(service, request.plan)
-    reasons = plan_problems(request.plan) + ([] if override is None else [override])
+    reasons = plan_problems(request.plan) or _unsafe_paths(request)
     tombstone = cancelled_orders.find_tombstone(
         conn,
         ordering_peer_id=request.orchestrator_peer_id,
@@ -73,7 +72,6 @@ def foreign_refusals(
         peer = peers.find_peer(conn, peer_id)
         if peer is not None and peer.state is PeerState.DENIED:
             reasons.append(f"peer {peer_id}, with which the job exchanges data, is denied here")
-    reasons += _unsafe_paths(request)
     limits = policy.limits_of(Verb.ORDER, service, grants)
     if limits.concurrent_jobs is not None:
         open_jobs = job_executions.count_open_of_orderer(conn, request.orchestrator_peer_id)

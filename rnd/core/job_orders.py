@@ -106,8 +106,10 @@ def refusals(
     unconfined = confinement_refusal(service, sandbox, foreign=orderer != self_peer_id)
     if unconfined is not None:
         reasons.append(unconfined)
-    if engine_reason is not None:
-        reasons.append(engine_reason)
+    override = None if caller is Standing.SELF else policy.override_refusal(service, plan)
+    unfit = override or engine_reason
+    if unfit is not None:
+        reasons.append(unfit)
     if request.bounds is not None:
         reasons += foreign_refusals(offered.conn, request, service, granted, self_peer_id=self_peer_id)
     reasons += policy.data_refusals(

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -92,6 +93,12 @@ class _Shipment:
     link: Link
     machine: SendTransfer
     news: asyncio.Event = field(default_factory=asyncio.Event)
+    moved_at_s: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    """When bytes were last sent, or acknowledged that had not been, by the event loop's clock."""
+
+    def note_move(self) -> None:
+        """Note that the delivery goes on."""
+        self.moved_at_s = asyncio.get_running_loop().time()
 
 
 @dataclass(slots=True)
@@ -127,6 +134,7 @@ class Outgoing:
         self._links = links
         self._peer_id = peer_id
         self._underway: dict[TransferId, Underway] = {}
+        self._receivers: Counter[PeerId] = Counter()
         self._shipments: dict[TransferId, _Shipment] = {}
         self._resting: dict[TransferId, _Rest] = {}
         self._streams = itertools.count(1)
@@ -139,8 +147,8 @@ class Outgoing:
             await insist(self._database, lambda conn, _: transfers.requeue_active(conn, direction=direction))
             async with asyncio.TaskGroup() as group:
                 while True:
-                    free = self._config.transfer_slots - len(self._underway)
-                    for transfer, delivery in await self._claim(free) if free > 0 else []:
+                    for transfer, delivery in await self._claim():
+                        self._receivers[transfer.dest_peer_id] += 1
                         self._underway[transfer.transfer_id] = Underway(started_at=self._clock.now(), disk=self._disk)
                         group.create_task(self._see_to(transfer, delivery))
                     ended = await self._board.outgoing.wait(self._pause_s())
@@ -156,7 +164,10 @@ class Outgoing:
         assert isinstance(message, ChunkAck)
         shipment = self._of(link, message.transfer_id)
         if shipment is not None:
+            before = shipment.machine.acknowledged
             shipment.machine.acknowledge(message.offset)
+            if shipment.machine.acknowledged > before:
+                shipment.note_move()
             shipment.news.set()
 
     def take_stop(self, link: Link, message: Message) -> None:
@@ -200,16 +211,20 @@ class Outgoing:
         soonest = min(waiting, default=self._config.queue_interval_s)
         return max(0.01, min(soonest, self._config.queue_interval_s))
 
-    async def _claim(self, count: int) -> list[tuple[Transfer, Delivery | Exception]]:
+    async def _claim(self) -> list[tuple[Transfer, Delivery | Exception]]:
+        """Return what is to be sent next. One receiver never has more than half of the places, and always at least one."""
+        slots, most = self._config.transfer_slots, max(1, self._config.transfer_slots // 2)
         now_s = asyncio.get_running_loop().time()
         busy = {key for key, rest in self._resting.items() if rest.until_s > now_s} | set(self._underway)
 
         def work(conn: sqlite3.Connection) -> list[tuple[Transfer, Delivery | Exception]]:
             claimed: list[tuple[Transfer, Delivery | Exception]] = []
-            pending = transfers.list_pending(conn, direction=TransferDirection.OUTGOING, limit=count + len(busy))
-            for transfer in pending:
-                if transfer.transfer_id in busy or len(claimed) == count:
+            taken = Counter(self._receivers)
+            for transfer in transfers.list_pending_outgoing(conn, each=most + len(busy)):
+                has = taken[transfer.dest_peer_id]
+                if transfer.transfer_id in busy or has >= most or (has and taken.total() >= slots):
                     continue
+                taken[transfer.dest_peer_id] += 1
                 try:
                     claimed.append((transfer, self._desk.look_up(conn, transfer)))
                 except sqlite3.Error:
@@ -246,6 +261,7 @@ class Outgoing:
             await self._fail(transfer, f"internal error: {type(error).__name__}")
         finally:
             del self._underway[transfer.transfer_id]
+            self._receivers -= Counter([transfer.dest_peer_id])
             self._shipments.pop(transfer.transfer_id, None)
             self._board.outgoing.ring()
 
@@ -335,6 +351,7 @@ class Outgoing:
                         await self._say_last_words(machine, link)
                         raise
                     await link.send_frame(bytes(frame))
+                    shipment.note_move()
                     lines.add(length)
                 case Complete():
                     await self._announce(machine, link, instruction)
@@ -352,7 +369,7 @@ class Outgoing:
     async def _wait(self, shipment: _Shipment, idle_s: float) -> None:
         shipment.news.clear()
         try:
-            async with asyncio.timeout(idle_s):
+            async with asyncio.timeout_at(shipment.moved_at_s + idle_s):
                 await shipment.news.wait()
         except TimeoutError:
             shipment.machine.call_off(f"no acknowledgement for {idle_s:g} s (transfer_idle)")

@@ -67,7 +67,7 @@ def test_an_ordered_job_runs_and_reports_its_end(machine: Machine) -> None:
         await daemon.job_manager.start_jobs([JobStart(job_execution_id=answer.job_execution_id, routes=())])
         await daemon.eventually("SELECT status FROM job_executions", ("COMPLETED",))
         query = "SELECT peer_id, json_extract(body, '$.status'), json_extract(body, '$.seq') FROM outbox"
-        assert await daemon.sql(query) == [(ORDERER, "COMPLETED", 4)]
+        assert await daemon.sql(query) == [(ORDERER, "COMPLETED", 3)]
         assert await daemon.sql("SELECT workflow_job_id, order_workflow_job_id FROM job_executions") == [(None, 5)]
 
     machine.play(play)

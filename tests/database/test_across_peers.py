@@ -348,18 +348,17 @@ def test_every_move_of_an_ordered_job_posts_one_report_that_takes_the_place_of_t
     letters = [each for each in order.first.letters(A) if isinstance(each, JobStatusUpdate)]
     assert len(letters) == 1
     assert letters[0].report.status is JobStatus.COMPLETED
-    assert letters[0].report.seq == 4  # IDLE, READY, RUNNING, COMPLETED
+    assert letters[0].report.seq == 3  # READY, RUNNING, COMPLETED: the answer to the order has told of IDLE
 
 
 def test_own_jobs_are_reported_to_nobody(order: Order) -> None:
     job_reports.post_report(order.home, order.mirror_of[FIRST], now=NOW)
-    assert outbox.list_addressees(order.home) == []
+    assert outbox.newest_letters(order.home) == []
 
 
 def test_a_report_moves_the_mirror_and_the_orchestrators_row_together(order: Order) -> None:
     order.first.run()
-    news = order.take(order.first.report(), B)
-    assert [head.status for head in news.reported] == [JobStatus.RUNNING]
+    order.take(order.first.report(), B)
     assert order.mirror(FIRST) is JobStatus.RUNNING
     row = order.home.execute("SELECT status FROM workflow_jobs WHERE node_id = 1").fetchone()
     assert row[0] == "RUNNING"
@@ -370,7 +369,7 @@ def test_a_late_report_changes_nothing(order: Order) -> None:
     late = order.first.report()
     order.first.complete()
     order.take(order.first.report(), B)
-    assert order.take(late, B).reported == []
+    order.take(late, B)
     assert order.mirror(FIRST) is JobStatus.COMPLETED
 
 
@@ -380,7 +379,7 @@ def test_a_report_after_the_end_changes_nothing(order: Order) -> None:
     report = order.first.report()
     order.take(report, B)
     again = replace(report, seq=report.seq + 1, status=JobStatus.ERRORED, error_message="no")
-    assert order.take(again, B).reported == []
+    order.take(again, B)
     assert order.mirror(FIRST) is JobStatus.COMPLETED
 
 

@@ -671,6 +671,7 @@ CALLS: Final[dict[str, Call]] = {
         for execution_id in (None, w.execution.id)
         for status in (None, TransferStatus.FAILED)
     ],
+    "transfers.list_pending_outgoing": lambda c, w: transfers.list_pending_outgoing(c, each=9),
     "transfers.list_pending": lambda c, w: transfers.list_pending(c, direction=TransferDirection.LOCAL, limit=9),
     "transfers.find_pending": lambda c, w: transfers.find_pending(
         c, source_job=w.job.id, connection_id=ConnectionId(1), dest_job=SELF_PEER_JOB
