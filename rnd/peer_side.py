@@ -109,6 +109,7 @@ class PeerSide:
             dialer=self.dialer,
             book=self.book,
             name=self.name,
+            peers_at_most=self.config.limits.peers,
             peer_id=peer_id,
             own_record=lambda: self._record,
             own_addresses=lambda: () if self._record is None else self._record.addresses,

@@ -14,7 +14,6 @@ from rnd.services.executor import Executor
 from rnd.types.config import Config
 from rnd.types.enums import EventType, LogStream, PeerState, Scope, ServiceType
 from rnd.types.ids import ConnectionId, ExecutionId, JobExecutionId, NodeId, PeerId, ServiceId, WorkflowId
-from rnd.types.orders import JobRequest, JobResponse
 from rnd.types.seams import Clock, Entropy
 
 if TYPE_CHECKING:
@@ -26,8 +25,10 @@ if TYPE_CHECKING:
     from rnd.rules.explain import Explanation
     from rnd.services.data_service import DataService
     from rnd.services.vault import Vault
+    from rnd.types.definitions import WorkflowDefinition
     from rnd.types.executions import JobExecution
     from rnd.types.peers import Peer
+    from rnd.types.workflows import WorkflowConnection
 
 
 class JobAnswer(Protocol):
@@ -92,6 +93,11 @@ class WorkflowManager(Protocol):
     async def plan(self, workflow_id: WorkflowId) -> PlanReport:
         """Ask every executor. Raises `NotFound`, `ValidationFailed`."""
 
+    async def plan_definition(
+        self, definition: WorkflowDefinition, connections: Sequence[WorkflowConnection]
+    ) -> PlanReport:
+        """Ask every executor of a definition that is stored nowhere."""
+
     async def execute(
         self,
         workflow_id: WorkflowId,
@@ -121,9 +127,6 @@ class WorkflowManager(Protocol):
 
 class JobManager(Protocol):
     """The executor side, as far as the API needs it."""
-
-    async def check_jobs(self, requests: Sequence[JobRequest]) -> Sequence[JobResponse]:
-        """Say what would be answered to these requests; create nothing."""
 
     async def explain(self, job_execution_id: JobExecutionId) -> Explanation:
         """Say why a job has not ended. Raises `NotFound`."""

@@ -29,10 +29,9 @@ from rnd.rules.workflow_import import (
     node_place,
     placed,
 )
-from rnd.types.definitions import JobPlan, WorkflowDefinition
+from rnd.types.definitions import WorkflowDefinition
 from rnd.types.errors import PermissionDenied, Problem
-from rnd.types.ids import NodeId, WorkflowId, WorkflowJobId
-from rnd.types.orders import JobRequest
+from rnd.types.ids import WorkflowId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,42 +112,25 @@ def _source_problems(call: Call, drawn: DrawnDocument) -> list[Problem]:
 
 
 async def _plan(api: ApiContext, definition: WorkflowDefinition, drawn: DrawnDocument) -> JsonMembers:
-    """Return what executors would answer; other peers are asked once the workflow is stored (`workflow.plan`)."""
-    here = [job for job in definition.jobs if job.executor_peer_id == api.peer_id]
-    answers = await api.job_manager.check_jobs([_trial(api, job) for job in here])
-    reasons: dict[NodeId, Sequence[str]] = {answer.node_id: answer.reasons for answer in answers}
-    executors = {job.node_id: job.executor_peer_id for job in definition.jobs}
+    """Return what every executor would answer, as `workflow.plan` does, by place in the document."""
+    report = await api.workflow_manager.plan_definition(definition, drawn.connections)
+    names = {job.node_id: job.name for job in definition.jobs}
     jobs = [
         {
-            "place": node_place(job.node_id),
-            "name": job.name,
-            "executor_peer_id": job.executor_peer_id,
-            "accepted": not reasons.get(job.node_id, ("not asked",)),
-            "reasons": list(reasons.get(job.node_id, ("another peer is asked by workflow.plan, after an import",))),
+            "place": node_place(answer.node_id),
+            "name": names[answer.node_id],
+            "executor_peer_id": answer.executor_peer_id,
+            "accepted": answer.accepted,
+            "reasons": list(answer.reasons),
         }
-        for job in definition.jobs
+        for answer in report.jobs
     ]
-    edges = []
-    for connection in drawn.connections:
-        start, end = (
-            api.peer_id if node_id is None else executors[node_id]
-            for node_id in (connection.from_node_id, connection.to_node_id)
-        )
-        edges.append({"place": connection_place(connection.id), "reachable": start == end})
-    ok = all(job["accepted"] for job in jobs) and all(edge["reachable"] for edge in edges)
+    edges = [
+        {"place": connection_place(edge.connection_id), "reachable": edge.reachable, "reason": edge.reason}
+        for edge in report.edges
+    ]
+    ok = all(answer.accepted for answer in report.jobs) and all(edge.reachable for edge in report.edges)
     return {"ok": ok, "jobs": jobs, "edges": edges}
-
-
-def _trial(api: ApiContext, plan: JobPlan) -> JobRequest:
-    return JobRequest(
-        orchestrator_peer_id=api.peer_id,
-        execution_uid=api.entropy.new_execution_uid(),
-        workflow_execution_id=None,
-        workflow_job_id=WorkflowJobId(0),
-        plan=plan,
-        start_by_s=api.config.deadlines.start_by_s,
-        max_runtime_s=api.config.deadlines.max_runtime_s,
-    )
 
 
 def _render(problems: Sequence[Problem], definition: WorkflowDefinition | None) -> JsonMembers:

@@ -15,6 +15,7 @@ from typing import Final
 from rnd.database import offered_services, workflow_connections, workflow_nodes, workflows
 from rnd.database.workflow_executions import ExecutionBounds
 from rnd.rules.definition import build_definition, definition_to_json
+from rnd.rules.reading import plain
 from rnd.rules.upload_names import UPLOADS_FOLDER, uploaded_name
 from rnd.rules.validation import changed_since_drawn, validate_workflow
 from rnd.services.data_service import DataService
@@ -223,12 +224,13 @@ def shortened(deadlines: Deadlines, wishes: Mapping[str, float]) -> Deadlines:
             known = ", ".join(SHORTENABLE)
             problems.append(Problem(check="deadlines", message=f"There is no deadline {name}; there are {known}"))
         elif not seconds > 0:  # no number is not more than 0 either
-            problems.append(Problem(check="deadlines", message=f"{name} must be more than 0 s, not {seconds:g}"))
+            problems.append(Problem(check="deadlines", message=f"{name} must be more than 0 s, not {plain(seconds)}"))
         elif seconds > getattr(deadlines, name):
             bound = getattr(deadlines, name)
             problems.append(
                 Problem(
-                    check="deadlines", message=f"{name} may only be shortened: at most {bound:g} s, not {seconds:g}"
+                    check="deadlines",
+                    message=f"{name} may only be shortened: at most {plain(bound)} s, not {plain(seconds)}",
                 )
             )
     if problems:

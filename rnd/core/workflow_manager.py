@@ -52,6 +52,7 @@ from rnd.types.ids import ConnectionId, ExecutionId, PeerId, ServiceId, Workflow
 from rnd.types.log_events import LogEvent
 from rnd.types.orders import ExecutionOrder, JobRequest, JobResponse
 from rnd.types.seams import Clock, Entropy
+from rnd.types.workflows import WorkflowConnection
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
@@ -125,7 +126,15 @@ class WorkflowManager:
     async def plan(self, workflow_id: WorkflowId) -> PlanReport:
         """Ask every executor what it would answer to the job request. Raises `NotFound`, `ValidationFailed`."""
         drawing = await self._drawing(workflow_id)
-        definition = self._definition(drawing)
+        definition = await asyncio.to_thread(self._definition, drawing)
+        report = await self.plan_definition(definition, drawing.connections)
+        warned = warnings(drawing, self_peer_id=self._peer_id)
+        return replace(report, jobs=tuple(replace(job, warnings=warned.get(job.node_id, ())) for job in report.jobs))
+
+    async def plan_definition(
+        self, definition: WorkflowDefinition, connections: Sequence[WorkflowConnection]
+    ) -> PlanReport:
+        """Ask every executor of a definition that may be stored nowhere, and for every connection whether there is a way."""
         executor_of = {job.node_id: job.executor_peer_id for job in definition.jobs}
         executors = list(dict.fromkeys(executor_of.values()))
         answers = await side_by_side(self._ask(definition, executor) for executor in executors)
@@ -134,15 +143,12 @@ class WorkflowManager:
                 self._peer_id if node_id is None else executor_of[node_id]
                 for node_id in (connection.from_node_id, connection.to_node_id)
             )
-            for connection in drawing.connections
+            for connection in connections
         }
         pairs = [pair for pair in dict.fromkeys(ends.values()) if pair[0] != pair[1]]
         reasons = dict(zip(pairs, await side_by_side(self._why_not(*pair) for pair in pairs), strict=True))
-        warned = warnings(drawing, self_peer_id=self._peer_id)
         return PlanReport(
-            jobs=tuple(
-                replace(answer, warnings=warned.get(answer.node_id, ())) for found in answers for answer in found
-            ),
+            jobs=tuple(answer for found in answers for answer in found),
             edges=tuple(
                 EdgeAnswer(
                     connection_id=connection_id,
@@ -191,7 +197,7 @@ class WorkflowManager:
         self._check_room()
         bounds = shortened(self._config.deadlines, deadlines)
         drawing = with_inputs(await self._drawing(workflow_id), inputs)
-        definition = self._definition(drawing)
+        definition = await asyncio.to_thread(self._definition, drawing)
         keys = await self._unwrap(drawing, Passphrases(general=passphrase, by_service=passphrases))
         order = self._order(drawing, definition_text(definition), bounds, retry_of=None)
         execution = await self._accept(order, keys)

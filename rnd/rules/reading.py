@@ -229,7 +229,7 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 def plain(number: float) -> str:
     """Return a number as people write it: 31622400 and 0.5, never 3.16224e+07."""
-    return str(int(number)) if number == int(number) else f"{number:.15g}"
+    return str(int(number)) if float(number).is_integer() else f"{number:.15g}"
 
 
 def is_visible(text: str) -> bool:
