@@ -46,8 +46,12 @@ def test_the_others_finish_without_the_orchestrator(site: Site, way: str) -> Non
     name = f"orphans-{way}"
     workflow = site.home.workflow(name)
     first = site.home.remote_node(workflow, site.b, site.b.offer(f"{name}-1", f"{site.gated(f'{name}-1')}; echo one"))
-    second = site.home.remote_node(workflow, site.c, site.c.offer(f"{name}-2", f"{site.note(f'{name}-2')}; cat; echo two"))
-    third = site.home.remote_node(workflow, site.b, site.b.offer(f"{name}-3", f"{site.note(f'{name}-3')}; cat; echo three"))
+    second = site.home.remote_node(
+        workflow, site.c, site.c.offer(f"{name}-2", f"{site.note(f'{name}-2')}; cat; echo two")
+    )
+    third = site.home.remote_node(
+        workflow, site.b, site.b.offer(f"{name}-3", f"{site.note(f'{name}-3')}; cat; echo three")
+    )
     site.home.connect(workflow, first, second)
     site.home.connect(workflow, second, third)
     results = [site.home.connect(workflow, node, None) for node in (second, third)]
@@ -76,6 +80,13 @@ def test_an_orchestrator_killed_in_phase_1_goes_on_where_it_was(site: Site) -> N
     site.c.freeze()
     execution_id = site.home.execute(workflow)
     site.until_job(site.b, "halfway-first", "IDLE")
+    ((job_id,),) = site.b.rows("SELECT id FROM job_executions WHERE job_name = 'halfway-first'")
+    explained = site.b.call("job.explain", job_execution_id=job_id)
+    assert "has not sent the start command" in explained["because"]
+    assert "start_received = 0" in explained["checks"][0]["evidence"]
+    site.home.until("SELECT COUNT(*) FROM job_executions WHERE workflow_execution_id = ?", 1, execution_id)
+    (mirror,) = site.home.rows("SELECT id FROM job_executions WHERE workflow_execution_id = ?", execution_id)
+    assert site.home.call("job.explain", job_execution_id=mirror[0])["status"] == "IDLE"
     site.home.kill()
     site.c.thaw()
     site.home.start()
@@ -133,9 +144,7 @@ def test_a_peer_that_comes_back_in_time_is_asked_again(site: Site) -> None:
 
 def _created_but_not_started(site: Site, name: str, **deadlines: float) -> tuple[int, int]:
     """Bring an execution to where B has created its job and is gone, while C has yet to answer."""
-    workflow, home = _two_jobs(
-        site, name, first=f"{site.note(name)}; echo x", second=f"{site.note(name)}; cat"
-    )
+    workflow, home = _two_jobs(site, name, first=f"{site.note(name)}; echo x", second=f"{site.note(name)}; cat")
     site.c.freeze()
     execution_id = site.home.execute(workflow, deadlines=deadlines)
     site.home.until(
@@ -170,7 +179,9 @@ def test_a_peer_that_goes_between_the_phases_for_good_ends_the_execution(site: S
 
 
 def test_a_peer_killed_while_its_job_runs_goes_on_with_it(site: Site) -> None:
-    workflow, home = _two_jobs(site, "reborn", first=f"{site.gated('reborn')}; echo x", second=f"{site.note('reborn2')}; cat")
+    workflow, home = _two_jobs(
+        site, "reborn", first=f"{site.gated('reborn')}; echo x", second=f"{site.note('reborn2')}; cat"
+    )
     execution_id = site.home.execute(workflow)
     wait_until(lambda: site.ran()["reborn"] == 1, "the job runs")
     site.b.kill()
