@@ -70,7 +70,7 @@ class ExecutionWatch:
         self._tell_ended = tell_ended
         self._peer_id = peer_id
         self._accepted: dict[ExecutionId, tuple[str, WorkflowDefinition]] = {}  # just built: not to be parsed anew
-        self._starting: set[ExecutionId] = set()
+        self._starting: dict[ExecutionId, asyncio.Timeout] = {}
         self._overdue: set[ExecutionId] = set()
 
     def expect(self, execution: WorkflowExecution, definition: WorkflowDefinition) -> None:
@@ -121,16 +121,18 @@ class ExecutionWatch:
 
     async def _attend(self, execution_id: ExecutionId, group: asyncio.TaskGroup) -> None:
         """Look at one execution: start it, end it, or leave it to its jobs."""
-        if execution_id in self._starting:
-            return
         now = self._clock.now()
         state = await self._database.read(lambda conn: workflow_executions.get_state(conn, execution_id))
+        if execution_id in self._starting:
+            if state is None or state.cancel_requested:
+                self._stop_starting(execution_id)
+            return
         if state is None or execution_is_terminal(state.status):
             self._close(execution_id)
             return
         if state.phase is not ExecutionPhase.STARTED and not state.cancel_requested:
-            self._starting.add(execution_id)
-            group.create_task(self._start(execution_id))
+            self._starting[execution_id] = asyncio.timeout(None)
+            group.create_task(self._start(execution_id, self._starting[execution_id]))
             return
         is_being_cancelled = state.phase is not ExecutionPhase.STARTED  # then jobs that are PENDING never will be more
         if (
@@ -163,18 +165,27 @@ class ExecutionWatch:
             workflow_executions.mark_ended(conn, execution_id, outcome.status, outcome.error, now=now)
         return outcome
 
-    async def _start(self, execution_id: ExecutionId) -> None:
-        """Run both phases: the boundary at which whatever goes wrong ends the execution."""
+    async def _start(self, execution_id: ExecutionId, patience: asyncio.Timeout) -> None:
+        """Run both phases for as long as there is patience: the boundary at which whatever goes wrong ends the execution."""
+        error = None
         try:
-            error = await self._try_start(execution_id)
+            with contextlib.suppress(TimeoutError):  # called off; whoever did so goes on from here
+                async with patience:
+                    error = await self._try_start(execution_id)
             if error is not None:
                 await self._abort(execution_id, error)
         finally:
-            self._starting.discard(execution_id)
+            del self._starting[execution_id]
         reason = await self._database.read(lambda conn: workflow_executions.cancel_reason(conn, execution_id))
         if reason is not None:
             await self.cancel_jobs(execution_id, reason)
         self._board.executions.ring(execution_id)
+
+    def _stop_starting(self, execution_id: ExecutionId) -> None:
+        """Wait no longer for other peers to answer; each step is committed, as if the daemon had been stopped here."""
+        patience = self._starting.get(execution_id)
+        if patience is not None and not patience.expired():
+            patience.reschedule(asyncio.get_running_loop().time())
 
     async def _try_start(self, execution_id: ExecutionId) -> str | None:
         """Run both phases; return why that can never succeed, `None` if it did or is to be tried again."""
@@ -255,6 +266,11 @@ class ExecutionWatch:
             self._overdue.add(execution.id)
             log.warning(LogEvent.EXECUTION_DEADLINE_PASSED, execution_id=execution.id, deadline=execution.deadline_at)
         reason = "the workflow deadline has passed"
+        if execution.phase is not ExecutionPhase.STARTED:
+            self._stop_starting(execution.id)
+            silent = await self._database.read(lambda conn: self._unanswered(conn, execution))
+            await self._abort(execution.id, f"{reason} before all jobs were started{silent}")
+            return
         await self.cancel_jobs(execution.id, reason)
         now = self._clock.now()
 
@@ -272,6 +288,16 @@ class ExecutionWatch:
 
         _, news = await insist(self._database, work)
         self._board.publish(news)
+
+    def _unanswered(self, conn: sqlite3.Connection, execution: WorkflowExecution) -> str:
+        """Return the words for the peers without whose answer an execution could not be started."""
+        pending = workflow_jobs.list_pending_elsewhere(conn, execution.id, self_peer_id=self._peer_id)
+        peers = {executor for executor, _ in pending} or {
+            mirror.executor_peer_id
+            for mirror in mirrors.list_open_of_execution(conn, execution.id, self_peer_id=self._peer_id)
+            if not mirror.start_received
+        }
+        return f" (no answer from {', '.join(sorted(peers))})" if peers else ""
 
     async def _sweep(self) -> None:
         """Forget old executions; what cannot be forgotten now is tried again at the next tick."""

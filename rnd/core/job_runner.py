@@ -318,7 +318,7 @@ class JobRunner:
 
         made, news = await insist(self._database, work)
         log.info(LogEvent.STANDALONE_SERVICE_COMPLETED, job_id=job.id)
-        if made or news.transfers_created:
+        if made or news.transfers_created or news.outgoing_created:
             log.info(LogEvent.TRANSFERRING_OUTPUTS, count=_count_files(outputs.values()), job_id=job.id)
         self._log_prompt(job, prompt, made)
         self._board.publish(news)

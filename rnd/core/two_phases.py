@@ -7,7 +7,7 @@ is idempotent and the column `phase` says which is next, so that the start of an
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rnd.core.side_by_side import side_by_side
 from rnd.database import job_executions, job_interfaces, results, workflow_executions, workflow_jobs
@@ -152,7 +152,7 @@ class TwoPhases:
 
     def _foreign_bounds(self, execution: WorkflowExecution, bounds: ExecutionBounds) -> ForeignBounds:
         """Return what bounds a job on another peer: durations, since no peer trusts the clock of another."""
-        left_s = (execution.deadline_at - execution.created_at).total_seconds()
+        left_s = max(0.0, (execution.deadline_at - self._clock.now()).total_seconds())
         return ForeignBounds(deadline_s=left_s, transfer_idle_s=bounds.transfer_idle_s, hold_s=self._hold_s)
 
     def _finish_phase_1(
@@ -203,20 +203,18 @@ class TwoPhases:
     async def _phase_2(self, execution: WorkflowExecution, definition: WorkflowDefinition) -> None:
         if await self._database.read(lambda conn: workflow_executions.cancel_reason(conn, execution.id)) is not None:
             raise CalledOff(f"execution {execution.id} is to be cancelled")
+        self._board.when_started()  # results may come home from other peers as soon as one is started
         log.info(LogEvent.PHASE_2_BUILDING_MAPPINGS, execution_id=execution.id)
         log.info(LogEvent.BUILDING_MAPPINGS, execution_id=execution.id)
         rows = await self._database.read(lambda conn: workflow_jobs.list_workflow_jobs(conn, execution.id))
         mapping = {row.node_id: row for row in rows}
-        words = ", ".join(f"{node_id}: {row.job_execution_id}" for node_id, row in mapping.items())
+        words = ", ".join(f"{node_id}: {_id_on_its_executor(row)}" for node_id, row in mapping.items())
         log.info(LogEvent.NODE_TO_JOB_EXECUTION_ID, mapping=f"{{{words}}}", execution_id=execution.id)
         await self._start_reused(definition, mapping)
         log.info(LogEvent.SENDING_START_COMMANDS, execution_id=execution.id)
         by_executor = _starts(definition, mapping)
-        for executor_peer_id, starts in by_executor.items():
-            for start in starts:
-                log.info(
-                    LogEvent.SENDING_START_COMMAND, job_execution_id=start.job_execution_id, executor=executor_peer_id
-                )
+        for plan, job_id in _to_start(definition, mapping):
+            log.info(LogEvent.SENDING_START_COMMAND, job_execution_id=job_id, executor=plan.executor_peer_id)
         # Others first: what starts here sends at once, and its receiver should expect it.
         await side_by_side(
             self._start_elsewhere(executor_peer_id, starts)
@@ -239,18 +237,11 @@ class TwoPhases:
             raise PhaseTwoFailed(f"peer {executor} could not be told to start its jobs: {error}") from error
 
     def _log_started(self, definition: WorkflowDefinition, mapping: Mapping[NodeId, WorkflowJob]) -> None:
-        for plan in definition.jobs:
-            row = mapping[plan.node_id]
-            if row.job_execution_id is None or row.status is WorkflowJobStatus.COMPLETED:
-                continue
+        for plan, job_id in _to_start(definition, mapping):
             if plan.executor_peer_id == self._peer_id:
-                log.info(LogEvent.SENT_START_COMMAND_LOCAL, job_id=row.job_execution_id)
+                log.info(LogEvent.SENT_START_COMMAND_LOCAL, job_id=job_id)
             else:
-                log.info(
-                    LogEvent.SENT_START_COMMAND_REMOTE,
-                    job_id=row.remote_job_execution_id,
-                    peer_id=plan.executor_peer_id,
-                )
+                log.info(LogEvent.SENT_START_COMMAND_REMOTE, job_id=job_id, peer_id=plan.executor_peer_id)
 
     async def _start_reused(self, definition: WorkflowDefinition, mapping: Mapping[NodeId, WorkflowJob]) -> None:
         """Route the jobs whose outputs are reused, and owe what they have to deliver in this execution."""
@@ -335,14 +326,30 @@ def _homeward(plan: JobPlan) -> list[tuple[ConnectionId, str]]:
 
 def _starts(definition: WorkflowDefinition, mapping: Mapping[NodeId, WorkflowJob]) -> dict[PeerId, list[JobStart]]:
     starts: dict[PeerId, list[JobStart]] = {}
-    for plan in definition.jobs:
-        row = mapping[plan.node_id]
-        # A job that has failed already is told as well whom it was to feed, and takes those with it.
-        if row.job_execution_id is None or row.status is WorkflowJobStatus.COMPLETED:
-            continue
-        start = JobStart(job_execution_id=row.job_execution_id, routes=_routes(plan, mapping))
+    for plan, _ in _to_start(definition, mapping):
+        job_id = mapping[plan.node_id].job_execution_id
+        assert job_id is not None
+        start = JobStart(job_execution_id=job_id, routes=_routes(plan, mapping))
         starts.setdefault(plan.executor_peer_id, []).append(start)
     return starts
+
+
+def _to_start(
+    definition: WorkflowDefinition, mapping: Mapping[NodeId, WorkflowJob]
+) -> Iterator[tuple[JobPlan, JobExecutionId]]:
+    """Yield the jobs to start with their ids on their executors.
+
+    A job that has failed already is told as well whom it was to feed, and takes those with it.
+    """
+    for plan in definition.jobs:
+        row = mapping[plan.node_id]
+        job_id = _id_on_its_executor(row)
+        if job_id is not None and row.status is not WorkflowJobStatus.COMPLETED:
+            yield plan, job_id
+
+
+def _id_on_its_executor(row: WorkflowJob) -> JobExecutionId | None:
+    return row.remote_job_execution_id or row.job_execution_id
 
 
 def _routes(plan: JobPlan, mapping: Mapping[NodeId, WorkflowJob]) -> tuple[Route, ...]:
@@ -353,7 +360,7 @@ def _routes(plan: JobPlan, mapping: Mapping[NodeId, WorkflowJob]) -> tuple[Route
                 other_job, other_id = None, SELF_PEER_JOB
             else:
                 row = mapping[peer.peer_workflow_node_id]
-                other_job, other_id = row.id, row.remote_job_execution_id or row.job_execution_id or SELF_PEER_JOB
+                other_job, other_id = row.id, _id_on_its_executor(row) or SELF_PEER_JOB
             routes.append(
                 Route(
                     connection_id=peer.connection_id,

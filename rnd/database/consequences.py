@@ -190,16 +190,16 @@ def spread_failure(conn: sqlite3.Connection, failed: JobHead, error: str | None,
 
 def take_report(
     conn: sqlite3.Connection, mirror: JobExecution, report: JobStatusReport, *, now: datetime, news: News
-) -> None:
-    """Carry what an executor reports into the mirror of its job, and on along the graph."""
+) -> bool:
+    """Carry what an executor reports into the mirror of its job, and on along the graph; say whether its status moved."""
     news.acknowledged += mirrors.acknowledge(conn, mirror, report.duties)
     head = mirrors.take_report(conn, mirror, report, now=now)
     if head is None:
-        return
-    news.reported.append(head)
+        return False
     if head.status in (JobStatus.ERRORED, JobStatus.CANCELLED):
         spread_failure(conn, head, report.error_message, now=now, news=news)
     news.touch(conn, head.workflow_execution_id)
+    return True
 
 
 def give_up_mirror(conn: sqlite3.Connection, mirror: JobExecution, error: str, *, now: datetime, news: News) -> None:
@@ -209,7 +209,6 @@ def give_up_mirror(conn: sqlite3.Connection, mirror: JobExecution, error: str, *
         head = job_moves.mark_errored(conn, mirror.id, JobEnd(error=error), now=now)
     except StaleState:
         return
-    news.reported.append(head)
     spread_failure(conn, head, error, now=now, news=news)
 
 

@@ -443,7 +443,8 @@ def _head(row: sqlite3.Row) -> JobHead:
 def _announce(conn: sqlite3.Connection, heads: Sequence[JobHead], error: str | None, *, now: datetime) -> None:
     """Carry a move to the orchestrator's rows, here or on another peer, and write its events."""
     for head in heads:
-        if head.workflow_job_id is None:
+        is_told_by_the_answer = head.status is JobStatus.IDLE
+        if head.workflow_job_id is None and not is_told_by_the_answer:
             post_report(conn, head.id, now=now)
     conn.executemany(
         """

@@ -22,7 +22,6 @@ class News:
     inputs_changed: list[JobExecutionId] = field(default_factory=list)
     transfers_created: int = 0
     outgoing_created: int = 0
-    reported: list[JobHead] = field(default_factory=list)
     transfers_ended: list[Transfer] = field(default_factory=list)
     executions: set[ExecutionId] = field(default_factory=set)
 

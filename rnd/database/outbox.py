@@ -80,10 +80,10 @@ def list_letters(conn: sqlite3.Connection, peer_id: PeerId, *, after_id: int = 0
     return [_letter(row) for row in rows]
 
 
-def list_addressees(conn: sqlite3.Connection) -> list[PeerId]:
-    """Return the peers that are to be told something."""
-    rows = conn.execute("SELECT DISTINCT peer_id FROM outbox ORDER BY peer_id").fetchall()
-    return [PeerId(row[0]) for row in rows]
+def newest_letters(conn: sqlite3.Connection) -> list[tuple[PeerId, int]]:
+    """Return the peers that are to be told something, each with the number of its newest letter."""
+    rows = conn.execute("SELECT peer_id, MAX(id) FROM outbox GROUP BY peer_id ORDER BY peer_id").fetchall()
+    return [(PeerId(row[0]), row[1]) for row in rows]
 
 
 def strike_out(conn: sqlite3.Connection, letter_id: int) -> bool:

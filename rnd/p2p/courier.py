@@ -1,7 +1,8 @@
 """The courier: tells other peers what the outbox holds for them, as soon as they are there (design: Durability).
 
 A message is struck out when the other side has answered that it is on record; until then it is told again at every
-new link and after every pause. Telling twice is harmless: whoever is told knows by key and number what is new.
+new link and after every pause. Telling twice is harmless: whoever is told knows by key and number what is new. What a
+peer does not take now waits for its pause alone: newer letters go past it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from rnd.database import outbox
@@ -34,13 +36,27 @@ from rnd.types.seams import Clock
 
 LETTERS_AT_ONCE: Final = 64
 ANSWER_TIMEOUT_S: Final = 30.0
-AGAIN_S: Final = 5.0
-"""How long to wait before a peer that did not take everything is told again, if nothing happens before."""
+GATHER_S: Final = 0.01
+"""How long to wait after a change: more of them follow as a rule, of which only the newest of a key is told."""
+LOOK_EVERY_S: Final = 5.0
+"""How often the outbox is looked at although nobody rang."""
+AGAIN_FIRST_S: Final = 0.1
+AGAIN_MOST_S: Final = 30.0
+"""How long to wait before a peer is told again what it did not take, if it does not come anew before."""
 
 OnAnswer = Callable[[PeerId, Message, Message], Awaitable[None]]
 """Is told what a peer has answered to a letter: the peer, the letter, the answer."""
 
 log = get_logger()
+
+
+@dataclass(slots=True)
+class _Round:
+    """How far a peer has been told: letters up to `after_id` wait until `again_at_s`, those beyond it go at once."""
+
+    after_id: int = 0
+    again_at_s: float = 0.0
+    pause_s: float = 0.0
 
 
 class Courier:
@@ -62,7 +78,7 @@ class Courier:
         self._answers = answers
         self._rung = asyncio.Event()
         self._under_way: set[PeerId] = set()
-        self._resting: dict[PeerId, float] = {}
+        self._rounds: dict[PeerId, _Round] = {}
 
     def ring(self) -> None:
         """Have the outbox looked at: a row has changed, or a peer has come."""
@@ -70,7 +86,7 @@ class Courier:
 
     def wake(self, peer_id: PeerId) -> None:
         """Tell a peer now what is there for it: it has just come."""
-        self._resting.pop(peer_id, None)
+        self._rounds.pop(peer_id, None)
         self._rung.set()
 
     async def run(self) -> None:
@@ -78,80 +94,115 @@ class Courier:
         async with asyncio.TaskGroup() as group:
             while True:
                 try:
-                    async with asyncio.timeout(AGAIN_S):
+                    async with asyncio.timeout(self._pause_s()):
                         await self._rung.wait()
                 except TimeoutError:
                     pass
+                await asyncio.sleep(GATHER_S)
                 self._rung.clear()
-                for peer_id in await self._database.read(outbox.list_addressees):
-                    if self._may_go(peer_id):
+                try:
+                    newest = await self._database.read(outbox.newest_letters)
+                except DatabaseNotNow as trouble:
+                    log.warning(LogEvent.DATABASE_WAITS, reason=str(trouble))
+                    continue
+                for peer_id, letter_id in newest:
+                    if self._may_go(peer_id, letter_id):
                         self._under_way.add(peer_id)
                         group.create_task(self._serve(peer_id))
 
-    def _may_go(self, peer_id: PeerId) -> bool:
+    def _pause_s(self) -> float:
         now_s = asyncio.get_running_loop().time()
+        pauses = [
+            round_.again_at_s - now_s
+            for peer_id, round_ in self._rounds.items()
+            if round_.after_id and self._is_reachable(peer_id)
+        ]
+        return min(LOOK_EVERY_S, max(AGAIN_FIRST_S, min(pauses, default=LOOK_EVERY_S)))
+
+    def _is_reachable(self, peer_id: PeerId) -> bool:
+        """Say whether it is worth while to tell a peer something: an introduced one is dialled for it."""
+        return self._links.is_connected(peer_id) or (
+            self._book.is_welcome(peer_id) and not self._book.is_allowed(peer_id)
+        )
+
+    def _may_go(self, peer_id: PeerId, newest_letter: int) -> bool:
+        if peer_id in self._under_way or not self._is_reachable(peer_id):
+            return False
+        round_ = self._rounds.get(peer_id)
         return (
-            peer_id not in self._under_way
-            and self._resting.get(peer_id, 0.0) <= now_s
-            and (
-                self._links.is_connected(peer_id)
-                or (self._book.is_welcome(peer_id) and not self._book.is_allowed(peer_id))
-            )
+            round_ is None or newest_letter > round_.after_id or round_.again_at_s <= asyncio.get_running_loop().time()
         )
 
     async def _serve(self, peer_id: PeerId) -> None:
         """Tell one peer what there is: the boundary at which whatever goes wrong leaves the others alone."""
+        round_ = self._rounds.setdefault(peer_id, _Round())
+        if round_.again_at_s <= asyncio.get_running_loop().time():
+            round_.after_id = 0
+        is_whole = round_.after_id == 0
         try:
-            while letters := await self._database.read(
-                lambda conn: outbox.list_letters(conn, peer_id, limit=LETTERS_AT_ONCE)
-            ):
-                async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(self._deliver(letter)) for letter in letters]
-                if not all(task.result() for task in tasks):
-                    self._resting[peer_id] = asyncio.get_running_loop().time() + AGAIN_S
-                    return
+            if not await self._tell(peer_id, round_):
+                self._rest(round_)
+            elif is_whole:
+                self._rounds.pop(peer_id, None)
         except DatabaseGone:
             raise
         except DatabaseNotNow as trouble:
             log.warning(LogEvent.DATABASE_WAITS, reason=str(trouble))
+            self._rest(round_)
         except Exception:
             log.exception(LogEvent.INTERNAL_ERROR, where="courier", peer_id=peer_id)
-            self._resting[peer_id] = asyncio.get_running_loop().time() + AGAIN_S
+            self._rest(round_)
         finally:
             self._under_way.discard(peer_id)
             self._rung.set()
 
-    async def _deliver(self, letter: Letter) -> bool:
-        """Tell one thing; say whether it is off the table."""
+    async def _tell(self, peer_id: PeerId, round_: _Round) -> bool:
+        """Tell a peer everything beyond what waits; say whether it took it all."""
+        took_all = True
+        while letters := await self._database.read(
+            lambda conn: outbox.list_letters(conn, peer_id, after_id=round_.after_id, limit=LETTERS_AT_ONCE)
+        ):
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._deliver(letter)) for letter in letters]
+            round_.after_id = letters[-1].id
+            troubles = [task.result() for task in tasks]
+            await self._note(list(zip(letters, troubles, strict=True)))
+            took_all &= not any(troubles)
+        return took_all
+
+    def _rest(self, round_: _Round) -> None:
+        round_.pause_s = min(AGAIN_MOST_S, max(AGAIN_FIRST_S, 2 * round_.pause_s))
+        round_.again_at_s = asyncio.get_running_loop().time() + round_.pause_s
+
+    async def _deliver(self, letter: Letter) -> str | None:
+        """Tell one thing; return why it has to be told again, `None` if it is off the table."""
         try:
             message = message_from_fields(letter.topic, letter.body)
         except (MalformedMessage, UnknownMessage) as error:
             log.error(LogEvent.PEER_ANSWER_UNSAID, peer_id=letter.peer_id, type=letter.topic, reason=str(error))
-            await self._strike_out(letter)
-            return True
+            return None
         try:
             reply = await self._links.ask_by_any(letter.peer_id, message, timeout_s=ANSWER_TIMEOUT_S)
         except PeerRefused as error:
             if error.word in {RefusalCode.BUSY, RefusalCode.INTERNAL, ""}:
-                await self._note(letter, str(error))
-                return False
+                return str(error)
             log.warning(LogEvent.PEER_LETTER_REFUSED, peer_id=letter.peer_id, type=letter.topic, reason=error.reason)
-            await self._strike_out(letter)
-            return True
+            return None
         except ApplicationError as error:
-            await self._note(letter, str(error))
-            return False
+            return str(error)
         on_answer = self._answers.get(type(message))
         if on_answer is not None:
             await on_answer(letter.peer_id, message, reply)
-        await self._strike_out(letter)
-        return True
+        return None
 
-    async def _strike_out(self, letter: Letter) -> None:
-        await self._database.write(lambda conn: outbox.strike_out(conn, letter.id))
+    async def _note(self, told: list[tuple[Letter, str | None]]) -> None:
+        """Strike out what is on the other peer's record; of the rest note why it is not."""
 
-    async def _note(self, letter: Letter, error: str) -> None:
         def work(conn: sqlite3.Connection) -> None:
-            outbox.note_failure(conn, letter.id, error)
+            for letter, trouble in told:
+                if trouble is None:
+                    outbox.strike_out(conn, letter.id)
+                else:
+                    outbox.note_failure(conn, letter.id, trouble)
 
         await self._database.write(work)

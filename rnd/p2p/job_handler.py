@@ -153,11 +153,12 @@ class JobHandler:
 
     async def _cancel(self, peer: PeerId, message: Message) -> Message:
         assert isinstance(message, JobCancel)
-        job = await self._find(peer, message.execution_uid, message.node_id)
-        if job is None:
-            now = self._clock.now()
-            await self._database.write(
-                lambda conn: cancelled_orders.add_tombstone(
+        now = self._clock.now()
+
+        def work(conn: sqlite3.Connection) -> JobExecution | None:
+            job = self._find_order(conn, peer, message.execution_uid, message.node_id)
+            if job is None:  # perhaps its request is just being answered: one of the two comes first
+                cancelled_orders.add_tombstone(
                     conn,
                     ordering_peer_id=peer,
                     execution_uid=message.execution_uid,
@@ -165,7 +166,10 @@ class JobHandler:
                     reason=message.reason,
                     now=now,
                 )
-            )
+            return job
+
+        job = await self._database.write(work)
+        if job is None:
             return JobCancelResponse(status=None)
         await self._job_manager.cancel_jobs([job.id], reason=message.reason)
         self._duties_changed()
@@ -203,24 +207,32 @@ class JobHandler:
 
     async def _find(self, peer: PeerId, execution_uid: ExecutionUid, node_id: NodeId) -> JobExecution | None:
         """Return the job of a peer's own order; another peer's is none of its business."""
-        return await self._database.read(
-            lambda conn: job_executions.find_order(
-                conn, orderer=peer, execution_uid=execution_uid, node_id=node_id, executor=self._peer_id
-            )
+        return await self._database.read(lambda conn: self._find_order(conn, peer, execution_uid, node_id))
+
+    def _find_order(
+        self, conn: sqlite3.Connection, peer: PeerId, execution_uid: ExecutionUid, node_id: NodeId
+    ) -> JobExecution | None:
+        return job_executions.find_order(
+            conn, orderer=peer, execution_uid=execution_uid, node_id=node_id, executor=self._peer_id
         )
 
     # ---- as an orchestrator
 
     async def _update(self, peer: PeerId, message: Message) -> Message:
         assert isinstance(message, JobStatusUpdate)
-        await self._take(peer, [message.report])
+        for report in await self._take(peer, [message.report]):
+            log.info(LogEvent.RECEIVED_JOB_STATUS, job_id=report.job_execution_id, status=report.status)
         return Ack()
 
-    async def _take(self, executor: PeerId, reports: list[JobStatusReport]) -> None:
-        """Carry reports into their mirrors. Raises `LimitExceeded` (come again) for a job that is about to get one."""
+    async def _take(self, executor: PeerId, reports: list[JobStatusReport]) -> list[JobStatusReport]:
+        """Carry reports into their mirrors and return those that moved one.
+
+        Raises `LimitExceeded` (come again) for a job that is about to get one.
+        """
         now = self._clock.now()
 
-        def work(conn: sqlite3.Connection, news: News) -> None:
+        def work(conn: sqlite3.Connection, news: News) -> list[JobStatusReport]:
+            moved: list[JobStatusReport] = []
             for report in reports:
                 mirror = mirrors.find_mirror(
                     conn,
@@ -230,15 +242,22 @@ class JobHandler:
                     executor=executor,
                 )
                 if mirror is not None:
+<<<<<<< HEAD
                     if mirror.remote_job_execution_id == report.job_execution_id:
                         take_report(conn, mirror, report, now=now, news=news)
+=======
+                    if take_report(conn, mirror, report, now=now, news=news):
+                        moved.append(report)
+>>>>>>> peertests
                 elif workflow_jobs.is_awaited(
                     conn, execution_uid=report.execution_uid, node_id=report.node_id, executor=executor
                 ):
                     raise LimitExceeded("the answer to that order has not been written down yet")
+            return moved
 
-        _, news = await insist(self._database, work)
+        moved, news = await insist(self._database, work)
         self._board.publish(news)
+        return moved
 
     async def poll(self, executor: PeerId) -> None:
         """Ask a peer how the jobs stand that it has not reported the end of; a silent peer is asked again some time."""

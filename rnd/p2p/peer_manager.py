@@ -102,6 +102,7 @@ class PeerManager:
         self._data: dict[PeerId, list[Link]] = {}
         self._contacts: dict[PeerId, _Contact] = {}
         self._wanted: set[PeerId] = set()
+        self._dialling: set[PeerId] = set()
         self._answers: dict[type[Message], AnswerTo] = {}
         self._link_answers: dict[type[Message], AnswerOnLink] = {}
         self._takers: dict[type[Message], TakeFrom] = {}
@@ -201,8 +202,13 @@ class PeerManager:
         """Keep data links to these peers, dialled from here, and to no others for longer than they are used."""
         self._wanted = set(peer_ids)
         for peer_id in self._wanted:
-            if self._group is not None and not self._open_data(peer_id):
-                self._group.create_task(self._keep_data_link(peer_id))
+            self._keep_data(peer_id)
+
+    def _keep_data(self, peer_id: PeerId) -> None:
+        """Have one task, and no more, dial a peer for a data link."""
+        if self._group is not None and peer_id not in self._dialling and not self._open_data(peer_id):
+            self._dialling.add(peer_id)
+            self._group.create_task(self._keep_data_link(peer_id))
 
     async def data_link(self, peer_id: PeerId) -> Link:
         """Return an open data link to a peer, one on which it is the client if there is one.
@@ -227,13 +233,24 @@ class PeerManager:
     async def _keep_data_link(self, peer_id: PeerId) -> None:
         """Dial a peer that is to send bytes, again and again while they are expected; the sender may come itself."""
         pause_s = RETRY_FIRST_S
-        while peer_id in self._wanted and self._book.is_welcome(peer_id) and not self._open_data(peer_id):
-            try:
-                await self._dial(peer_id, LinkKind.DATA)
-            except (PeerUnreachable, PeerRefused) as error:
-                log.debug(LogEvent.PEER_DIAL_FAILED, peer_id=peer_id, reason=str(error))
-                await asyncio.sleep(self._jittered(pause_s))
-                pause_s = min(2 * pause_s, RETRY_MOST_S)
+        try:
+            while peer_id in self._wanted and self._book.is_welcome(peer_id) and not self._open_data(peer_id):
+                try:
+                    await self._dial(peer_id, LinkKind.DATA)
+                except (PeerUnreachable, PeerRefused) as error:
+                    log.debug(LogEvent.PEER_DIAL_FAILED, peer_id=peer_id, reason=str(error))
+                    await self._pause(peer_id, pause_s)
+                    pause_s = min(2 * pause_s, RETRY_MOST_S)
+        finally:
+            self._dialling.discard(peer_id)
+
+    async def _pause(self, peer_id: PeerId, pause_s: float) -> None:
+        """Wait for another try, or until the peer comes by itself."""
+        came = self._contact(peer_id).came
+        came.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._jittered(pause_s)):
+                await came.wait()
 
     async def why_unreachable(self, peer_id: PeerId) -> str | None:
         """Return why a peer cannot be dialled from here; `None` if it can: whether it admits this one is another matter."""
@@ -322,8 +339,9 @@ class PeerManager:
                     contact.failure = str(error)
                     log.debug(LogEvent.PEER_DIAL_FAILED, peer_id=peer_id, reason=str(error))
                     pause_s = min(2 * pause_s, RETRY_MOST_S)
+            is_up = peer_id in self._control
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._jittered(pause_s)):
+                async with asyncio.timeout(self._jittered(RETRY_MOST_S if is_up else pause_s)):
                     await contact.kick.wait()
 
     def _jittered(self, pause_s: float) -> float:
@@ -440,8 +458,8 @@ class PeerManager:
             links.remove(link)
         for tell in self._on_link_lost:
             tell(link)
-        if link.kind is LinkKind.DATA and link.peer_id in self._wanted and self._group is not None:
-            self._group.create_task(self._keep_data_link(link.peer_id))
+        if link.kind is LinkKind.DATA and link.peer_id in self._wanted:
+            self._keep_data(link.peer_id)
 
     async def _note_greeting(self, link: Link, hello: Hello) -> None:
         """Write down who is there and where it says it can be reached; then others may have words for it."""

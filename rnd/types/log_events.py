@@ -238,17 +238,6 @@ class LogEvent(StrEnum):
     )
 
     # -- Transfers, the receiving side (document: Transfer Protocol, Remote Peer Logs)
-    TRANSFER_POSTPONED = (
-        "Transfer postponed: transfer_id={transfer_id}, reason={reason}",
-        "An attempt came to nothing; another one follows.",
-        "debug",
-    )
-    TRANSFER_REJECTED = (
-        "Transfer rejected: transfer_id={transfer_id}, code={code}, reason={reason}",
-        "Another peer offered what is not taken here.",
-        "debug",
-        ("peer_id",),
-    )
     RECEIVED_TRANSFER_REQUEST = (
         "Received transfer request: transfer_id={transfer_id}, size={size}",
         "A delivery is announced; pass `size` as the text of `describe_size`.",
@@ -270,6 +259,17 @@ class LogEvent(StrEnum):
     )
 
     # -- Transfers, rnd's own
+    TRANSFER_POSTPONED = (
+        "Transfer postponed: transfer_id={transfer_id}, reason={reason}",
+        "An attempt came to nothing; another one follows.",
+        "debug",
+    )
+    TRANSFER_REJECTED = (
+        "Transfer rejected: transfer_id={transfer_id}, code={code}, reason={reason}",
+        "Another peer offered what is not taken here.",
+        "debug",
+        ("peer_id",),
+    )
     TRANSFER_REFUSED = (
         "Transfer refused: transfer_id={transfer_id}, reason={reason}",
         "The receiver, or the owner of the DATA, says no.",
@@ -498,12 +498,13 @@ class LogEvent(StrEnum):
         "warning",
         ("peer_id",),
     )
+
+    # -- Peers and links, rnd's own
     PEER_HANDSHAKE_FAILED = (
         "Peer handshake failed: address={address}, reason={reason}",
         "A connection came to nothing before TLS said who it is.",
         "debug",
     )
-
     PEER_DIAL_FAILED = ("Peer not reached: peer_id={peer_id}, reason={reason}", "A dial came to nothing.", "debug")
     PEER_LINK_CLOSED = (
         "Peer link closed: peer_id={peer_id}, code={code}, reason={reason}",

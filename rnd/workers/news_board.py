@@ -61,7 +61,7 @@ class NewsBoard:
         self.outgoing: Bell[TransferId] = Bell()
         self.executions: Bell[ExecutionId] = Bell()
         self.when_started: Callable[[], None] = lambda: None
-        """Is called when started jobs wait for inputs, which may come from other peers."""
+        """Is called when started jobs wait for inputs, or an execution for results, which may come from other peers."""
         self.when_called_off: Callable[[Mapping[TransferId, str]], None] = lambda _reasons: None
         """Is called with deliveries from other peers whose receiver has ended, and why."""
 
@@ -92,8 +92,6 @@ class NewsBoard:
                 log.error(LogEvent.TRANSFER_FAILED, transfer_id=transfer.transfer_id, error=transfer.error)
             else:
                 log.info(LogEvent.TRANSFER_CANCELLED, transfer_id=transfer.transfer_id, reason=transfer.error)
-        for head in news.reported:
-            log.info(LogEvent.RECEIVED_JOB_STATUS, job_id=head.id, status=head.status)
         here = [transfer.transfer_id for transfer in ended if transfer.direction is TransferDirection.LOCAL]
         if news.transfers_created or here:
             self.transfers.ring(*here)

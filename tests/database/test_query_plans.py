@@ -123,7 +123,7 @@ ALLOWED_SCANS: Final[dict[tuple[str, str], str]] = {
         "introductions.list_introduced_peers",
         "introductions",
     ): "asks for all that hold; the others are dropped each tick",
-    ("outbox.list_addressees", "outbox"): "asks for all of it, once a start and a tick, from an index alone",
+    ("outbox.newest_letters", "outbox"): "asks for all of it, once a start and a tick, from an index alone",
     ("retention.list_unneeded_executions", "workflow_executions"): "walks the ids that are kept, from an index alone",
 }
 
@@ -454,7 +454,7 @@ CALLS: Final[dict[str, Call]] = {
     "job_executions.next_attempt_at": lambda c, w: job_executions.next_attempt_at(c, executor=ME),
     "job_executions.list_expired": lambda c, w: job_executions.list_expired(c, executor=ME, now=w.now),
     "job_executions.list_waiting": lambda c, w: job_executions.list_waiting(c, executor=ME),
-    "job_executions.list_unsettled": lambda c, w: job_executions.list_unsettled(c, executor=ME),
+    "job_executions.list_unsettled": lambda c, w: job_executions.list_unsettled(c),
     "job_executions.list_taken_away": lambda c, w: job_executions.list_taken_away(c, executor=ME),
     "job_executions.count_by_status": lambda c, w: job_executions.count_by_status(c),
     "job_executions.count_completed": lambda c, w: job_executions.count_completed(c, w.execution.id),
@@ -577,7 +577,7 @@ CALLS: Final[dict[str, Call]] = {
     ),
     "outbox.post": lambda c, w: outbox.post(c, ME, "topic", "key", {}, now=w.now),
     "outbox.list_letters": lambda c, w: outbox.list_letters(c, ME, limit=9),
-    "outbox.list_addressees": lambda c, w: outbox.list_addressees(c),
+    "outbox.newest_letters": lambda c, w: outbox.newest_letters(c),
     "outbox.strike_out": lambda c, w: outbox.strike_out(c, 1),
     "outbox.note_failure": lambda c, w: outbox.note_failure(c, 1, "why"),
     "outbox.drop_expired": lambda c, w: outbox.drop_expired(c, now=w.now),

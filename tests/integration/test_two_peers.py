@@ -40,4 +40,4 @@ def test_data_here_goes_through_a_program_there_and_comes_home(tmp_path: Path) -
         assert result["connection_id"] == home["id"]
         assert Path(result["absolute_path"]).read_text() == content.upper()
         assert [job["status"] for job in execution["jobs"]] == ["COMPLETED", "COMPLETED"]
-        assert worker.rows("SELECT COUNT(*) FROM outbox") == [(0,)]
+        worker.until("SELECT COUNT(*) FROM outbox", 0)
