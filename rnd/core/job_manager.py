@@ -464,7 +464,7 @@ class JobManager:
 
         def work(conn: sqlite3.Connection, news: News) -> set[JobExecutionId]:
             if self._repairs_are_due:
-                honour_job_repairs(conn, executor=self._peer_id, now=now, news=news)
+                honour_job_repairs(conn, self_peer_id=self._peer_id, now=now, news=news)
             for job in job_executions.list_expired(conn, executor=self._peer_id, now=now):
                 error = "no start command came before start_by; phase 2 never reached this job"
                 fail_open_job(conn, job.id, JobEnd(error=error), now=now, news=news)

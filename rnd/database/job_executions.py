@@ -283,12 +283,9 @@ def list_waiting(conn: sqlite3.Connection, *, executor: PeerId) -> list[JobExecu
     return [_job(row) for row in rows]
 
 
-def list_unsettled(conn: sqlite3.Connection, *, executor: PeerId) -> list[JobExecution]:
-    """Return jobs whose status the daemon has not acted on: those that a person changed."""
-    rows = conn.execute(
-        _SELECT + "WHERE status IS NOT settled_status AND executor_peer_id = :executor ORDER BY id",
-        {"executor": executor},
-    ).fetchall()
+def list_unsettled(conn: sqlite3.Connection) -> list[JobExecution]:
+    """Return jobs, here or elsewhere, whose status the daemon has not acted on: those that a person changed."""
+    rows = conn.execute(_SELECT + "WHERE status IS NOT settled_status ORDER BY id").fetchall()
     return [_job(row) for row in rows]
 
 

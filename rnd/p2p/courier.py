@@ -36,6 +36,8 @@ from rnd.types.seams import Clock
 
 LETTERS_AT_ONCE: Final = 64
 ANSWER_TIMEOUT_S: Final = 30.0
+GATHER_S: Final = 0.01
+"""How long to wait after a change: more of them follow as a rule, of which only the newest of a key is told."""
 LOOK_EVERY_S: Final = 5.0
 """How often the outbox is looked at although nobody rang."""
 AGAIN_FIRST_S: Final = 0.1
@@ -96,6 +98,7 @@ class Courier:
                         await self._rung.wait()
                 except TimeoutError:
                     pass
+                await asyncio.sleep(GATHER_S)
                 self._rung.clear()
                 try:
                     newest = await self._database.read(outbox.newest_letters)
@@ -162,44 +165,44 @@ class Courier:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._deliver(letter)) for letter in letters]
             round_.after_id = letters[-1].id
-            took_all &= all(task.result() for task in tasks)
+            troubles = [task.result() for task in tasks]
+            await self._note(list(zip(letters, troubles, strict=True)))
+            took_all &= not any(troubles)
         return took_all
 
     def _rest(self, round_: _Round) -> None:
         round_.pause_s = min(AGAIN_MOST_S, max(AGAIN_FIRST_S, 2 * round_.pause_s))
         round_.again_at_s = asyncio.get_running_loop().time() + round_.pause_s
 
-    async def _deliver(self, letter: Letter) -> bool:
-        """Tell one thing; say whether it is off the table."""
+    async def _deliver(self, letter: Letter) -> str | None:
+        """Tell one thing; return why it has to be told again, `None` if it is off the table."""
         try:
             message = message_from_fields(letter.topic, letter.body)
         except (MalformedMessage, UnknownMessage) as error:
             log.error(LogEvent.PEER_ANSWER_UNSAID, peer_id=letter.peer_id, type=letter.topic, reason=str(error))
-            await self._strike_out(letter)
-            return True
+            return None
         try:
             reply = await self._links.ask_by_any(letter.peer_id, message, timeout_s=ANSWER_TIMEOUT_S)
         except PeerRefused as error:
             if error.word in {RefusalCode.BUSY, RefusalCode.INTERNAL, ""}:
-                await self._note(letter, str(error))
-                return False
+                return str(error)
             log.warning(LogEvent.PEER_LETTER_REFUSED, peer_id=letter.peer_id, type=letter.topic, reason=error.reason)
-            await self._strike_out(letter)
-            return True
+            return None
         except ApplicationError as error:
-            await self._note(letter, str(error))
-            return False
+            return str(error)
         on_answer = self._answers.get(type(message))
         if on_answer is not None:
             await on_answer(letter.peer_id, message, reply)
-        await self._strike_out(letter)
-        return True
+        return None
 
-    async def _strike_out(self, letter: Letter) -> None:
-        await self._database.write(lambda conn: outbox.strike_out(conn, letter.id))
+    async def _note(self, told: list[tuple[Letter, str | None]]) -> None:
+        """Strike out what is on the other peer's record; of the rest note why it is not."""
 
-    async def _note(self, letter: Letter, error: str) -> None:
         def work(conn: sqlite3.Connection) -> None:
-            outbox.note_failure(conn, letter.id, error)
+            for letter, trouble in told:
+                if trouble is None:
+                    outbox.strike_out(conn, letter.id)
+                else:
+                    outbox.note_failure(conn, letter.id, trouble)
 
         await self._database.write(work)

@@ -246,9 +246,8 @@ class JobHandler:
                     executor=executor,
                 )
                 if mirror is not None:
-                    if mirror.remote_job_execution_id == report.job_execution_id and take_report(
-                        conn, mirror, report, now=now, news=news
-                    ):
+                    is_that_job = mirror.remote_job_execution_id == report.job_execution_id
+                    if is_that_job and take_report(conn, mirror, report, now=now, news=news):
                         moved.append(report)
                 elif workflow_jobs.is_awaited(
                     conn, execution_uid=report.execution_uid, node_id=report.node_id, executor=executor

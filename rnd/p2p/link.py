@@ -7,6 +7,8 @@ comes in is handed over in its order: frames and what wants no answer at once, q
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections import deque
 from enum import StrEnum
 from typing import Final, Protocol, assert_never
@@ -37,6 +39,11 @@ SEND_TIMEOUT_S: Final = 60.0
 """How long the other side may let what we send lie; a link on which nothing moves is given up."""
 QUEUE_BYTES: Final = 2 << 20
 """How much may wait to be written before a sender of frames has to wait."""
+
+ANSWERS_AT_ONCE: Final = 64
+"""How many answers are made at a time on a link, and none while more than QUEUE_BYTES of those before wait to be read."""
+REFLEX_BYTES: Final = 1 << 20
+"""How much of what is answered without thought may wait: who asks that much and reads nothing is given up."""
 
 WebSocket = web.WebSocketResponse | ClientWebSocketResponse
 
@@ -90,6 +97,8 @@ class Link:
         self._has_work = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
+        self._reflex_bytes = 0
+        self._turns = asyncio.Semaphore(ANSWERS_AT_ONCE)
         self._waiting: dict[int, asyncio.Future[Message]] = {}
         self._opened = asyncio.Event()
         self._close_code: CloseCode | None = None
@@ -249,6 +258,9 @@ class Link:
                     waiting.set_result(message)
             case Send(text=text):
                 self._say(text)
+                self._reflex_bytes += len(text)
+                if self._reflex_bytes > REFLEX_BYTES:
+                    self.close(CloseCode.SILENT)
             case Close(code=code, reason=reason):
                 log.warning(LogEvent.PEER_LINK_CLOSED, peer_id=self.peer_id, code=int(code), reason=reason)
                 self.close(code)
@@ -258,7 +270,12 @@ class Link:
                 assert_never(instruction)
 
     async def _answer(self, number: int, message: Message) -> None:
-        reply = await self._user.answer(self, message)
+        async with self._turns:
+            await self._has_room.wait()
+            reply = await self._user.answer(self, message)
+            self._say_answer(number, reply)
+
+    def _say_answer(self, number: int, reply: Message) -> None:
         try:
             try:
                 self._say(self._session.answer(number, reply))
@@ -288,6 +305,7 @@ class Link:
                 self._queued_bytes -= len(item)
                 if self._queued_bytes <= QUEUE_BYTES:
                     self._has_room.set()
+            self._reflex_bytes = 0
 
     async def _expect_greeting(self) -> None:
         try:
@@ -302,7 +320,16 @@ class Link:
 
     async def _shut(self) -> None:
         code = CloseCode.DONE if self._close_code is None else self._close_code
+        if code is CloseCode.SILENT:
+            self._cut()
         await self._websocket.close(code=int(code))
+
+    def _cut(self) -> None:
+        """End the connection under the link: who reads nothing would not read a goodbye either."""
+        sock = self._websocket.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def _end(self) -> None:
         """Nothing more comes: whoever waits for an answer learns that."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
@@ -23,13 +24,16 @@ from rnd.protocol.link_messages import (
 from rnd.protocol.messages import Message
 from rnd.rules.policy import holds
 from rnd.types.enums import ServiceStatus, Verb
+from rnd.types.errors import LimitExceeded
 from rnd.types.ids import PeerId
 from rnd.types.services import Service
 
 OFFERS_MAX: Final = 500
 LOOKED_AT_MAX: Final = 10_000
-REACHES_AT_ONCE: Final = 4
+REACHES_AT_ONCE: Final = 2
 """Another peer can have this one dial only where the dialled peer itself has said that it is, and not often at once."""
+REACHES_WAITING: Final = 32
+"""As many as an execution may well need side by side; of more it is told to come again."""
 
 
 class Questions:
@@ -47,7 +51,8 @@ class Questions:
         self._links = links
         self._book = book
         self._capabilities = capabilities
-        self._reaches = asyncio.Semaphore(REACHES_AT_ONCE)
+        self._reaches: dict[PeerId, asyncio.Semaphore] = {}
+        self._reaching: Counter[PeerId] = Counter()
 
     def handlers(self) -> Mapping[type[Message], AnswerTo]:
         """Return what answers which request."""
@@ -79,11 +84,17 @@ class Questions:
         assert isinstance(message, CapabilitiesRequest)
         return CapabilitiesResponse(capabilities=await self._capabilities())
 
-    async def _reach(self, _peer: PeerId, message: Message) -> Message:
+    async def _reach(self, peer: PeerId, message: Message) -> Message:
         assert isinstance(message, ReachRequest)
-        await self._links.learn([message.addresses])
-        async with self._reaches:
-            reason = await self._links.why_unreachable(message.addresses.peer_id)
+        if self._reaching[peer] >= REACHES_WAITING:
+            raise LimitExceeded(f"{REACHES_WAITING} of your questions of this kind wait here")
+        self._reaching[peer] += 1
+        try:
+            async with self._reaches.setdefault(peer, asyncio.Semaphore(REACHES_AT_ONCE)):
+                await self._links.learn([message.addresses])
+                reason = await self._links.why_unreachable(message.addresses.peer_id)
+        finally:
+            self._reaching[peer] -= 1
         return ReachResponse(reachable=reason is None, reason=reason or "")
 
 

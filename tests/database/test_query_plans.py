@@ -476,7 +476,7 @@ CALLS: Final[dict[str, Call]] = {
     "job_executions.next_attempt_at": lambda c, w: job_executions.next_attempt_at(c, executor=ME),
     "job_executions.list_expired": lambda c, w: job_executions.list_expired(c, executor=ME, now=w.now),
     "job_executions.list_waiting": lambda c, w: job_executions.list_waiting(c, executor=ME),
-    "job_executions.list_unsettled": lambda c, w: job_executions.list_unsettled(c, executor=ME),
+    "job_executions.list_unsettled": lambda c, w: job_executions.list_unsettled(c),
     "job_executions.list_taken_away": lambda c, w: job_executions.list_taken_away(c, executor=ME),
     "job_executions.count_by_status": lambda c, w: job_executions.count_by_status(c),
     "job_moves.mark_started": lambda c, w: job_moves.mark_started(c, [w.job.id]),

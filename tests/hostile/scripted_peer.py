@@ -76,6 +76,13 @@ class ScriptedLink:
         """Say any text; a `{id}` in it becomes the next number."""
         await self.websocket.send_str(text.replace("{id}", str(next(self._numbers))))
 
+    async def ask_text(self, text: str, *, within_s: float = ANSWER_WITHIN_S) -> Message:
+        """Say any text with a `{id}`, which wants an answer; return that."""
+        number = next(self._numbers)
+        self._waiting[number] = asyncio.get_running_loop().create_future()
+        await self.websocket.send_str(text.replace("{id}", str(number)))
+        return await self.answer_to(number, within_s=within_s)
+
     async def say_bytes(self, data: bytes) -> None:
         """Send any binary message."""
         await self.websocket.send_bytes(data)

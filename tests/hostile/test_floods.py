@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,6 @@ from typing import Any
 import pytest
 
 from rnd.protocol.messages import (
-    CapabilitiesRequest,
     JobLogsRequest,
     JobResponseMessage,
     Ping,
@@ -51,15 +51,24 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield peer
 
 
-def resident(peer: Daemon) -> int:
-    """Return how many bytes of memory the daemon uses."""
+def memory(peer: Daemon, which: str) -> int:
+    """Return how many bytes of memory the daemon uses (VmRSS), or has used at most since it was last asked (VmHWM)."""
     assert peer.process is not None
-    (kib,) = re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{peer.process.pid}/status").read_text())
+    process = Path(f"/proc/{peer.process.pid}")
+    (kib,) = re.findall(rf"{which}:\s+(\d+) kB", (process / "status").read_text())
+    (process / "clear_refs").write_text("5")  # the peak is counted anew, proc(5)
     return int(kib) << 10
 
 
-async def slowest_s(peer: Daemon, link: ScriptedLink) -> float:
-    """Ask as an honest peer does, questions that need the database among them; return the median time of an answer."""
+@contextlib.contextmanager
+def silence() -> Iterator[str]:
+    """Have an address where a connection is taken and nothing is ever said."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as sock:
+        yield f"127.0.0.1:{sock.getsockname()[1]}"
+
+
+async def typical_s(peer: Daemon, link: ScriptedLink) -> float:
+    """Ask as an honest peer does what takes the database; return the median time of an answer."""
     times: list[float] = []
     for _ in range(HONEST_QUESTIONS):
         begun = time.monotonic()
@@ -75,18 +84,18 @@ async def flooded(peer: Daemon, flood: Coroutine[Any, Any, None]) -> None:
     """Let a flood run; look at the daemon's memory, and at an honest peer, meanwhile and afterwards."""
     async with honest() as who:
         link = await peer.control(who)
-        await slowest_s(peer, link)
-        alone_s = await slowest_s(peer, link)
-        before = resident(peer)
+        await typical_s(peer, link)
+        alone_s = await typical_s(peer, link)
+        before = memory(peer, "VmRSS")
         running = asyncio.ensure_future(flood)
         try:
-            together_s = await slowest_s(peer, link)
+            together_s = await typical_s(peer, link)
             await running
         finally:
             running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await running
-        assert resident(peer) - before < MEMORY_MAX
+        assert memory(peer, "VmHWM") - before < MEMORY_MAX
         # Both share one event loop here and two cores there; what is asked for is that nobody is shut out.
         assert together_s < max(2 * alone_s, 0.25), (alone_s, together_s)
         assert isinstance(await link.ask(Ping()), Pong)
@@ -120,13 +129,12 @@ def test_more_open_questions_than_256_are_told_to_wait(peer: Daemon) -> None:
     async def flood() -> None:
         async with cast(who := flooder(), nobody := ScriptedPeer("floods nobody")):
             link = await peer.control(who)
-            slow = ReachRequest(addresses=nobody.record("192.0.2.1:9"))  # no answer comes from there
-            for _ in range(QUESTIONS_MAX):
-                await link.begin(slow)
-            answers = [await link.answer_to(await link.begin(CapabilitiesRequest())) for _ in range(20)]
-            busy = [each for each in answers if isinstance(each, Refusal) and each.code is RefusalCode.BUSY]
-            assert busy
-            assert isinstance(await link.ask(Ping()), Pong)
+            with silence() as address:
+                slow = ReachRequest(addresses=nobody.record(address))
+                begun = [await link.begin(slow) for _ in range(4 * QUESTIONS_MAX)]
+                assert isinstance(await link.ask(Ping()), Pong)
+                answers = [await link.answer_to(number) for number in begun[64:]]
+                assert all(isinstance(each, Refusal) and each.code is RefusalCode.BUSY for each in answers)
 
     play(flooded(peer, flood()))
 
@@ -135,9 +143,10 @@ def test_who_has_much_reached_does_not_keep_others_from_it(peer: Daemon) -> None
     async def test() -> None:
         async with cast(who := flooder(), good := honest(), nobody := ScriptedPeer("floods nobody")):
             link, theirs = await peer.control(who), await peer.control(good)
-            for _ in range(QUESTIONS_MAX):
-                await link.begin(ReachRequest(addresses=nobody.record("192.0.2.1:9")))
-            answer = await theirs.ask(ReachRequest(addresses=good.record("127.0.0.1:9")), within_s=6)
+            with silence() as address:
+                for _ in range(QUESTIONS_MAX):
+                    await link.begin(ReachRequest(addresses=nobody.record(address)))
+                answer = await theirs.ask(ReachRequest(addresses=good.record("127.0.0.1:9")), within_s=4)
             assert isinstance(answer, ReachResponse)
             assert answer.reachable  # it is linked
 
@@ -145,25 +154,16 @@ def test_who_has_much_reached_does_not_keep_others_from_it(peer: Daemon) -> None
 
 
 def test_a_peer_that_asks_and_does_not_read_is_given_up(peer: Daemon) -> None:
-    """Questions whose answers pile up here."""
+    """What is answered without thought does not pile up here for who does not listen."""
 
     async def flood() -> None:
         async with unread(peer) as link:
             with contextlib.suppress(ConnectionError):
-                for _ in range(100_000):
-                    await asyncio.wait_for(link.say(Ping()), 5)
-            await gone(peer, flooder())
+                while f"Peer disconnected: peer_id={flooder().peer_id}" not in peer.log():
+                    for _ in range(1_000):
+                        await link.say_text('{"v":1,"type":"job_request","id":{id}}')
 
-    async def tolerant() -> None:
-        with contextlib.suppress(TimeoutError):  # its own socket is full: the daemon reads no more, which bounds it too
-            await flood()
-
-    play(flooded(peer, tolerant()))
-
-
-async def gone(peer: Daemon, who: ScriptedPeer) -> None:
-    """Wait until the daemon has let go of a peer."""
-    await asyncio.to_thread(wait_until, lambda: f"Peer disconnected: peer_id={who.peer_id}" in peer.log(), "it is gone")
+    play(flooded(peer, flood()))
 
 
 def test_long_logs_asked_for_many_times_over_do_not_pile_up(peer: Daemon) -> None:
@@ -191,7 +191,7 @@ def test_long_logs_asked_for_many_times_over_do_not_pile_up(peer: Daemon) -> Non
 
 def test_huge_messages_cost_their_sender_and_nobody_else(peer: Daemon) -> None:
     filler = "x" * ((4 << 20) - 200)
-    nested = "[" * 31 + "]" * 31
+    nested = "[" * 29 + "]" * 29
 
     async def flood() -> None:
         async with flooder() as who:

@@ -80,6 +80,13 @@ def test_an_orchestrator_killed_in_phase_1_goes_on_where_it_was(site: Site) -> N
     site.c.freeze()
     execution_id = site.home.execute(workflow)
     site.until_job(site.b, "halfway-first", "IDLE")
+    ((job_id,),) = site.b.rows("SELECT id FROM job_executions WHERE job_name = 'halfway-first'")
+    explained = site.b.call("job.explain", job_execution_id=job_id)
+    assert "has not sent the start command" in explained["because"]
+    assert "start_received = 0" in explained["checks"][0]["evidence"]
+    site.home.until("SELECT COUNT(*) FROM job_executions WHERE workflow_execution_id = ?", 1, execution_id)
+    (mirror,) = site.home.rows("SELECT id FROM job_executions WHERE workflow_execution_id = ?", execution_id)
+    assert site.home.call("job.explain", job_execution_id=mirror[0])["status"] == "IDLE"
     site.home.kill()
     site.c.thaw()
     site.home.start()
