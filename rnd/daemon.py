@@ -233,6 +233,7 @@ class _Daemon:
             config=config,
             folders=folders,
             executors=executors,
+            is_unlocked=data_service.is_unlocked,
             runner=runner,
             explainer=Explainer(database=database, clock=clock, folders=folders, runner=runner),
             disk=disk,

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -39,7 +39,7 @@ from rnd.types.ids import JobExecutionId, PeerId, ServiceId
 from rnd.types.log_events import LogEvent
 from rnd.types.orders import JobRequest, JobResponse, JobStart, StartReport
 from rnd.types.seams import Clock, Entropy
-from rnd.types.services import Sandbox, Service
+from rnd.types.services import DataSettings, Sandbox, Service
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.insistence import insist
 from rnd.workers.job_folders import JobFolders
@@ -82,6 +82,7 @@ class JobManager:
         config: Config,
         folders: JobFolders,
         executors: Mapping[ServiceType, Executor],
+        is_unlocked: Callable[[ServiceId], Awaitable[bool]],
         runner: JobRunner,
         explainer: Explainer,
         disk: DiskGuard,
@@ -90,12 +91,14 @@ class JobManager:
         boot_id: str,
         sandbox: Sandbox,
     ) -> None:
+        """`is_unlocked` says whether the owner has opened an encrypted DATA service, for the orders of other peers."""
         self._database = database
         self._clock = clock
         self._entropy = entropy
         self._config = config
         self._folders = folders
         self._executors = executors
+        self._is_unlocked = is_unlocked
         self._runner = runner
         self._explainer = explainer
         self._disk = disk
@@ -189,7 +192,19 @@ class JobManager:
             return [offered.find(order.plan.service_id) for order in _own_terms(conn, requests)]
 
         services = await self._database.read(find)
-        return await asyncio.to_thread(engine_refusals, services, requests, self._executors, self_peer_id=self._peer_id)
+        reasons = await asyncio.to_thread(
+            engine_refusals, services, requests, self._executors, self_peer_id=self._peer_id
+        )
+        for at, (service, request) in enumerate(zip(services, requests, strict=True)):
+            if (
+                request.orchestrator_peer_id != self._peer_id
+                and service is not None
+                and isinstance(service.settings, DataSettings)
+                and service.settings.encrypted
+                and not await self._is_unlocked(service.id)
+            ):
+                reasons[at] = f"DATA service {service.name} is encrypted, and its owner has not unlocked it"
+        return reasons
 
     def _answers(
         self,

@@ -291,6 +291,7 @@ class Daemon:
             **seams,
             folders=self.folders,
             executors={ServiceType.STANDALONE: machine.engine},
+            is_unlocked=self.data.is_unlocked,
             runner=self.runner,
             explainer=explainer,
             disk=disk,

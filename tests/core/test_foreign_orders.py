@@ -252,3 +252,22 @@ def test_an_ordered_job_is_forgotten_with_its_folder_once_its_hold_is_over(machi
         assert not folder.exists()
 
     machine.play(play)
+
+
+def test_encrypted_data_is_ordered_only_while_its_owner_has_it_unlocked(machine: Machine) -> None:
+    async def play(daemon: Daemon) -> None:
+        now = daemon.clock.now()
+        await daemon.database.write(
+            lambda conn: peers.add_peer(conn, ORDERER, self_peer_id=ME, state=PeerState.ALLOWED, now=now)
+        )
+        files = await daemon.files("secret", {"x.txt": b"secret"}, passphrase="open sesame")
+        drawn = await daemon.draw([files, await daemon.program("b")], [edge(0, 1)])
+        report = await daemon.workflow_manager.validate(drawn.workflow_id)
+        assert report.definition is not None
+        request = _request(report.definition.jobs[0])
+        refused = await _order(daemon, request)
+        assert refused.reasons == ("DATA service secret is encrypted, and its owner has not unlocked it",)
+        await daemon.data.unlock(files.id, "open sesame")
+        assert (await _order(daemon, request)).reasons == ()
+
+    machine.play(play)
