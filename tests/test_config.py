@@ -154,7 +154,7 @@ def test_texts_are_read_as_what_they_mean(home: Path, key: str, text: str, value
         ("api", "127.0.0.1:65536", "must end in a port"),
         ("api", "127.0.0.1:+1", "must end in a port"),
         ("api", "::1:80", "brackets"),
-        ("peer", "", "must be HOST:PORT"),
+        ("peer", "30906", "must be HOST:PORT"),
         ("job_slots", "many", "must be a whole number"),
         ("job_slots", "1.5", "must be a whole number"),
         ("queue_interval_s", "nan", "must be between"),

@@ -119,7 +119,7 @@ class Machine:
 
 def run(*command: str) -> None:
     """Run a command of the system. Raises `CannotTry` with its words where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=20)
     if done.returncode:
         raise CannotTry(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")
 
