@@ -138,11 +138,11 @@ class Incoming:
             self._group = None
             self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def call_off(self, transfer_ids: set[TransferId], reason: str) -> None:
+    def call_off(self, transfer_ids: set[TransferId]) -> None:
         """Stop taking these deliveries: their receiver has ended."""
         for arrival in list(self._by_stream.values()):
             if arrival.offer.transfer_id in transfer_ids:
-                arrival.called_off = reason
+                arrival.called_off = "its receiver has ended"
                 arrival.news.set()
 
     # ---- what links say

@@ -130,6 +130,8 @@ class Outgoing:
         self._shipments: dict[TransferId, _Shipment] = {}
         self._resting: dict[TransferId, _Rest] = {}
         self._streams = itertools.count(1)
+        self.when_ended: Callable[[set[TransferId]], None] = lambda _: None
+        """Is told which deliveries have ended that are not made from here: those that come in."""
         self._threads = ThreadPoolExecutor(config.transfer_slots, thread_name_prefix="rnd-sending")
 
     async def run(self) -> None:
@@ -143,8 +145,10 @@ class Outgoing:
                     for transfer, delivery in await self._claim(free) if free > 0 else []:
                         self._underway[transfer.transfer_id] = Underway(started_at=self._clock.now(), disk=self._disk)
                         group.create_task(self._see_to(transfer, delivery))
-                    for transfer_id in await self._board.outgoing.wait(self._pause_s()) & self._underway.keys():
+                    ended = await self._board.outgoing.wait(self._pause_s())
+                    for transfer_id in ended & self._underway.keys():
                         self._call_off(transfer_id)
+                    self.when_ended(ended - self._underway.keys())
         finally:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
