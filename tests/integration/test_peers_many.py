@@ -17,7 +17,7 @@ def test_200_jobs_spread_over_ten_peers(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     with running_peers(tmp_path, "home", *(f"p{number}" for number in range(PEERS))) as (home, *executors):
         introduce(*((home, peer) for peer in executors))
-        script = f"echo \"$1\" >> '{runs}'; cat; echo \"$1\""
+        script = f'echo "$1" >> \'{runs}\'; cat; echo "$1"'
         steps = [peer.offer("step", script, allow_override=True) for peer in executors]
         (tmp_path / "seed").write_text("seed\n")
         workflow = home.workflow("many")
@@ -38,7 +38,9 @@ def test_200_jobs_spread_over_ten_peers(tmp_path: Path) -> None:
         assert (execution["status"], execution["error"]) == ("COMPLETED", None)
         assert home.results(execution["id"]) == {(key, "stdout.txt"): content for key, content in expected.items()}
         assert Counter(runs.read_text().split()) == Counter(str(number) for number in range(CHAINS * LENGTH))
-        counted = "SELECT status, COUNT(*) FROM job_executions WHERE remote_job_execution_id IS NOT NULL GROUP BY status"
+        counted = (
+            "SELECT status, COUNT(*) FROM job_executions WHERE remote_job_execution_id IS NOT NULL GROUP BY status"
+        )
         assert home.rows(counted) == [("COMPLETED", CHAINS * LENGTH)]
         for peer in executors:
             peer.until("SELECT COUNT(*) FROM outbox", 0)
