@@ -18,6 +18,7 @@ from aiohttp import web
 from rnd.database import address_records, peers
 from rnd.database.connection import Database
 from rnd.log import get_logger
+from rnd.p2p.data_links import RETRY_FIRST_S, RETRY_MOST_S, DataLinks
 from rnd.p2p.dialing import Dialer
 from rnd.p2p.link import FRAME_BYTES_MAX, HEARTBEAT_S, TEXT_BYTES_MAX, Link, LinkKind
 from rnd.p2p.listener import PeerListener, peer_of
@@ -48,14 +49,9 @@ from rnd.types.seams import Clock, Entropy
 
 CONNECT_TIMEOUT_S: Final = 15.0
 """How long a question waits for a link that is not there yet."""
-RETRY_FIRST_S: Final = 1.0
-RETRY_MOST_S: Final = 60.0
 PING_EVERY_S: Final = 30.0
 PING_TIMEOUT_S: Final = 10.0
 REFRESH_EVERY_S: Final = 5.0
-DATA_DIAL_AFTER_S: Final = 3.0
-"""How long a sender waits for its receiver to dial before it does so itself."""
-DATA_IDLE_S: Final = 60.0
 REACH_TIMEOUT_S: Final = 5.0
 
 AnswerTo = Callable[[PeerId, Message], Awaitable[Message]]
@@ -99,10 +95,13 @@ class PeerManager:
         self._hello = hello
         self._peer_id = peer_id
         self._control: dict[PeerId, Link] = {}
-        self._data: dict[PeerId, list[Link]] = {}
+        self._data = DataLinks(
+            book,
+            lambda peer_id: self._dial(peer_id, LinkKind.DATA),
+            lambda peer_id: self._try_dial(peer_id, LinkKind.DATA),
+            self._jittered,
+        )
         self._contacts: dict[PeerId, _Contact] = {}
-        self._wanted: set[PeerId] = set()
-        self._dialling_data: set[PeerId] = set()
         self._answers: dict[type[Message], AnswerTo] = {}
         self._link_answers: dict[type[Message], AnswerOnLink] = {}
         self._takers: dict[type[Message], TakeFrom] = {}
@@ -200,55 +199,11 @@ class PeerManager:
 
     def expect_bytes_from(self, peer_ids: Iterable[PeerId]) -> None:
         """Keep data links to these peers, dialled from here, and to no others for longer than they are used."""
-        self._wanted = set(peer_ids)
-        for peer_id in self._wanted:
-            self._see_to_data_link(peer_id)
+        self._data.expect_from(peer_ids)
 
     async def data_link(self, peer_id: PeerId) -> Link:
-        """Return an open data link to a peer, one on which it is the client if there is one.
-
-        A receiver is expected to dial; if it does not soon, this side does. Raises `PeerUnreachable`, `PeerRefused`.
-        """
-        deadline = asyncio.get_running_loop().time() + DATA_DIAL_AFTER_S
-        contact = self._contact(peer_id)
-        while not (links := self._open_data(peer_id)):
-            left_s = deadline - asyncio.get_running_loop().time()
-            if left_s <= 0:
-                return await self._dial(peer_id, LinkKind.DATA)
-            contact.came.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left_s):
-                    await contact.came.wait()
-        return min(links, key=lambda link: link.dialled)
-
-    def _open_data(self, peer_id: PeerId) -> list[Link]:
-        return [link for link in self._data.get(peer_id, ()) if link.is_open]
-
-    def _see_to_data_link(self, peer_id: PeerId) -> None:
-        """Have one task dial a peer that is to send bytes, unless there is a link or a task already."""
-        if self._group is None or peer_id in self._dialling_data or self._open_data(peer_id):
-            return
-        self._dialling_data.add(peer_id)
-        self._group.create_task(self._keep_data_link(peer_id))
-
-    async def _keep_data_link(self, peer_id: PeerId) -> None:
-        """Dial a peer that is to send bytes, again and again while they are expected; the sender may come itself."""
-        pause_s = RETRY_FIRST_S
-        try:
-            while peer_id in self._wanted and self._book.is_welcome(peer_id) and not self._open_data(peer_id):
-                if await self._try_dial(peer_id, LinkKind.DATA):
-                    await self._pause(peer_id, pause_s)
-                    pause_s = min(2 * pause_s, RETRY_MOST_S)
-        finally:
-            self._dialling_data.discard(peer_id)
-
-    async def _pause(self, peer_id: PeerId, pause_s: float) -> None:
-        """Wait for another try, or until the peer comes by itself."""
-        came = self._contact(peer_id).came
-        came.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._jittered(pause_s)):
-                await came.wait()
+        """Return an open data link to a peer. Raises `PeerUnreachable`, `PeerRefused`."""
+        return await self._data.get(peer_id)
 
     async def why_unreachable(self, peer_id: PeerId) -> str | None:
         """Return why a peer cannot be dialled from here; `None` if it can: whether it admits this one is another matter."""
@@ -276,7 +231,7 @@ class PeerManager:
         """Keep the links until cancelled; then say goodbye on each."""
         try:
             async with asyncio.TaskGroup() as group:
-                self._group = group
+                self._group = self._data.group = group
                 self._peers_changed()
                 group.create_task(self._ping_all())
                 while True:
@@ -285,9 +240,9 @@ class PeerManager:
                         await self._book.refresh()
                     except DatabaseNotNow as trouble:
                         log.warning(LogEvent.DATABASE_WAITS, reason=str(trouble))
-                    self._close_idle()
+                    self._data.close_idle()
         finally:
-            self._group = None
+            self._group = self._data.group = None
             for link in self._links():
                 link.close(CloseCode.GOING_AWAY)
 
@@ -303,7 +258,7 @@ class PeerManager:
                 link.close(code)
 
     def _links(self) -> list[Link]:
-        return [*self._control.values(), *(link for links in self._data.values() for link in links)]
+        return [*self._control.values(), *self._data.all()]
 
     def _peers_changed(self) -> None:
         """Keep a dialling task for every allowed peer, and end the links of those that are not welcome any more."""
@@ -392,7 +347,7 @@ class PeerManager:
 
     async def _live(self, link: Link) -> None:
         if link.kind is LinkKind.DATA:
-            self._data.setdefault(link.peer_id, []).append(link)
+            self._data.add(link)
         try:
             await link.run()
         except DatabaseGone:
@@ -421,13 +376,6 @@ class PeerManager:
         link.rtt_s = self._clock.monotonic() - begun_s
         return link.rtt_s
 
-    def _close_idle(self) -> None:
-        now_s = asyncio.get_running_loop().time()
-        for peer_id, links in self._data.items():
-            for link in links:
-                if peer_id not in self._wanted and link.is_open and now_s - link.used_at_s > DATA_IDLE_S:
-                    link.close(CloseCode.DONE)
-
     # ---- what happens on links
 
     def link_opened(self, link: Link, hello: Hello) -> CloseCode | None:
@@ -446,8 +394,15 @@ class PeerManager:
             log.info(LogEvent.PEER_CONNECTED, peer_id=link.peer_id, address="dialled" if link.dialled else "came here")
         if self._group is not None:
             self._group.create_task(self._note_greeting(link, hello))
-        asyncio.get_running_loop().call_soon(self._contact(link.peer_id).came.set)
+        asyncio.get_running_loop().call_soon(self._note_open, link)
         return None
+
+    def _note_open(self, link: Link) -> None:
+        """Wake who waits for a link, once it counts as open."""
+        if link.kind is LinkKind.DATA:
+            self._data.note_open(link.peer_id)
+        else:
+            self._contact(link.peer_id).came.set()
 
     def _as_control(self, link: Link, hello: Hello) -> ControlLink:
         dialler = self._peer_id if link.dialled else link.peer_id
@@ -461,13 +416,10 @@ class PeerManager:
             contact = self._contacts.get(link.peer_id)
             if contact is not None and not link.was_told_to_leave:
                 contact.kick.set()
-        links = self._data.get(link.peer_id, [])
-        if link in links:
-            links.remove(link)
         for tell in self._on_link_lost:
             tell(link)
-        if link.kind is LinkKind.DATA and link.peer_id in self._wanted:
-            self._see_to_data_link(link.peer_id)
+        if link.kind is LinkKind.DATA:
+            self._data.drop(link)
 
     async def _note_greeting(self, link: Link, hello: Hello) -> None:
         """Write down who is there and where it says it can be reached; then others may have words for it."""

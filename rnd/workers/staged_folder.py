@@ -6,11 +6,20 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 from rnd.types.errors import TransferFailed
-from rnd.workers.durability import create_folders, flush_folders, flushes_each, parent_folders, sync_folder
+from rnd.workers.durability import (
+    create_folders,
+    flush_folders,
+    flushes_each,
+    open_folder,
+    parent_folders,
+    sync_folder,
+    sync_together,
+)
 from rnd.workers.files import OpenTree, clear_tree
 
 WRITE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -71,16 +80,24 @@ class StagedFolder:
 
     def _flush(self) -> None:
         """Make the folder durable: its files, its folders, and the names that lead to it."""
-        flush_each = flushes_each(self._names)
-        with OpenTree(self.destination) as tree:
-            if flush_each:
-                for name in self._names:
-                    if not name.endswith("/"):
-                        _flush_file(tree, name)
-            flush_folders(tree.folder, self._names, flush_each=flush_each)
-        if flush_each:
-            for folder in [self.destination.parent, *reversed(self._changed)]:
-                sync_folder(folder)
+        with OpenTree(self.destination) as tree, ExitStack() as stack:
+            if not flushes_each(self._names):
+                flush_folders(tree.folder, self._names, flush_each=False)
+                return
+            files = [name for name in self._names if not name.endswith("/")]
+            inside = ["", *parent_folders(self._names)]
+            above = [self.destination.parent, *self._changed]
+            descriptors = [
+                *(_kept(tree.open_file(name)[0], stack) for name in files),
+                *(_kept(os.dup(tree.folder(folder)), stack) for folder in inside),
+                *(open_folder(folder, stack) for folder in above),
+            ]
+            sync_together(descriptors)
+
+
+def _kept(fd: int, stack: ExitStack) -> int:
+    stack.callback(os.close, fd)
+    return fd
 
 
 def replace_folder(staging: Path, destination: Path) -> None:
@@ -113,14 +130,6 @@ def _put_in_place(staging: Path, destination: Path) -> None:
             raise
         os.rename(destination, _displaced(destination))
         os.rename(staging, destination)
-
-
-def _flush_file(tree: OpenTree, name: str) -> None:
-    fd, _ = tree.open_file(name)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _displaced(destination: Path) -> Path:

@@ -19,7 +19,7 @@ from rnd.types.enums import InterfaceType, LogStream, MountFunction, ServiceType
 from rnd.types.errors import JobFailed, UnfitFiles
 from rnd.types.executions import FileEntry, InterfacePeer, JobExecution, JobInterface
 from rnd.workers.copying import MountSource, place_mount
-from rnd.workers.durability import sync_folder
+from rnd.workers.durability import sync_folders
 from rnd.workers.files import FoundEntry, clear_tree, found_file, hash_tree, never_cancelled, scan_tree
 from rnd.workers.job_folders import JobFolders
 
@@ -128,8 +128,7 @@ def has_inputs(interfaces: Sequence[JobInterface]) -> bool:
 def _flush_way(top: Path, roots: set[Path]) -> None:
     """Make durable the names that lead from `top` to folders whose content is durable already."""
     between = {parent for root in roots for parent in root.parents if parent.is_relative_to(top)}
-    for folder in sorted(between, reverse=True):
-        sync_folder(folder)
+    sync_folders(sorted(between))
 
 
 def carried_origins_of(

@@ -131,6 +131,29 @@ def test_a_cancel_in_phase_1_does_not_wait_for_the_peer_that_is_silent(site: Sit
     assert site.ran()[name] == 0
 
 
+def test_a_cancel_ends_what_is_being_received_though_its_sender_says_nothing(site: Site) -> None:
+    with (site.place / "big.bin").open("wb") as big:
+        big.truncate(256 << 20)
+    workflow = site.home.workflow("half")
+    start = site.home.remote_node(workflow, site.b, site.b.give("half", site.place / "big.bin"))
+    end = site.home.remote_node(workflow, site.c, site.c.offer("half-taker", site.gated("half")))
+    site.home.connect(workflow, start, end)
+    execution_id = site.home.execute(workflow)
+    ((uid,),) = site.home.rows("SELECT execution_uid FROM workflow_executions WHERE id = ?", execution_id)
+    site.c.until("SELECT COUNT(*) FROM transfers WHERE execution_uid = ?", 1, uid)
+    site.c.freeze()  # so that no more than a window is on its way
+    site.b.freeze()
+    site.c.thaw()
+    parts = f"workflows/{site.home.peer_id}/*/jobs/*/*/input/*/.*.part"
+    wait_until(lambda: bool(list(site.c.data_dir.glob(parts))), "it begins to come")
+    site.home.call("execution.cancel", execution_id=execution_id)
+    site.until_job(site.c, "half-taker", "CANCELLED")
+    wait_until(lambda: not list(site.c.data_dir.glob(parts)), "nothing of it stays", within_s=5)
+    site.b.thaw()
+    assert site.home.wait(execution_id)["status"] == "CANCELLED"
+    site.until_job(site.b, "half", "CANCELLED")
+
+
 def test_a_cancel_survives_the_orchestrator(site: Site) -> None:
     """It was written down; the daemon was killed before the other peer could be told, and tells it when it is back."""
     workflow = _chain(site, "written", site.gated("written"))
