@@ -13,13 +13,14 @@ from rnd.api.context import ApiContext, Call
 from rnd.api.handlers_node import node_capabilities
 from rnd.api.parameters import BadParameter
 from rnd.api.rendering import JsonMembers, render, render_page
-from rnd.database import grants, peers
+from rnd.database import address_records, grants, peers
 from rnd.log import get_logger
 from rnd.protocol.invites import parse_invite
 from rnd.types.enums import PeerState, Verb
 from rnd.types.errors import Conflict, MalformedInvite
 from rnd.types.ids import PeerId, ServiceId
 from rnd.types.log_events import LogEvent
+from rnd.types.pages import Page
 from rnd.types.peers import Grant, GrantLimits, Peer
 
 log = get_logger()
@@ -28,13 +29,18 @@ log = get_logger()
 async def peer_list(call: Call, *, state: PeerState | None = None, limit: int, after_id: int) -> JsonMembers:
     """Answer `peer.list`."""
     api = call.api
-    page = await api.database.read(lambda conn: peers.page_peers(conn, state=state, limit=limit, after_id=after_id))
-    return render_page(page, lambda peer: _render_peer(api, peer))
+
+    def read(conn: sqlite3.Connection) -> tuple[Page[Peer], dict[PeerId, tuple[str, ...]]]:
+        page = peers.page_peers(conn, state=state, limit=limit, after_id=after_id)
+        return page, {peer.peer_id: address_records.newest_addresses(conn, peer.peer_id) for peer in page.items}
+
+    page, addresses = await api.database.read(read)
+    return render_page(page, lambda peer: _rendered(api, peer, addresses[peer.peer_id]))
 
 
 async def peer_get(call: Call, *, peer_id: PeerId) -> JsonMembers:
     """Answer `peer.get`."""
-    return _render_peer(call.api, await _known(call.api, peer_id))
+    return await _render_peer(call.api, await _known(call.api, peer_id))
 
 
 async def peer_invite(call: Call, *, valid_s: float) -> JsonMembers:
@@ -59,7 +65,7 @@ async def peer_join(call: Call, *, invite: str) -> JsonMembers:
     await _check_may_come(api, inviter)
     peer = await api.peers.join(invite.strip())
     log.info(LogEvent.PEER_JOINED, peer_id=peer.peer_id)
-    return _render_peer(api, peer)
+    return await _render_peer(api, peer)
 
 
 async def _check_may_come(api: ApiContext, peer_id: PeerId) -> None:
@@ -85,7 +91,7 @@ async def peer_add(
         await api.database.read(lambda conn: peers.require_room(conn, peer_id, limit=limit))
     added = await api.peers.add(peer_id, addresses=tuple(dict.fromkeys(addresses)), name=name, state=state)
     log.info(LogEvent.PEER_ADDED, peer_id=peer_id, state=state, name=name)
-    return _render_peer(api, added)
+    return await _render_peer(api, added)
 
 
 async def peer_connect(call: Call, *, peer_id: PeerId) -> JsonMembers:
@@ -119,7 +125,7 @@ async def peer_set_state(call: Call, *, peer_id: PeerId, state: PeerState) -> Js
         await api.database.read(lambda conn: peers.require_room(conn, peer_id, limit=limit))
     peer = await api.peers.set_state(peer_id, state)
     log.info(LogEvent.PEER_STATE_SET, peer_id=peer_id, state=state)
-    return _render_peer(api, peer)
+    return await _render_peer(api, peer)
 
 
 async def peer_rename(call: Call, *, peer_id: PeerId, name: str) -> JsonMembers:
@@ -127,7 +133,7 @@ async def peer_rename(call: Call, *, peer_id: PeerId, name: str) -> JsonMembers:
     now = call.api.clock.now()
     peer = await call.api.database.write(lambda conn: peers.rename_peer(conn, peer_id, name, now=now))
     log.info(LogEvent.PEER_RENAMED, peer_id=peer_id, name=name)
-    return _render_peer(call.api, peer)
+    return await _render_peer(call.api, peer)
 
 
 async def peer_ping(call: Call, *, peer_id: PeerId) -> JsonMembers:
@@ -157,10 +163,17 @@ async def _allowed(api: ApiContext, peer_id: PeerId) -> None:
         raise Conflict(f"Peer {peer_id} is {peer.state} here", hint="Only allowed peers are linked: peer.set_state.")
 
 
-def _render_peer(api: ApiContext, peer: Peer) -> JsonMembers:
+async def _render_peer(api: ApiContext, peer: Peer) -> JsonMembers:
+    addresses = await api.database.read(lambda conn: address_records.newest_addresses(conn, peer.peer_id))
+    return _rendered(api, peer, addresses)
+
+
+def _rendered(api: ApiContext, peer: Peer, addresses: Sequence[str]) -> JsonMembers:
+    """Return a peer; its addresses are those that the operator gave, then those that it says itself."""
     connected = api.peers.is_connected(peer.peer_id)
     return {
         **render(peer),
+        "addresses": list(addresses),
         "connected": connected,
         "rtt_ms": api.peers.rtt_ms(peer.peer_id) if connected else None,
         "last_failure": "" if connected else api.peers.last_failure(peer.peer_id),
