@@ -101,12 +101,13 @@ def complete_job(
     outputs: Mapping[str, Sequence[FileEntry]],
     *,
     exit_code: int,
+    remark: str | None = None,
     new_transfer_id: NewTransferId,
     now: datetime,
     news: News,
 ) -> None:
     """RUNNING -> COMPLETED with a durable manifest; its deliveries are owed from here on. Raises `StaleState`."""
-    head = job_moves.mark_completed(conn, job.id, exit_code=exit_code, now=now)
+    head = job_moves.mark_completed(conn, job.id, exit_code=exit_code, remark=remark, now=now)
     results.add_outputs(conn, job.id, outputs)
     owe_deliveries(conn, job, interfaces, new_transfer_id=new_transfer_id, now=now, news=news)
     news.ended.append((head, None))
@@ -123,7 +124,9 @@ def reuse_job(
     news: News,
 ) -> None:
     """IDLE -> COMPLETED in phase 1: an earlier execution's outputs stand in for a run; deliveries follow in phase 2."""
-    head = job_moves.mark_reused(conn, job.id, execution_id=execution_id, now=now)
+    head = job_moves.mark_reused(
+        conn, job.id, execution_id=execution_id, service_revision=earlier.service_revision, now=now
+    )
     results.copy_outputs(conn, from_job=earlier.id, to_job=job.id)
     news.touch(conn, head.workflow_execution_id)
 

@@ -151,7 +151,8 @@ class Outgoing:
                         self._receivers[transfer.dest_peer_id] += 1
                         self._underway[transfer.transfer_id] = Underway(started_at=self._clock.now(), disk=self._disk)
                         group.create_task(self._see_to(transfer, delivery))
-                    for transfer_id in await self._board.outgoing.wait(self._pause_s()) & self._underway.keys():
+                    ended = await self._board.outgoing.wait(self._pause_s())
+                    for transfer_id in ended & self._underway.keys():
                         self._call_off(transfer_id)
         finally:
             self._threads.shutdown(wait=False, cancel_futures=True)
@@ -206,7 +207,8 @@ class Outgoing:
 
     def _pause_s(self) -> float:
         now_s = asyncio.get_running_loop().time()
-        soonest = min((rest.until_s - now_s for rest in self._resting.values()), default=self._config.queue_interval_s)
+        waiting = (rest.until_s - now_s for key, rest in self._resting.items() if key not in self._underway)
+        soonest = min(waiting, default=self._config.queue_interval_s)
         return max(0.01, min(soonest, self._config.queue_interval_s))
 
     async def _claim(self) -> list[tuple[Transfer, Delivery | Exception]]:
@@ -299,8 +301,8 @@ class Outgoing:
         await self._commit(delivery, underway, entries)
 
     def _open(self, delivery: Delivery, stack: ExitStack, underway: Underway) -> Sending:
-        open_entry, items = self._desk.choose(delivery, stack, underway.must_stop)
-        return Sending(open_entry, items, cancelled=underway.must_stop)
+        open_entry, items = self._desk.choose(delivery, stack, underway.is_called_off)
+        return Sending(open_entry, items, cancelled=underway.is_called_off)
 
     async def _ship(self, delivery: Delivery, sending: Sending, link: Link, underway: Underway) -> None:
         transfer = delivery.transfer

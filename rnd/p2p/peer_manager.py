@@ -102,7 +102,7 @@ class PeerManager:
         self._data: dict[PeerId, list[Link]] = {}
         self._contacts: dict[PeerId, _Contact] = {}
         self._wanted: set[PeerId] = set()
-        self._dialling: set[PeerId] = set()
+        self._dialling_data: set[PeerId] = set()
         self._answers: dict[type[Message], AnswerTo] = {}
         self._link_answers: dict[type[Message], AnswerOnLink] = {}
         self._takers: dict[type[Message], TakeFrom] = {}
@@ -202,13 +202,7 @@ class PeerManager:
         """Keep data links to these peers, dialled from here, and to no others for longer than they are used."""
         self._wanted = set(peer_ids)
         for peer_id in self._wanted:
-            self._keep_data(peer_id)
-
-    def _keep_data(self, peer_id: PeerId) -> None:
-        """Have one task, and no more, dial a peer for a data link."""
-        if self._group is not None and peer_id not in self._dialling and not self._open_data(peer_id):
-            self._dialling.add(peer_id)
-            self._group.create_task(self._keep_data_link(peer_id))
+            self._see_to_data_link(peer_id)
 
     async def data_link(self, peer_id: PeerId) -> Link:
         """Return an open data link to a peer, one on which it is the client if there is one.
@@ -230,19 +224,23 @@ class PeerManager:
     def _open_data(self, peer_id: PeerId) -> list[Link]:
         return [link for link in self._data.get(peer_id, ()) if link.is_open]
 
+    def _see_to_data_link(self, peer_id: PeerId) -> None:
+        """Have one task dial a peer that is to send bytes, unless there is a link or a task already."""
+        if self._group is None or peer_id in self._dialling_data or self._open_data(peer_id):
+            return
+        self._dialling_data.add(peer_id)
+        self._group.create_task(self._keep_data_link(peer_id))
+
     async def _keep_data_link(self, peer_id: PeerId) -> None:
         """Dial a peer that is to send bytes, again and again while they are expected; the sender may come itself."""
         pause_s = RETRY_FIRST_S
         try:
             while peer_id in self._wanted and self._book.is_welcome(peer_id) and not self._open_data(peer_id):
-                try:
-                    await self._dial(peer_id, LinkKind.DATA)
-                except (PeerUnreachable, PeerRefused) as error:
-                    log.debug(LogEvent.PEER_DIAL_FAILED, peer_id=peer_id, reason=str(error))
+                if await self._try_dial(peer_id, LinkKind.DATA):
                     await self._pause(peer_id, pause_s)
                     pause_s = min(2 * pause_s, RETRY_MOST_S)
         finally:
-            self._dialling.discard(peer_id)
+            self._dialling_data.discard(peer_id)
 
     async def _pause(self, peer_id: PeerId, pause_s: float) -> None:
         """Wait for another try, or until the peer comes by itself."""
@@ -326,23 +324,33 @@ class PeerManager:
         return self._contacts[peer_id]
 
     async def _keep_control_link(self, peer_id: PeerId, contact: _Contact) -> None:
-        """Dial an allowed peer whenever there is no control link, with growing pauses."""
+        """Dial an allowed peer whenever there is no control link, with growing pauses; its loss ends a pause."""
         pause_s = RETRY_FIRST_S
         while self._book.is_allowed(peer_id):
             contact.kick.clear()
             if peer_id not in self._control:
-                try:
-                    await self._dial(peer_id, LinkKind.CONTROL)
-                    contact.failure = ""
-                    pause_s = RETRY_FIRST_S
-                except (PeerUnreachable, PeerRefused) as error:
-                    contact.failure = str(error)
-                    log.debug(LogEvent.PEER_DIAL_FAILED, peer_id=peer_id, reason=str(error))
-                    pause_s = min(2 * pause_s, RETRY_MOST_S)
-            is_up = peer_id in self._control
+                contact.failure = await self._try_dial(peer_id, LinkKind.CONTROL)
+            if peer_id in self._control:
+                contact.failure, pause_s, rest_s = "", RETRY_FIRST_S, RETRY_MOST_S
+            else:
+                rest_s, pause_s = pause_s, min(2 * pause_s, RETRY_MOST_S)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._jittered(RETRY_MOST_S if is_up else pause_s)):
+                async with asyncio.timeout(self._jittered(rest_s)):
                     await contact.kick.wait()
+
+    async def _try_dial(self, peer_id: PeerId, kind: LinkKind) -> str:
+        """Dial a peer; return why that came to nothing, "" if it did not: whatever goes wrong with one peer is its own."""
+        try:
+            await self._dial(peer_id, kind)
+        except DatabaseGone:
+            raise
+        except ApplicationError as error:
+            log.debug(LogEvent.PEER_DIAL_FAILED, peer_id=peer_id, reason=error.message)
+            return error.message
+        except Exception as error:
+            log.exception(LogEvent.INTERNAL_ERROR, where="dial", peer_id=peer_id)
+            return f"internal error: {type(error).__name__}"
+        return ""
 
     def _jittered(self, pause_s: float) -> float:
         return pause_s * (0.75 + self._entropy.random_bytes(1)[0] / 512)
@@ -459,7 +467,7 @@ class PeerManager:
         for tell in self._on_link_lost:
             tell(link)
         if link.kind is LinkKind.DATA and link.peer_id in self._wanted:
-            self._keep_data(link.peer_id)
+            self._see_to_data_link(link.peer_id)
 
     async def _note_greeting(self, link: Link, hello: Hello) -> None:
         """Write down who is there and where it says it can be reached; then others may have words for it."""

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from rnd.protocol.messages import (
+    JobCancel,
     JobLogsRequest,
     JobResponseMessage,
     Ping,
@@ -146,6 +147,8 @@ def test_who_has_much_reached_does_not_keep_others_from_it(peer: Daemon) -> None
             with silence() as address:
                 for _ in range(QUESTIONS_MAX):
                     await link.begin(ReachRequest(addresses=nobody.record(address)))
+                # Written down after whatever those have to write, so they are all in their places by then.
+                await link.ask(JobCancel(execution_uid=fresh_uid(), node_id=NODE, reason="none"))
                 answer = await theirs.ask(ReachRequest(addresses=good.record("127.0.0.1:9")), within_s=4)
             assert isinstance(answer, ReachResponse)
             assert answer.reachable  # it is linked
