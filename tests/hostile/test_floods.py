@@ -100,7 +100,7 @@ async def flooded(peer: Daemon, flood: Coroutine[Any, Any, None]) -> None:
         # Both share one event loop here and two cores there; what is asked for is that nobody is shut out.
         assert together_s < max(2 * alone_s, 0.25), (alone_s, together_s)
         assert isinstance(await link.ask(Ping()), Pong)
-    assert "Traceback" not in peer.stderr()
+    assert peer.tracebacks() == ""
 
 
 @asynccontextmanager
