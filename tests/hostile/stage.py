@@ -105,6 +105,11 @@ class Daemon(Peer):
                 if table not in _RESTLESS
             }
 
+    def tracebacks(self) -> str:
+        """Return the log from the first traceback on; "" where nothing unforeseen has happened."""
+        output = (self.data_dir / "stderr.txt").read_text(errors="replace")
+        return output[output.index("Traceback") :] if "Traceback" in output else ""
+
     def files(self) -> set[str]:
         """Return every path below the folders of jobs, and every other entry of the data directory's own level."""
         below = {str(path.relative_to(self.data_dir)) for path in (self.data_dir / "workflows").rglob("*")}
