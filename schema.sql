@@ -3,7 +3,8 @@
 -- A short tour.
 --
 -- What people draw:   workflows -> workflow_nodes -> workflow_connections, and workflow_ui_state for the canvas.
--- What a peer offers: offered_services; data_files lists the snapshot of a DATA service.
+-- What a peer offers: offered_services; data_files lists the snapshot of a DATA service; service_revisions is what
+--                     services were when jobs were ordered of them.
 -- What runs:          workflow_executions is one run of a workflow, with its definition frozen. workflow_jobs is the
 --                     orchestrator's view of its jobs. job_executions is a job on its executor; on the orchestrator it
 --                     also mirrors the jobs that other peers execute. job_interfaces and job_interface_peers are a
@@ -61,6 +62,17 @@ CREATE TABLE offered_services (
 ) STRICT;
 
 CREATE INDEX offered_services_by_type ON offered_services(service_type, status);
+
+-- What decides a result, as it was when jobs were ordered of a revision: a job runs with its own service_revision, however
+-- its service is changed meanwhile. Written with the first job that is ordered of a revision.
+CREATE TABLE service_revisions (
+    service_id INTEGER NOT NULL REFERENCES offered_services(id) ON DELETE CASCADE,
+    revision INTEGER NOT NULL,
+    interfaces TEXT NOT NULL,         -- JSON, as in offered_services
+    service_path TEXT NOT NULL,
+    settings TEXT NOT NULL,           -- JSON, as in offered_services; of secrets the present ones are given
+    PRIMARY KEY (service_id, revision)
+) STRICT, WITHOUT ROWID;
 
 -- The snapshot of a DATA service, one row an entry. A path that ends in '/' is an empty folder.
 CREATE TABLE data_files (
@@ -233,6 +245,8 @@ CREATE TABLE workflow_nodes (
     pricing_type TEXT,
     --
     name TEXT,            -- what people call it; NULL: as its service is called
+    service_revision INTEGER,            -- of its service when the node was drawn; NULL: not known
+    pin INTEGER NOT NULL DEFAULT 0,      -- 1: refuse to run with any other revision
     FOREIGN KEY (workflow_id) REFERENCES workflows(id)
 );
 
@@ -295,6 +309,7 @@ CREATE TABLE workflow_executions (
     start_by_s REAL NOT NULL,
     max_runtime_s REAL NOT NULL,
     transfer_idle_s REAL NOT NULL,
+    hold_s REAL NOT NULL,           -- how long after their end other peers keep what it has left with them
     cancel_requested_at TEXT,
     cancel_reason TEXT,
     cancel_by TEXT,
@@ -353,7 +368,7 @@ CREATE TABLE job_executions (
     job_name TEXT NOT NULL DEFAULT '',
     service_name TEXT NOT NULL DEFAULT '',
     service_type TEXT NOT NULL CHECK(service_type IN ('DATA', 'DOCKER', 'STANDALONE')),
-    service_revision INTEGER NOT NULL DEFAULT 1,
+    service_revision INTEGER NOT NULL DEFAULT 1,  -- what it runs with: a row of service_revisions on its executor
     created_at TEXT NOT NULL,
     start_by TEXT NOT NULL,         -- IDLE without a start command ends here
     max_runtime_s REAL NOT NULL,
@@ -364,6 +379,7 @@ CREATE TABLE job_executions (
     cancel_requested_at TEXT,
     cancel_reason TEXT,
     result TEXT,
+    remark TEXT,                    -- COMPLETED, and yet a person should know: what it left behind, what was cut
     settled_status TEXT,            -- the status that the daemon has acted on; differs after a repair by hand
     status_seq INTEGER NOT NULL DEFAULT 0,  -- between peers: grows with every change on the executor; a mirror takes only higher ones
     deadline_at TEXT,               -- ordered by another peer: the end of its execution's time, by this peer's clock

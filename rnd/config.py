@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rnd.rules.addresses import parse_peer_address
+from rnd.rules.reading import plain
 from rnd.types.config import Config, Deadlines, Limits
 from rnd.types.enums import TlsGate
 from rnd.types.errors import RndError
@@ -51,6 +52,7 @@ BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
     "limits.nodes_per_workflow": (1, 1_000_000),
     "limits.connections_per_workflow": (1, 1_000_000),
     "limits.concurrent_jobs": (1, 10_000),
+    "limits.peers": (1, 10_000),
     "limits.files_per_transfer": (1, 100_000_000),
     "limits.file_bytes": (1, 1 << 50),
     "limits.stream_bytes": (0, 1 << 50),
@@ -390,7 +392,9 @@ def _check_bounds(key: str, value: object) -> None:
     low, high = BOUNDS.get(key, (0, 1 << 62))
     # Written this way round so that NaN, which compares as false with everything, is refused.
     if not low <= value <= high:
-        raise _Refused(f"must be between {low:g} and {high:g}" if high < 1 << 60 else f"must be at least {low:g}")
+        raise _Refused(
+            f"must be between {plain(low)} and {plain(high)}" if high < 1 << 60 else f"must be at least {plain(low)}"
+        )
 
 
 def _check_meaning(key: str, value: object) -> None:
@@ -407,7 +411,7 @@ def _check_meaning(key: str, value: object) -> None:
         _check_address(str(value))
     if key == "name" and not (len(str(value)) <= 64 and str(value).isprintable()):
         raise _Refused("must be at most 64 printable characters")
-    if key == "allowed_roots" and isinstance(value, tuple):
+    if key in {"allowed_roots", "operate_roots"} and isinstance(value, tuple):
         for root in value:
             if not root.startswith("/"):
                 raise _Refused(f"{root!r} must be an absolute path")

@@ -185,8 +185,8 @@ class _Daemon:
         folders = JobFolders(config.data_dir)
         disk = DiskGuard(config.data_dir, floor_bytes=config.limits.disk_floor_bytes)
         data_service = DataService(database=database, clock=clock, entropy=entropy, config=config, vault=vault)
-        await data_service.sweep()
         standalone = StandaloneExecutor(config.data_dir)
+        _, sandbox = await asyncio.gather(data_service.sweep(), standalone.sandbox())
         executors: dict[ServiceType, Executor] = {ServiceType.STANDALONE: standalone}
         desk = DeliveryDesk(config=config, folders=folders, data_service=data_service)
         name = config.name or os.uname().nodename
@@ -224,6 +224,7 @@ class _Daemon:
             data_worker=data_worker,
             disk=disk,
             board=board,
+            sandbox=sandbox,
         )
         job_manager = JobManager(
             database=database,
@@ -231,12 +232,14 @@ class _Daemon:
             entropy=entropy,
             config=config,
             folders=folders,
+            executors=executors,
             runner=runner,
             explainer=Explainer(database=database, clock=clock, folders=folders, runner=runner),
             disk=disk,
             board=board,
             peer_id=peer_id,
             boot_id=processes.boot_id(),
+            sandbox=sandbox,
         )
         peer_side.attach(job_manager, lambda: capabilities_of(context))
         workflow_manager = WorkflowManager(
@@ -264,6 +267,7 @@ class _Daemon:
             entropy=entropy,
             workflow_manager=workflow_manager,
             job_manager=job_manager,
+            peers=peer_side.peer_desk,
             data_service=data_service,
             vault=vault,
             executors={executor.name: executor for executor in executors.values()},

@@ -37,8 +37,9 @@ VALUE_CHARACTERS: Final = 4096
 """A longer value is cut and marked; a line stays readable whatever a peer puts into a name."""
 
 _SECRET_KEYS: Final = frozenset(
-    {"passphrase", "passphrases", "password", "secret", "secrets", "token", "authorization", "private_key", "vault_key"}
-)
+    {"passphrase", "passphrases", "password", "secret", "secrets", "token", "authorization", "private_key", "vault_key",
+     "invite"}
+)  # fmt: skip
 _TAGS: Final = {name: f" [{name.upper()}] " for name in ("debug", "info", "warning", "error", "critical")}
 _TAGS["exception"] = _TAGS["error"]
 

@@ -16,6 +16,7 @@ from rnd.database import job_executions, mirrors
 from rnd.database.connection import Database
 from rnd.database.consequences import give_up_mirror
 from rnd.database.news import News
+from rnd.log import get_logger
 from rnd.p2p.courier import Courier
 from rnd.p2p.data_handler import DataHandler
 from rnd.p2p.dialing import Dialer
@@ -37,8 +38,10 @@ from rnd.protocol.messages import Hello, Message
 from rnd.protocol.session import PROTOCOL_MAX, PROTOCOL_MIN
 from rnd.types.config import Config
 from rnd.types.enums import LogStream, TlsGate
+from rnd.types.errors import DatabaseGone
 from rnd.types.executions import JobExecution
 from rnd.types.ids import PeerId
+from rnd.types.log_events import LogEvent
 from rnd.types.orders import JobEndpoint
 from rnd.types.peers import AddressRecord
 from rnd.types.seams import Clock, Entropy
@@ -50,6 +53,8 @@ from rnd.workers.job_logs import read_log
 from rnd.workers.news_board import NewsBoard
 
 Capabilities = Callable[[], Awaitable[Mapping[str, object]]]
+
+log = get_logger()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -104,6 +109,7 @@ class PeerSide:
             dialer=self.dialer,
             book=self.book,
             name=self.name,
+            peers_at_most=self.config.limits.peers,
             peer_id=peer_id,
             own_record=lambda: self._record,
             own_addresses=lambda: () if self._record is None else self._record.addresses,
@@ -153,6 +159,15 @@ class PeerSide:
         """Take what answers other peers' orders and questions."""
         peer_id = self.identity.peer_id
         self._job_manager = job_manager
+        incoming = Incoming(
+            database=self.database,
+            clock=self.clock,
+            config=self.config,
+            folders=self.folders,
+            disk=self.disk,
+            board=self.board,
+            peer_id=peer_id,
+        )
         outgoing = Outgoing(
             database=self.database,
             clock=self.clock,
@@ -161,15 +176,6 @@ class PeerSide:
             disk=self.disk,
             board=self.board,
             links=self.links,
-            peer_id=peer_id,
-        )
-        incoming = Incoming(
-            database=self.database,
-            clock=self.clock,
-            config=self.config,
-            folders=self.folders,
-            disk=self.disk,
-            board=self.board,
             peer_id=peer_id,
         )
         self._data_handler = DataHandler(
@@ -233,7 +239,13 @@ class PeerSide:
 
     async def _poll_new(self) -> None:
         while True:
-            await self._job_handler.poll(await self._polls.get())
+            peer_id = await self._polls.get()
+            try:
+                await self._job_handler.poll(peer_id)
+            except DatabaseGone:
+                raise
+            except Exception:
+                log.exception(LogEvent.INTERNAL_ERROR, where="poll", peer_id=peer_id)
 
     def _committed(self) -> None:
         if self.links.connected() or self.book.has_introduced():

@@ -213,10 +213,20 @@ class RunningPeer:
     def run(self, workflow_id: int, timeout_s: float = 60.0, **more: Any) -> dict[str, Any]:
         return self.wait(self.execute(workflow_id, **more), timeout_s)
 
+    def result_items(self, execution_id: int) -> list[dict[str, Any]]:
+        """Return every item of `execution.results`, page after page."""
+        items: list[dict[str, Any]] = []
+        after: int | None = 0
+        while after is not None:
+            page = self.call("execution.results", execution_id=execution_id, limit=1000, after_id=after)
+            items += page["items"]
+            after = page["next_after_id"]
+        return items
+
     def results(self, execution_id: int) -> dict[tuple[int, str], bytes]:
         """Return what came home: (connection id, relative path) -> content, read through the API."""
         found: dict[tuple[int, str], bytes] = {}
-        for item in self.call("execution.results", execution_id=execution_id)["items"]:
+        for item in self.result_items(execution_id):
             path = f"/results/{execution_id}/{item['node_id']}/{item['connection_id']}/{item['path']}"
             status, content = self.get(path)
             assert status == 200, (status, content)

@@ -200,6 +200,11 @@ class TicketBook:
         self._open[token_digest(ticket)] = (now_s + TICKET_VALID_S, key)
         return ticket, self._clock.now() + timedelta(seconds=TICKET_VALID_S)
 
+    def fits(self, ticket: str, key: str) -> bool:
+        """Tell whether a ticket would open this download; it stays as it is."""
+        ends_s, opened = self._open.get(token_digest(ticket), (0.0, ""))
+        return ends_s > self._clock.monotonic() and opened == key
+
     def redeem(self, ticket: str, key: str) -> bool:
         """Use up a ticket; tell whether it opens this download."""
         ends_s, opened = self._open.pop(token_digest(ticket), (0.0, ""))

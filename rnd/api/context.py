@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from rnd.services.executor import Executor
 from rnd.types.config import Config
-from rnd.types.definitions import WorkflowDefinition
-from rnd.types.enums import EventType, Scope
-from rnd.types.errors import Problem
+from rnd.types.enums import EventType, LogStream, PeerState, Scope, ServiceType
 from rnd.types.ids import ConnectionId, ExecutionId, JobExecutionId, NodeId, PeerId, ServiceId, WorkflowId
 from rnd.types.seams import Clock, Entropy
 
@@ -23,21 +21,14 @@ if TYPE_CHECKING:
     from rnd.api.events import EventHub
     from rnd.api.uploads import UploadStore
     from rnd.database.connection import Database
+    from rnd.p2p.search_report import SearchReport
     from rnd.rules.explain import Explanation
     from rnd.services.data_service import DataService
     from rnd.services.vault import Vault
-
-
-class ValidationReport(Protocol):
-    """What `workflow.validate` found."""
-
-    @property
-    def problems(self) -> tuple[Problem, ...]:
-        """Return every problem; empty: the workflow can run."""
-
-    @property
-    def definition(self) -> WorkflowDefinition | None:
-        """Return the definition, where one could be built."""
+    from rnd.types.definitions import WorkflowDefinition
+    from rnd.types.executions import JobExecution
+    from rnd.types.peers import Peer
+    from rnd.types.workflows import WorkflowConnection
 
 
 class JobAnswer(Protocol):
@@ -99,11 +90,13 @@ class PlanReport(Protocol):
 class WorkflowManager(Protocol):
     """The orchestrator, as far as the API needs it."""
 
-    async def validate(self, workflow_id: WorkflowId) -> ValidationReport:
-        """Check a workflow and build its definition. Raises `NotFound`."""
-
     async def plan(self, workflow_id: WorkflowId) -> PlanReport:
         """Ask every executor. Raises `NotFound`, `ValidationFailed`."""
+
+    async def plan_definition(
+        self, definition: WorkflowDefinition, connections: Sequence[WorkflowConnection]
+    ) -> PlanReport:
+        """Ask every executor of a definition that is stored nowhere."""
 
     async def execute(
         self,
@@ -139,6 +132,69 @@ class JobManager(Protocol):
         """Say why a job has not ended. Raises `NotFound`."""
 
 
+class PeerDesk(Protocol):
+    """Other peers, as far as the API needs them: who is linked, what is asked of them, and the owner's word on them.
+
+    Whatever needs a link raises `PeerUnreachable` where there is none, and `PeerRefused` where the peer says no. Methods
+    that change a row raise `NotFound` for a peer that the owner has no word on.
+    """
+
+    def is_connected(self, peer_id: PeerId) -> bool:
+        """Say whether the link to a peer is up."""
+
+    def rtt_ms(self, peer_id: PeerId) -> float | None:
+        """Return how long the last sign of life took there and back, in milliseconds; `None`: not known."""
+
+    def last_failure(self, peer_id: PeerId) -> str:
+        """Return why the last attempt to reach a peer came to nothing; "" where none has."""
+
+    async def invite(self, valid_s: float) -> tuple[str, datetime]:
+        """Make a one-time invite; return its line, which is a secret, and until when it is good."""
+
+    async def join(self, invite: str) -> Peer:
+        """Use another peer's invite; afterwards both sides hold each other as allowed."""
+
+    async def add(self, peer_id: PeerId, *, addresses: Sequence[str], name: str, state: PeerState) -> Peer:
+        """Write a peer down on the operator's word. Raises `Conflict`."""
+
+    async def connect(self, peer_id: PeerId) -> None:
+        """Link to a peer now; return when the link is up."""
+
+    async def disconnect(self, peer_id: PeerId) -> None:
+        """Close the link to a peer."""
+
+    async def remove(self, peer_id: PeerId) -> None:
+        """Forget a peer and close its link."""
+
+    async def set_state(self, peer_id: PeerId, state: PeerState) -> Peer:
+        """Let a peer in or keep it out; whoever is denied loses its link at once."""
+
+    async def ping(self, peer_id: PeerId) -> float:
+        """Return how long a sign of life takes there and back now, in milliseconds."""
+
+    async def capabilities(self, peer_id: PeerId) -> Mapping[str, object]:
+        """Return what `node.capabilities` answers there."""
+
+    async def search(
+        self,
+        *,
+        query: str,
+        service_type: ServiceType | None,
+        peer_ids: Sequence[PeerId] | None,
+        active_only: bool,
+        timeout_s: float,
+    ) -> SearchReport:
+        """Ask other peers what they offer: those named, or (`None`) every allowed one that is connected."""
+
+    async def job_logs(
+        self, job: JobExecution, *, stream: LogStream, offset: int, limit_bytes: int
+    ) -> tuple[bytes, int, bool]:
+        """Return a piece of a log of a job elsewhere, where the next begins, and whether no more can follow."""
+
+    async def explain(self, job: JobExecution) -> Explanation:
+        """Ask the executor of a job elsewhere why it has not ended."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Endpoints:
     """The addresses in use. The API server fills in its own, the daemon the peers' side. Empty: not listening."""
@@ -162,6 +218,7 @@ class ApiContext:
     entropy: Entropy
     workflow_manager: WorkflowManager
     job_manager: JobManager
+    peers: PeerDesk
     data_service: DataService
     vault: Vault
     executors: Mapping[str, Executor]

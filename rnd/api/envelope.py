@@ -24,6 +24,9 @@ INVALID_PARAMS: Final = -32602
 INTERNAL_ERROR: Final = -32603
 LIMIT_EXCEEDED: Final = 1700
 
+MAX_ANSWER_BYTES: Final = 8 << 20
+"""When the answers to the members of one batch are this long, those that follow are refused."""
+
 _MEMBERS: Final = frozenset({"jsonrpc", "method", "params", "id"})
 
 Entries = Mapping[str, Callable[..., Any]]
@@ -31,11 +34,22 @@ Entries = Mapping[str, Callable[..., Any]]
 
 
 class Envelope:
-    """Answers request texts. `on_fault` logs an exception that escaped from an answer and returns its error id."""
+    """Answers request texts. `on_fault` logs an exception that escaped from an answer and returns its error id.
 
-    def __init__(self, entries: Entries, *, max_batch: int, on_fault: Callable[[str, BaseException], str]) -> None:
+    Of a batch whose answers have `max_answer_bytes` together, no further member is run: it is refused.
+    """
+
+    def __init__(
+        self,
+        entries: Entries,
+        *,
+        max_batch: int,
+        on_fault: Callable[[str, BaseException], str],
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+    ) -> None:
         self._entries = dict(entries)
         self._max_batch = max_batch
+        self._max_answer_bytes = max_answer_bytes
         self._on_fault = on_fault
 
     async def answer(self, body: bytes, call: object) -> bytes | None:
@@ -56,7 +70,17 @@ class Envelope:
                     {"error": "LIMIT_EXCEEDED", "hint": "Send the calls in several batches."},
                 )
             )
-        answers = [answer for member in request if (answer := await self._answer_member(member, call)) is not None]
+        answers: list[bytes] = []
+        answer_bytes = 0
+        for member in request:
+            if (
+                answer_bytes >= self._max_answer_bytes
+                and (refusal := _no_more(member, self._max_answer_bytes)) is not None
+            ):
+                answers.append(encode(refusal))
+            elif (answer := await self._answer_member(member, call)) is not None:
+                answers.append(answer)
+                answer_bytes += len(answer)
         return b"[" + b",".join(answers) + b"]" if answers else None
 
     async def _answer_member(self, member: JsonValue, call: object) -> bytes | None:
@@ -97,6 +121,18 @@ def request_problem(member: JsonValue) -> str:
     if not member.keys() <= _MEMBERS:
         return "a request has only the members jsonrpc, method, params and id"
     return ""
+
+
+def _no_more(member: JsonValue, limit: int) -> JsonObject | None:
+    """Return the refusal of a member that would make a long answer longer, `None` where it adds nothing to it."""
+    if not isinstance(member, dict) or "id" not in member or request_problem(member):
+        return None
+    return error_answer(
+        LIMIT_EXCEEDED,
+        f"The answers to a batch have at most {limit >> 20} MiB together",
+        {"error": "LIMIT_EXCEEDED", "hint": "This call was not made: send it again, in a batch of its own."},
+        member["id"],
+    )
 
 
 def error_answer(code: int, message: str, data: JsonObject, request_id: JsonValue = None) -> JsonObject:

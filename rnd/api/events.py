@@ -129,9 +129,11 @@ class EventHub:
     # ------------------------------------------------------------------ for subscriptions
 
     def recent_after(self, seq: int) -> Sequence[Event] | None:
-        """Return all known events above `seq` from memory, or `None` where memory does not reach back so far."""
-        if self._idle or seq < self._recent_after:
-            return None
+        """Return all known events above `seq` from memory, or `None` where memory does not know of that seq."""
+        if self._idle or not self._recent_after <= seq <= self._newest:
+            return (
+                None  # a seq from beyond is news that is on its way, or of another life of this database: the rows tell
+            )
         newer: list[Event] = []
         for event in reversed(self._recent):
             if event.seq <= seq:

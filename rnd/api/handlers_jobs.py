@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from rnd.api.confined_files import open_below
-from rnd.api.context import Call
+from rnd.api.context import ApiContext, Call
 from rnd.api.downloads import download_key, result_url
 from rnd.api.parameters import BadParameter
 from rnd.api.rendering import (
@@ -22,10 +22,11 @@ from rnd.api.rendering import (
     render_transfer,
 )
 from rnd.database import job_executions, job_interfaces, results, transfers, workflow_executions, workflow_jobs
+from rnd.rules.explain import explain_uncreated
 from rnd.rules.lifecycle import job_is_terminal
 from rnd.types.enums import ExecutionStatus, JobStatus, LogStream, ServiceType, TransferStatus
-from rnd.types.errors import NotFound, PeerUnreachable
-from rnd.types.executions import JobExecution
+from rnd.types.errors import NotFound
+from rnd.types.executions import JobExecution, WorkflowJob
 from rnd.types.ids import ConnectionId, ExecutionId, JobExecutionId, NodeId, ServiceId, TransferId, WorkflowId
 from rnd.workers.job_folders import JobFolders
 
@@ -98,26 +99,28 @@ async def execution_retry(
     return {"execution_id": retried, "retry_of": execution_id}
 
 
-async def execution_results(call: Call, *, execution_id: ExecutionId) -> JsonMembers:
-    """Answer `execution.results`: every file that reached the self-peer, and what has not come."""
+async def execution_results(call: Call, *, execution_id: ExecutionId, limit: int, after_id: int) -> JsonMembers:
+    """Answer `execution.results`: the files that reached the self-peer, page by page, and what has not come."""
     data_dir = call.api.config.data_dir
+
+    def shape(file: results.ResultFile) -> JsonMembers:
+        return {
+            "id": file.id,
+            "node_id": file.node_id,
+            "connection_id": file.connection_id,
+            "path": file.relative_path,
+            "absolute_path": str(data_dir / file.directory / file.relative_path),
+            "size_bytes": file.size_bytes,
+            "sha256": file.sha256,
+            "executable": file.executable,
+            "url": result_url(execution_id, file.node_id, file.connection_id, file.relative_path),
+        }
 
     def find(conn: sqlite3.Connection) -> JsonMembers:
         workflow_executions.get_execution(conn, execution_id)
+        page = results.list_results(conn, execution_id, limit=limit, after_id=after_id)
         return {
-            "items": [
-                {
-                    "node_id": file.node_id,
-                    "connection_id": file.connection_id,
-                    "path": file.relative_path,
-                    "absolute_path": str(data_dir / file.directory / file.relative_path),
-                    "size_bytes": file.size_bytes,
-                    "sha256": file.sha256,
-                    "executable": file.executable,
-                    "url": result_url(execution_id, file.node_id, file.connection_id, file.relative_path),
-                }
-                for file in results.list_results(conn, execution_id)
-            ],
+            **render_page(page, shape),
             "outstanding": [
                 {"node_id": row.node_id, "connection_id": row.connection_id, "error": row.error}
                 for row in results.list_result_rows(conn, execution_id)
@@ -133,7 +136,9 @@ async def execution_ticket(
 ) -> JsonMembers:
     """Answer `execution.ticket`: a link that downloads one file once, within 60 s, without a token."""
     await call.api.database.read(
-        lambda conn: results.get_result(conn, execution_id=execution_id, node_id=node_id, connection_id=connection_id)
+        lambda conn: results.get_result_file(
+            conn, execution_id=execution_id, node_id=node_id, connection_id=connection_id, path=path
+        )
     )
     ticket, expires_at = call.api.tickets.issue(download_key(execution_id, node_id, connection_id, path))
     url = result_url(execution_id, node_id, connection_id, path)
@@ -184,9 +189,24 @@ async def job_explain(
     node_id: NodeId | None = None,
 ) -> JsonMembers:
     """Answer `job.explain`."""
-    job = await call.api.database.read(_chosen_job(job_execution_id, execution_id, node_id))
-    explanation: JsonMembers = render(await call.api.job_manager.explain(job.id))
-    return explanation
+    find = _chosen_job(job_execution_id, execution_id, node_id)
+
+    def work(conn: sqlite3.Connection) -> JobExecution | WorkflowJob:
+        if execution_id is not None and node_id is not None:
+            uncreated = workflow_jobs.find_uncreated_job(conn, execution_id, node_id)
+            if uncreated is not None:
+                return uncreated
+        return find(conn)
+
+    job = await call.api.database.read(work)
+    if isinstance(job, WorkflowJob):
+        explanation = explain_uncreated(job)
+    elif job.executor_peer_id == call.api.peer_id:
+        explanation = await call.api.job_manager.explain(job.id)
+    else:
+        explanation = await call.api.peers.explain(job)
+    answer: JsonMembers = render(explanation)
+    return answer
 
 
 async def job_logs(
@@ -203,20 +223,31 @@ async def job_logs(
     api = call.api
     job = await api.database.read(_chosen_job(job_execution_id, execution_id, node_id))
     if job.executor_peer_id != api.peer_id:
-        raise PeerUnreachable(
-            f"The logs of job {job.id} are on peer {job.executor_peer_id}",
-            hint="Ask that peer, or bring the logs home with a connection from LOGS to the self-peer.",
-        )
+        return await _logs_elsewhere(api, job, stream, offset, limit_bytes)
     piece = await asyncio.to_thread(
         _read_log, JobFolders(api.config.data_dir).job(job), f"logs/{stream}.txt", offset, limit_bytes
     )
     # The job was read first: if it had ended then, nothing was written after it.
     ended = job_is_terminal(job.status) or job.service_type is ServiceType.DATA
-    text, taken = _whole_characters(piece, final=ended and len(piece) < limit_bytes)
+    return _piece_of_log(job, piece, offset=offset, eof=ended and len(piece) < limit_bytes)
+
+
+async def _logs_elsewhere(
+    api: ApiContext, job: JobExecution, stream: LogStream, offset: int, limit_bytes: int
+) -> JsonMembers:
+    """Have the executor of a job say what the job wrote. Raises `PeerUnreachable`, `PeerRefused`."""
+    piece, _, eof = await api.peers.job_logs(job, stream=stream, offset=offset, limit_bytes=limit_bytes)
+    # Where the next piece begins follows from what came: no answer of another peer can send a reader elsewhere.
+    kept = piece[:limit_bytes]
+    return _piece_of_log(job, kept, offset=offset, eof=eof and len(kept) == len(piece))
+
+
+def _piece_of_log(job: JobExecution, piece: bytes, *, offset: int, eof: bool) -> JsonMembers:
+    text, taken = _whole_characters(piece, final=eof)
     return {
         "data": text,
         "next_offset": offset + taken,
-        "eof": ended and len(piece) < limit_bytes,
+        "eof": eof,
         "job_execution_id": job.id,
         "status": job.status,
     }

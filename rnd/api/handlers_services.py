@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path, PurePosixPath
@@ -14,7 +13,7 @@ from typing import Any, Final
 
 from rnd.api.context import ApiContext, Call
 from rnd.api.host_paths import check_host_path
-from rnd.api.parameters import BadParameter
+from rnd.api.parameters import MAX_INT64, BadParameter, UnknownParameter
 from rnd.api.rendering import JsonMembers, render, render_page, render_service
 from rnd.database import offered_services, sealed_secrets, workflow_nodes
 from rnd.database.offered_services import NewService
@@ -22,13 +21,12 @@ from rnd.log import get_logger
 from rnd.rules.interfaces import default_interfaces, validate_interfaces, with_streams
 from rnd.rules.upload_names import UPLOAD_PREFIX
 from rnd.services.service_secrets import secret_purpose
+from rnd.services.standalone_orders import check_executable
 from rnd.types.enums import Egress, SecretPurpose, ServiceStatus, ServiceType
-from rnd.types.errors import Conflict, ExecutorUnavailable, Problem, ValidationFailed
+from rnd.types.errors import Conflict, ExecutorUnavailable, NotFound, Problem, ValidationFailed
 from rnd.types.ids import PeerId, ServiceId
 from rnd.types.log_events import LogEvent
 from rnd.types.services import DataSettings, RetryPolicy, Service, ServiceInterface, StandaloneSettings
-
-SEARCH_LIMIT: Final = 1_000
 
 # What runs any program that its arguments name: who may set the arguments of these may run anything.
 INTERPRETERS: Final = (
@@ -47,6 +45,8 @@ STANDALONE_ONLY: Final = frozenset(
         "network", "min_sandbox", "secrets",
     }
 )  # fmt: skip
+_CONTENT: Final = frozenset({"paths", "passphrase"})
+"""What makes the snapshot of a DATA service, once and for all."""
 _TAKEN_BY: Final = {ServiceType.DATA: DATA_ONLY, ServiceType.STANDALONE: STANDALONE_ONLY}
 
 log = get_logger()
@@ -76,7 +76,29 @@ async def service_create(call: Call, *, service_type: ServiceType, **given: Any)
 def _refuse_foreign(service_type: ServiceType, given: Mapping[str, Any]) -> None:
     for name in given:
         if name not in COMMON and name not in _TAKEN_BY[service_type]:
-            raise BadParameter(name, f"is not a parameter of a {service_type} service")
+            raise _foreign(service_type, name)
+
+
+def _foreign(service_type: ServiceType, name: str) -> BadParameter:
+    known = ", ".join(sorted(COMMON | _TAKEN_BY[service_type] - _CONTENT))
+    hint = "The files of a DATA service are a snapshot that stays: offer the changed ones as a new service, by service.create."
+    return BadParameter(
+        name,
+        f"is not a parameter of a {service_type} service (known: {known})",
+        hint=hint if name in _CONTENT and service_type is ServiceType.DATA else "",
+    )
+
+
+async def explain_unknown(call: Call, named: Mapping[str, object], error: UnknownParameter) -> BadParameter:
+    """Say for `service.update` what a service of its type takes, and how the files of DATA are changed."""
+    service_id = named.get("service_id")
+    if type(service_id) is not int or not 0 < service_id <= MAX_INT64:
+        return error
+    try:
+        service = await call.api.database.read(lambda conn: offered_services.get_service(conn, ServiceId(service_id)))
+    except NotFound:
+        return error
+    return _foreign(service.service_type, error.where)
 
 
 def _interfaces(service_type: ServiceType, declared: Sequence[ServiceInterface] | None) -> tuple[ServiceInterface, ...]:
@@ -174,23 +196,9 @@ async def _check_standalone(api: ApiContext, settings: StandaloneSettings) -> No
         raise BadParameter("network", "must be one of none, host for a STANDALONE service")
     await asyncio.to_thread(check_executable, settings.executable)
     for host_path in settings.host_paths:
-        await check_host_path(api.config, host_path.path)
+        await check_host_path(api.config, host_path.path, whole=True)
     if settings.working_directory:
         await check_host_path(api.config, settings.working_directory)
-
-
-def check_executable(path: str) -> None:
-    """Raise `ExecutorUnavailable` unless the path is a regular file that this user may execute."""
-    hint = "Give the absolute path of a program on the machine that rnd runs on."
-    try:
-        found = os.stat(path)
-    except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        raise ExecutorUnavailable(f"The executable {path} cannot be used: {reason}", hint=hint) from None
-    if not stat.S_ISREG(found.st_mode):
-        raise ExecutorUnavailable(f"The executable {path} is not a regular file", hint=hint)
-    if not os.access(path, os.X_OK):
-        raise ExecutorUnavailable(f"The file {path} is not executable by rnd's user", hint="Set its executable bit.")
 
 
 def override_warning(settings: StandaloneSettings) -> str:
@@ -332,28 +340,3 @@ async def service_suggest_interfaces(
             hint="Leave image out for the streams that every service of this type has.",
         )
     return [render(interface) for interface in default_interfaces(service_type)]
-
-
-async def service_search(
-    call: Call,
-    *,
-    query: str,
-    service_type: ServiceType | None = None,
-    peer_ids: Sequence[PeerId] | None = None,
-    active_only: bool,
-    timeout_s: float,  # noqa: ARG001 - bounds the asking of other peers; this one answers from its rows
-) -> JsonMembers:
-    """Answer `service.search`: what this peer offers, and which of the named peers could not be asked."""
-    api = call.api
-    found: list[Service] = []
-    if peer_ids is None or api.peer_id in peer_ids:
-        found = await api.database.read(
-            lambda conn: offered_services.search_services(
-                conn, query=query, service_type=service_type, active_only=active_only, limit=SEARCH_LIMIT
-            )
-        )
-    others = [peer_id for peer_id in peer_ids or () if peer_id != api.peer_id]
-    return {
-        "items": [{**render_service(service), "service_id": service.id, "peer_id": api.peer_id} for service in found],
-        "unreachable": [{"peer_id": peer_id, "reason": "not connected"} for peer_id in others],
-    }

@@ -1,37 +1,35 @@
-"""Workflows as documents of format `rnd.workflow/1`: services by name, nodes, connections and layout."""
+"""Workflows as documents of format `rnd.workflow/1`: services by name, nodes, connections and layout.
+
+A document is read, drawn and checked as a whole, on a thread, before anything is written: an import is one short transaction
+and one event, and whoever only wants to know what is wrong writes nothing.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime
 
 from rnd.api.context import ApiContext, Call
-from rnd.api.handlers_workflows import NO_ID
-from rnd.api.host_paths import check_host_path
-from rnd.api.parameters import Name
+from rnd.api.file_services import find_services
+from rnd.api.host_paths import check_host_paths
+from rnd.api.operate_scope import is_owner, node_refusal, refuse, refuse_paths
+from rnd.api.parameters import BadParameter, Name
 from rnd.api.rendering import JsonMembers, render_workflow
 from rnd.database import offered_services, workflow_connections, workflow_nodes, workflow_ui_state, workflows
 from rnd.log import get_logger
-from rnd.rules.interfaces import default_interfaces, require_fit_interfaces
-from rnd.rules.reading import MalformedDocument
 from rnd.rules.strict_json import JsonObject
 from rnd.rules.upload_names import uploaded_name
-from rnd.rules.validation import validate_connection
-from rnd.rules.workflow_file import (
-    FileConnection,
-    FileNode,
-    WorkflowFile,
-    emit_workflow_file,
-    parse_workflow_file,
-    workflow_to_file,
-)
+from rnd.rules.workflow_export import workflow_to_file
+from rnd.rules.workflow_file import FileReading, Layout, WorkflowFile, emit_workflow_file, read_workflow_file
+from rnd.rules.workflow_import import DrawnDocument, KnownServices, draw, names_here, node_place
 from rnd.types.config import Limits
 from rnd.types.errors import LimitExceeded, Problem, ValidationFailed
-from rnd.types.ids import ConnectionId, NodeId, PeerId, ServiceId, WorkflowId
+from rnd.types.ids import NodeId, WorkflowId
 from rnd.types.log_events import LogEvent
-from rnd.types.workflows import Workflow, WorkflowConnection, WorkflowNode, WorkflowUIState
+from rnd.types.services import Service
+from rnd.types.workflows import Workflow, WorkflowUIState
 
 log = get_logger()
 
@@ -48,156 +46,114 @@ async def workflow_export(call: Call, *, workflow_id: WorkflowId) -> dict[str, o
             self_peer_id=call.api.peer_id,
         )
 
-    return emit_workflow_file(await call.api.database.read(read))
+    file = await call.api.database.read(read)
+    return await asyncio.to_thread(emit_workflow_file, file)
 
 
 async def workflow_import(call: Call, *, document: JsonObject, name: str | None = None) -> JsonMembers:
     """Answer `workflow.import`: the whole document or nothing, with every problem at once."""
     api = call.api
-    file = _parse(document)
-    title = Name().parse(file.name if name is None else name, "name")
-    _check_size(file, api.config.limits)
-    for connection in file.connections:
-        if connection.source_path is not None and uploaded_name(connection.source_path) is None:
-            await check_host_path(api.config, connection.source_path, must_exist=False)
+    read, services = await read_document(api, document)
+    title, name_problems = document_title(read, name)
+    drawn = await asyncio.to_thread(draw, read, services, self_peer_id=api.peer_id)
+    if name_problems or drawn.problems:
+        raise ValidationFailed([*name_problems, *drawn.problems])
+    refuse(override_refusals(call, drawn, services))
+    sources = [path for connection in drawn.connections if (path := connection.source_path) is not None]
+    await refuse_paths(call, sources)
+    await check_host_paths(api.config, [path for path in sources if uploaded_name(path) is None])
     now = api.clock.now()
-    workflow = await api.database.write(lambda conn: _Import(conn, api, file, now).run(title))
+    description, layout = read.file.description, read.file.layout
+    workflow = await api.database.write(lambda conn: _store(conn, title, description, layout, drawn, now))
     log.info(
         LogEvent.WORKFLOW_IMPORTED,
         workflow_id=workflow.id,
-        nodes=len(file.nodes),
-        connections=len(file.connections),
+        nodes=len(drawn.nodes),
+        connections=len(drawn.connections),
         name=workflow.name,
     )
     return render_workflow(workflow)
 
 
-def _parse(document: JsonObject) -> WorkflowFile:
+async def read_document(api: ApiContext, document: JsonObject) -> tuple[FileReading, KnownServices]:
+    """Return what a document says, with the id of every node's peer, and the services that it names.
+
+    Other peers are asked for what it leaves open about theirs. Raises `LimitExceeded`.
+    """
+    _check_size(document, api.config.limits)
+    read = await asyncio.to_thread(read_workflow_file, document)
+    found = await find_services(api, read.file.nodes)
+    read = replace(read, file=replace(read.file, nodes=found.nodes))
+    names = names_here(read, api.peer_id)
+
+    def find(conn: sqlite3.Connection) -> dict[str, Service]:
+        here = ((name, offered_services.find_service_by_name(conn, name)) for name in names)
+        return {name: service for name, service in here if service is not None}
+
+    here = await api.database.read(find)
+    return read, KnownServices(here=here, elsewhere=found.elsewhere, misplaced=found.problems)
+
+
+def override_refusals(call: Call, drawn: DrawnDocument, services: KnownServices) -> list[str]:
+    """Return what the caller may not have nodes of a document run, with the place of each; none for the owner."""
+    if is_owner(call):
+        return []
+    refusals = ((node, node_refusal(call.api, node, services.here.get(node.service_name))) for node in drawn.nodes)
+    return [f"{node_place(node.id)}.{reason}" for node, reason in refusals if reason is not None]
+
+
+def document_title(read: FileReading, name: str | None = None) -> tuple[str, list[Problem]]:
+    """Return what the workflow is to be called, and what is wrong with the document's own name for it."""
+    if name is not None:
+        return name, []
     try:
-        return parse_workflow_file(document)
-    except MalformedDocument as error:
-        raise ValidationFailed(
-            [Problem(check="document", message=misreading) for misreading in error.misreadings]
-        ) from None
+        return Name().parse(read.file.name, "name"), []
+    except BadParameter as error:
+        told = any(misreading.startswith("name:") for misreading in read.misreadings)
+        told = told or not read.file.name  # a name that is missing or no text was read as none
+        return "", [] if told else [Problem(check="document", message=str(error))]
 
 
-def _check_size(file: WorkflowFile, limits: Limits) -> None:
-    if len(file.nodes) > limits.nodes_per_workflow or len(file.connections) > limits.connections_per_workflow:
+def _check_size(document: JsonObject, limits: Limits) -> None:
+    """Raise `LimitExceeded` before anything is read of a document that nobody wants to walk."""
+    counts = [len(part) if isinstance(part := document.get(key), list) else 0 for key in ("nodes", "connections")]
+    if counts[0] > limits.nodes_per_workflow or counts[1] > limits.connections_per_workflow:
         raise LimitExceeded(
             f"A workflow has at most {limits.nodes_per_workflow} nodes and {limits.connections_per_workflow} connections",
             hint="Split it into several workflows.",
         )
 
 
-@dataclass(slots=True)
-class _Import:
-    """One import within one transaction; an error takes all of it back."""
-
-    conn: sqlite3.Connection
-    api: ApiContext
-    file: WorkflowFile
-    now: datetime
-
-    def run(self, title: str) -> Workflow:
-        """Write the workflow. Raises `ValidationFailed` with the problems of all nodes, or of all connections."""
-        workflow = workflows.create_workflow(self.conn, name=title, description=self.file.description, now=self.now)
-        nodes = self._add_nodes(workflow.id)
-        self._add_connections(workflow.id, nodes)
-        layout = self.file.layout
-        workflow_ui_state.set_ui_state(
-            self.conn,
-            WorkflowUIState(
+def _store(
+    conn: sqlite3.Connection, title: str, description: str, layout: Layout, drawn: DrawnDocument, now: datetime
+) -> Workflow:
+    """Write a drawing down; the database gives its parts their ids."""
+    workflow = workflows.create_workflow(conn, name=title, description=description, now=now)
+    node_ids = workflow_nodes.add_nodes(conn, (replace(node, workflow_id=workflow.id) for node in drawn.nodes))
+    stored: dict[NodeId | None, NodeId | None] = {None: None}
+    stored.update(zip((node.id for node in drawn.nodes), node_ids, strict=True))
+    workflow_connections.add_connections(
+        conn,
+        (
+            replace(
+                connection,
                 workflow_id=workflow.id,
-                snap_to_grid=layout.snap_to_grid,
-                zoom_level=layout.zoom_level,
-                pan_x=layout.pan_x,
-                pan_y=layout.pan_y,
-                self_peer_x=layout.self_peer_x,
-                self_peer_y=layout.self_peer_y,
-            ),
-            now=self.now,
-        )
-        return workflows.get_workflow(self.conn, workflow.id)
-
-    def _add_nodes(self, workflow_id: WorkflowId) -> dict[str, WorkflowNode]:
-        added: dict[str, WorkflowNode] = {}
-        problems: list[Problem] = []
-        for drawn in self.file.nodes:
-            try:
-                node = self._node(workflow_id, drawn)
-            except ValidationFailed as error:
-                problems.extend(error.problems)
-            else:
-                added[drawn.name] = workflow_nodes.add_node(self.conn, node, now=self.now)
-        if problems:
-            raise ValidationFailed(problems)
-        return added
-
-    def _node(self, workflow_id: WorkflowId, drawn: FileNode) -> WorkflowNode:
-        here = drawn.peer_id is None or drawn.peer_id == self.api.peer_id
-        service = offered_services.find_service_by_name(self.conn, drawn.service_name) if here else None
-        if here and service is None:
-            raise _refused("service", f"Service {drawn.service_name} not found")
-        service_type = drawn.service_type or (service.service_type if service is not None else None)
-        if service_type is None:
-            raise _refused("service_type", f"Node {drawn.name}: a service of another peer needs its service_type")
-        if service is not None and service.service_type is not service_type:
-            raise _refused("service_type", "Service type mismatch")
-        interfaces = drawn.interfaces
-        if interfaces is None:
-            interfaces = default_interfaces(service_type) if service is None else service.interfaces
-        require_fit_interfaces(service_type, interfaces, f"node {drawn.name}: interfaces")
-        return WorkflowNode(
-            id=NodeId(NO_ID),
-            workflow_id=workflow_id,
-            # Another peer's own id is not in the file; that peer finds the service by its name.
-            service_id=ServiceId(NO_ID) if service is None else service.id,
-            peer_id=self.api.peer_id if drawn.peer_id is None else PeerId(drawn.peer_id),
-            service_name=drawn.service_name,
-            service_type=service_type,
-            order=drawn.order,
-            gui_x=drawn.gui_x,
-            gui_y=drawn.gui_y,
-            interfaces=interfaces,
-            entrypoint=drawn.entrypoint,
-            cmd=drawn.cmd,
-            pricing_amount=0.0 if service is None else service.pricing_amount,
-            pricing_type="FREE" if service is None else service.pricing_type,
-            name=drawn.name,
-        )
-
-    def _add_connections(self, workflow_id: WorkflowId, nodes: Mapping[str, WorkflowNode]) -> None:
-        added: list[WorkflowConnection] = []
-        problems: list[Problem] = []
-        for drawn in self.file.connections:
-            connection = _connection(workflow_id, drawn, nodes)
-            try:
-                validate_connection(connection, list(nodes.values()), added)
-            except ValidationFailed as error:
-                problems.extend(error.problems)
-            else:
-                added.append(workflow_connections.add_connection(self.conn, connection, now=self.now))
-        if problems:
-            raise ValidationFailed(problems)
-
-
-def _connection(
-    workflow_id: WorkflowId, drawn: FileConnection, nodes: Mapping[str, WorkflowNode]
-) -> WorkflowConnection:
-    return WorkflowConnection(
-        id=ConnectionId(NO_ID),
-        workflow_id=workflow_id,
-        from_node_id=None if drawn.from_node is None else nodes[drawn.from_node].id,
-        from_interface_type=drawn.from_interface_type,
-        to_node_id=None if drawn.to_node is None else nodes[drawn.to_node].id,
-        to_interface_type=drawn.to_interface_type,
-        destination_file_name=drawn.destination_file_name,
-        from_interface_path=drawn.from_interface_path,
-        to_interface_path=drawn.to_interface_path,
-        include=drawn.include,
-        source_path=drawn.source_path,
+                from_node_id=stored[connection.from_node_id],
+                to_node_id=stored[connection.to_node_id],
+            )
+            for connection in drawn.connections
+        ),
     )
-
-
-def _refused(check: str, message: str) -> ValidationFailed:
-    return ValidationFailed([Problem(check=check, message=message)])
+    workflow_ui_state.add_ui_state(
+        conn,
+        WorkflowUIState(
+            workflow_id=workflow.id,
+            snap_to_grid=layout.snap_to_grid,
+            zoom_level=layout.zoom_level,
+            pan_x=layout.pan_x,
+            pan_y=layout.pan_y,
+            self_peer_x=layout.self_peer_x,
+            self_peer_y=layout.self_peer_y,
+        ),
+    )
+    return workflow

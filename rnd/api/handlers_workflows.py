@@ -9,18 +9,21 @@ from dataclasses import replace
 from typing import Any, Final
 
 from rnd.api.context import ApiContext, Call
+from rnd.api.handlers_search import find_offer
 from rnd.api.host_paths import check_host_path
+from rnd.api.operate_scope import PLACEMENT, refuse_change, refuse_execution, refuse_node, refuse_paths
 from rnd.api.rendering import JsonMembers, render, render_page, render_workflow
 from rnd.database import offered_services, workflow_connections, workflow_nodes, workflow_ui_state, workflows
 from rnd.log import get_logger
-from rnd.rules.definition import definition_to_json
+from rnd.protocol.link_messages import ServiceOffer
 from rnd.rules.interfaces import parse_interface_type, require_fit_interfaces
 from rnd.rules.upload_names import uploaded_name
 from rnd.rules.validation import validate_connection
 from rnd.types.enums import ExecutionStatus
-from rnd.types.errors import LimitExceeded, NotFound, PeerUnreachable, Problem, ValidationFailed
+from rnd.types.errors import LimitExceeded, NotFound, Problem, ValidationFailed
 from rnd.types.ids import ConnectionId, NodeId, PeerId, ServiceId, WorkflowId
 from rnd.types.log_events import LogEvent
+from rnd.types.services import Service
 from rnd.types.workflows import WorkflowConnection, WorkflowNode
 
 NO_ID: Final = 0
@@ -80,13 +83,15 @@ async def workflow_add_node(
     api = call.api
     limit = api.config.limits.nodes_per_workflow
     now = api.clock.now()
+    remote = await _copied_from_remote(api, service_id, peer_id or api.peer_id, given)
 
     def add(conn: sqlite3.Connection) -> WorkflowNode:
         workflows.get_workflow(conn, workflow_id)
+        refuse_change(call, conn, workflow_id)
         count = workflow_nodes.count_nodes(conn, workflow_id)
         if count >= limit:
             raise LimitExceeded(f"A workflow has at most {limit} nodes", hint="Split it into several workflows.")
-        copied = _copied_from_service(conn, api, service_id, peer_id or api.peer_id, given)
+        copied = _copied_from_service(conn, service_id, given) if remote is None else remote
         fields = {"order": count + 1, "gui_x": 0, "gui_y": 0, "entrypoint": None, "cmd": None, **copied, **given}
         require_fit_interfaces(fields["service_type"], fields["interfaces"], "interfaces")
         node = WorkflowNode(
@@ -96,22 +101,36 @@ async def workflow_add_node(
             peer_id=peer_id or api.peer_id,
             **fields,
         )
+        refuse_node(call, conn, node)
         return workflow_nodes.add_node(conn, node, now=now)
 
     return render_node(await api.database.write(add))
 
 
-def _copied_from_service(
-    conn: sqlite3.Connection, api: ApiContext, service_id: ServiceId, peer_id: PeerId, given: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the fields that a node takes over from its service. Raises `NotFound`, `ValidationFailed`."""
-    if peer_id != api.peer_id:
-        return _copied_from_remote(peer_id, given)
-    service = offered_services.get_service(conn, service_id)
+def _copied_from_service(conn: sqlite3.Connection, service_id: ServiceId, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that a node takes over from a service of this peer. Raises `NotFound`, `ValidationFailed`."""
+    return _copied(offered_services.get_service(conn, service_id), given)
+
+
+async def _copied_from_remote(
+    api: ApiContext, service_id: ServiceId, peer_id: PeerId, given: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Return the fields that a node takes over from a service of another peer, which is asked unless all are given.
+
+    `None`: the service is this peer's. Raises `PeerUnreachable`, `NotFound`, `ValidationFailed`.
+    """
+    if peer_id == api.peer_id:
+        return None
+    if {"service_name", "service_type", "interfaces"} <= given.keys():
+        return {"pricing_amount": 0.0, "pricing_type": "FREE", "service_revision": None}
+    return _copied(await find_offer(api, peer_id, service_id, service_name=given.get("service_name")), given)
+
+
+def _copied(service: Service | ServiceOffer, given: Mapping[str, Any]) -> dict[str, Any]:
     if given.get("service_type", service.service_type) is not service.service_type:
         raise ValidationFailed([Problem(check="service_type", message="Service type mismatch")])
     if given.get("service_name", service.name) != service.name:
-        message = f"Service {service_id} is called {service.name!r} here, not {given['service_name']!r}"
+        message = f"Service {service.id} is called {service.name!r} here, not {given['service_name']!r}"
         raise ValidationFailed([Problem(check="service_name", message=message)])
     return {
         "service_name": service.name,
@@ -119,16 +138,8 @@ def _copied_from_service(
         "interfaces": service.interfaces,
         "pricing_amount": service.pricing_amount,
         "pricing_type": service.pricing_type,
+        "service_revision": service.revision,
     }
-
-
-def _copied_from_remote(peer_id: PeerId, given: Mapping[str, Any]) -> dict[str, Any]:
-    if not {"service_name", "service_type", "interfaces"} <= given.keys():
-        raise PeerUnreachable(
-            f"Peer {peer_id} cannot be asked about its service",
-            hint="Give service_name, service_type and interfaces, or connect to the peer first.",
-        )
-    return {"pricing_amount": 0.0, "pricing_type": "FREE"}
 
 
 async def workflow_update_node(call: Call, *, workflow_id: WorkflowId, node_id: NodeId, **changes: Any) -> JsonMembers:
@@ -138,16 +149,26 @@ async def workflow_update_node(call: Call, *, workflow_id: WorkflowId, node_id: 
     """
     api = call.api
     now = api.clock.now()
+    other_service = bool({"service_id", "peer_id"} & changes.keys())
+    remote: dict[str, Any] | None = None
+    if other_service:
+        drawn = await api.database.read(lambda conn: workflow_nodes.get_node(conn, workflow_id, node_id))
+        # Both are said, so that the node becomes what was asked for even if another call changes it meanwhile.
+        changes = {"service_id": drawn.service_id, "peer_id": drawn.peer_id, **changes}
+        remote = await _copied_from_remote(api, changes["service_id"], changes["peer_id"], changes)
 
     def update(conn: sqlite3.Connection) -> WorkflowNode:
         before = workflow_nodes.get_node(conn, workflow_id, node_id)
-        copied: dict[str, Any] = {}
-        if {"service_id", "peer_id"} & changes.keys():
-            service_id = changes.get("service_id", before.service_id)
-            copied = _copied_from_service(conn, api, service_id, changes.get("peer_id", before.peer_id), changes)
+        if not changes.keys() <= PLACEMENT:
+            refuse_change(call, conn, workflow_id)
+        copied = remote or {}
+        if other_service and remote is None:
+            copied = _copied_from_service(conn, changes["service_id"], changes)
         after = replace(before, **{**copied, **changes})
         if after.interfaces != before.interfaces:
             require_fit_interfaces(after.service_type, after.interfaces, "interfaces")
+        if not changes.keys() <= PLACEMENT:
+            refuse_node(call, conn, after)
         return workflow_nodes.update_node(conn, after, now=now)
 
     return render_node(await api.database.write(update))
@@ -156,7 +177,12 @@ async def workflow_update_node(call: Call, *, workflow_id: WorkflowId, node_id: 
 async def workflow_delete_node(call: Call, *, workflow_id: WorkflowId, node_id: NodeId) -> JsonMembers:
     """Answer `workflow.delete_node`: its connections go with it."""
     now = call.api.clock.now()
-    await call.api.database.write(lambda conn: workflow_nodes.delete_node(conn, workflow_id, node_id, now=now))
+
+    def delete(conn: sqlite3.Connection) -> None:
+        refuse_change(call, conn, workflow_id)
+        workflow_nodes.delete_node(conn, workflow_id, node_id, now=now)
+
+    await call.api.database.write(delete)
     return {"deleted": True, "node_id": node_id}
 
 
@@ -207,17 +233,24 @@ async def workflow_add_connection(
         include=tuple(include),
         source_path=source_path,
     )
-    if source_path is not None and uploaded_name(source_path) is None:
-        await check_host_path(api.config, source_path, must_exist=False)
+    await _check_source(call, source_path)
 
     def add(conn: sqlite3.Connection) -> WorkflowConnection:
         workflows.get_workflow(conn, workflow_id)
+        refuse_change(call, conn, workflow_id)
         if workflow_connections.count_connections(conn, workflow_id) >= limit:
             raise LimitExceeded(f"A workflow has at most {limit} connections", hint="Split it into several workflows.")
         _check_connection(conn, connection)
         return workflow_connections.add_connection(conn, connection, now=now)
 
     return render_connection(await api.database.write(add))
+
+
+async def _check_source(call: Call, source_path: str | None) -> None:
+    """Raise `PermissionDenied` for a path that nobody, or not this caller, may name."""
+    await refuse_paths(call, [source_path])
+    if source_path is not None and uploaded_name(source_path) is None:
+        await check_host_path(call.api.config, source_path, must_exist=False)
 
 
 def _check_connection(conn: sqlite3.Connection, connection: WorkflowConnection) -> None:
@@ -238,11 +271,10 @@ async def workflow_update_connection(
     for name in ("from_interface_type", "to_interface_type"):
         if name in changes:
             changes[name] = parse_interface_type(changes[name])
-    source_path = changes.get("source_path")
-    if source_path is not None and uploaded_name(source_path) is None:
-        await check_host_path(api.config, source_path, must_exist=False)
+    await _check_source(call, changes.get("source_path"))
 
     def update(conn: sqlite3.Connection) -> WorkflowConnection:
+        refuse_change(call, conn, workflow_id)
         before = workflow_connections.get_connection(conn, workflow_id, connection_id)
         connection = replace(before, **changes)
         _check_connection(conn, connection)
@@ -256,9 +288,12 @@ async def workflow_delete_connection(
 ) -> JsonMembers:
     """Answer `workflow.delete_connection`."""
     now = call.api.clock.now()
-    await call.api.database.write(
-        lambda conn: workflow_connections.delete_connection(conn, workflow_id, connection_id, now=now)
-    )
+
+    def delete(conn: sqlite3.Connection) -> None:
+        refuse_change(call, conn, workflow_id)
+        workflow_connections.delete_connection(conn, workflow_id, connection_id, now=now)
+
+    await call.api.database.write(delete)
     return {"deleted": True, "connection_id": connection_id}
 
 
@@ -299,17 +334,7 @@ async def workflow_set_ui_state(call: Call, *, workflow_id: WorkflowId, **change
     return state
 
 
-# ---------------------------------------------------------------- checking and running
-
-
-async def workflow_validate(call: Call, *, workflow_id: WorkflowId) -> JsonMembers:
-    """Answer `workflow.validate`: every problem at once; changes nothing."""
-    report = await call.api.workflow_manager.validate(workflow_id)
-    return {
-        "valid": not report.problems,
-        "problems": [render_problem(problem) for problem in report.problems],
-        "definition": None if report.definition is None else definition_to_json(report.definition),
-    }
+# ---------------------------------------------------------------- running
 
 
 async def workflow_plan(call: Call, *, workflow_id: WorkflowId) -> JsonMembers:
@@ -332,26 +357,23 @@ async def workflow_execute(
     deadlines: Mapping[str, float],
 ) -> JsonMembers:
     """Answer `workflow.execute`: validated before the answer, run after it."""
+    connections = await call.api.database.read(lambda conn: workflow_connections.list_connections(conn, workflow_id))
+    await refuse_execution(call, connections, inputs)
     for path in inputs.values():
         if uploaded_name(path) is None:
             await check_host_path(call.api.config, path)
-    await _keep_uploads(call.api, workflow_id, inputs)
+    await _keep_uploads(call.api, connections, inputs)
     execution_id = await call.api.workflow_manager.execute(
         workflow_id, passphrase=passphrase, passphrases=passphrases, inputs=inputs, deadlines=deadlines
     )
     return {"execution_id": execution_id, "status": ExecutionStatus.PENDING}
 
 
-async def _keep_uploads(api: ApiContext, workflow_id: WorkflowId, inputs: Mapping[ConnectionId, str]) -> None:
+async def _keep_uploads(
+    api: ApiContext, connections: Sequence[WorkflowConnection], inputs: Mapping[ConnectionId, str]
+) -> None:
     """Keep the uploads that are to be sent from expiring now; those that are not there are told by what validates."""
-    connections = await api.database.read(lambda conn: workflow_connections.list_connections(conn, workflow_id))
     paths = {connection.id: connection.source_path or "" for connection in connections} | dict(inputs)
     for name in {name for path in paths.values() if (name := uploaded_name(path)) is not None}:
         with contextlib.suppress(NotFound):
             await api.uploads.claim(name)
-
-
-def render_problem(problem: Problem) -> JsonMembers:
-    """Return a problem without the ids that it does not have."""
-    members: JsonMembers = render(problem)
-    return {name: value for name, value in members.items() if value is not None}

@@ -28,11 +28,12 @@ from rnd.api.parameters import (
     optional,
     required,
 )
+from rnd.api.peer_methods import peer_methods
 from rnd.api.result_schemas import members
 from rnd.api.service_methods import service_methods
 from rnd.api.workflow_methods import PASSPHRASES, workflow_methods
 from rnd.rules.strict_json import JsonObject
-from rnd.rules.upload_names import UPLOAD_NAME_PATTERN
+from rnd.rules.upload_names import UPLOAD_NAME_PATTERN, UPLOAD_NAME_WORDS
 from rnd.types.enums import EventType, ExecutionStatus, JobStatus, LogStream, Scope, TransferStatus
 
 PAGE: Final[tuple[Parameter, ...]] = (
@@ -58,6 +59,7 @@ def build_table() -> MethodTable:
     table = MethodTable(
         [
             *_node_methods(),
+            *peer_methods(PAGE),
             *service_methods(PAGE),
             *workflow_methods(PAGE),
             *_execution_methods(),
@@ -138,7 +140,11 @@ def _node_methods() -> Iterable[Method]:
         handler=node.token_create,
         parameters=(
             required("name", Name()),
-            required("scope", Choice(Scope)),
+            required(
+                "scope",
+                Choice(Scope),
+                "read looks; operate draws and runs workflows of services as they are offered; admin acts as the owner.",
+            ),
             optional(
                 "valid_s",
                 Number(minimum=1, maximum=10 * 366 * 86400),
@@ -213,12 +219,13 @@ def _execution_methods() -> Iterable[Method]:
         summary="List the files that reached the self-peer.",
         scope=Scope.READ,
         handler=jobs.execution_results,
-        parameters=(by_id,),
+        parameters=(by_id, *PAGE),
         result=members(
             {
                 "items": answers.list_of(
                     members(
                         {
+                            "id": answers.INTEGER,
                             "node_id": answers.INTEGER,
                             "connection_id": answers.INTEGER,
                             "path": answers.TEXT,
@@ -229,6 +236,8 @@ def _execution_methods() -> Iterable[Method]:
                         }
                     )
                 ),
+                "total": answers.COUNT,
+                "next_after_id": answers.nullable(answers.INTEGER),
                 "outstanding": answers.list_of(answers.OBJECT),
             }
         ),
@@ -378,6 +387,8 @@ def _upload_methods() -> Iterable[Method]:
         summary="Remove an upload.",
         scope=Scope.OPERATE,
         handler=uploads.upload_delete,
-        parameters=(required("name", Text(max_chars=128, pattern=UPLOAD_NAME_PATTERN)),),
+        parameters=(
+            required("name", Text(max_chars=128, pattern=UPLOAD_NAME_PATTERN, words=f"must be {UPLOAD_NAME_WORDS}")),
+        ),
         result=members({"deleted": answers.FLAG}),
     )

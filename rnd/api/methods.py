@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from rnd.api.envelope import INTERNAL_ERROR, INVALID_PARAMS, Error, Result, Success, internal_error_data
-from rnd.api.parameters import BadParameter, Parameter, bind
+from rnd.api.parameters import BadParameter, Parameter, UnknownParameter, bind
 from rnd.rules.strict_json import JsonObject
 from rnd.types.enums import Scope
 from rnd.types.errors import (
@@ -28,6 +28,9 @@ _RANK: Final = {Scope.READ: 0, Scope.OPERATE: 1, Scope.ADMIN: 2}
 
 Handler = Callable[..., Awaitable[object]]
 """`async def handler(call, *, parameter, ...)`; the declared parameters arrive parsed and by name."""
+
+
+Explain = Callable[[Any, Mapping[str, object], UnknownParameter], Awaitable[BadParameter]]
 
 
 class ScopedCall(Protocol):
@@ -49,6 +52,8 @@ class Method:
     result: JsonObject
     parameters: tuple[Parameter, ...] = ()
     timeout_s: float | None = CALL_TIMEOUT_S
+    explain_unknown: Explain | None = None
+    """Says more about a parameter that is none, where the object that is spoken of tells."""
 
 
 class MethodTable:
@@ -96,6 +101,7 @@ def error_data(error: ApplicationError) -> JsonObject:
                 "message": problem.message,
                 **({} if problem.node_id is None else {"node_id": problem.node_id}),
                 **({} if problem.connection_id is None else {"connection_id": problem.connection_id}),
+                **({} if problem.place is None else {"place": problem.place}),
             }
             for problem in error.problems
         ]
@@ -107,12 +113,11 @@ def _entry(method: Method, on_fault: Callable[[str, BaseException], str]) -> Cal
         try:
             require_scope(call.scope, method.scope, method.name)
             return Success(await _run(method, call, bind(method.parameters, positional, named)))
+        except UnknownParameter as error:
+            explain = method.explain_unknown
+            return _bad_parameter(method, error if explain is None else await explain(call, named, error))
         except BadParameter as error:
-            return Error(
-                INVALID_PARAMS,
-                f"Invalid params: {error}",
-                {"error": "INVALID_PARAMS", "parameter": error.where, "hint": "rpc.discover lists the parameters."},
-            )
+            return _bad_parameter(method, error)
         except ApplicationError as error:
             return Error(error.code, error.message, error_data(error))
         except Exception as error:  # noqa: BLE001 - the boundary of one request: what went wrong stays in the log
@@ -121,6 +126,15 @@ def _entry(method: Method, on_fault: Callable[[str, BaseException], str]) -> Cal
     # jsonrpcserver looks at the signature in every call; it always finds this one, without working it out again.
     entry.__signature__ = inspect.signature(entry)  # type: ignore[attr-defined]  # inspect documents it
     return entry
+
+
+def _bad_parameter(method: Method, error: BadParameter) -> Result:
+    hint = error.hint or f"rpc.discover says what {method.name} takes."
+    return Error(
+        INVALID_PARAMS,
+        f"Invalid params: {error}",
+        {"error": "INVALID_PARAMS", "parameter": error.where, "hint": hint},
+    )
 
 
 async def _run(method: Method, call: ScopedCall, arguments: dict[str, Any]) -> object:

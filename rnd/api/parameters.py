@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any, Final, Protocol
 
-from rnd.rules.reading import is_visible
+from rnd.rules.reading import is_visible, plain
 from rnd.rules.strict_json import JsonObject
-from rnd.rules.upload_names import UPLOAD_NAME_PATTERN, UPLOAD_PREFIX, uploaded_name
+from rnd.rules.upload_names import UPLOAD_NAME_PATTERN, UPLOAD_NAME_WORDS, UPLOAD_PREFIX, uploaded_name
 
 MAX_INT64: Final = 2**63 - 1
 MIN_INT64: Final = -(2**63)
@@ -33,11 +33,16 @@ OMITTED: Final = Omitted.OMITTED
 
 
 class BadParameter(ValueError):
-    """A parameter is missing, unknown or not what it has to be; `where` names it (`interfaces[2].path`)."""
+    """A parameter is missing or not what it has to be; `where` names it (`interfaces[2].path`)."""
 
-    def __init__(self, where: str, message: str) -> None:
+    def __init__(self, where: str, message: str, *, hint: str = "") -> None:
         super().__init__(f"{where}: {message}")
         self.where = where
+        self.hint = hint
+
+
+class UnknownParameter(BadParameter):
+    """There is no such parameter."""
 
 
 class ParameterType(Protocol):
@@ -109,7 +114,7 @@ def _parse_members(parameters: Sequence[Parameter], given: dict[str, object], *,
     if given:
         unknown = next(iter(given))
         known = ", ".join(parameter.name for parameter in parameters) or "none"
-        raise BadParameter(f"{prefix}{shown(unknown)}", f"is not a parameter here (known: {known})")
+        raise UnknownParameter(f"{prefix}{shown(unknown)}", f"is not a parameter here (known: {known})")
     return arguments
 
 
@@ -159,7 +164,7 @@ class Number:
         if type(value) is not int and type(value) is not float:
             raise BadParameter(where, "must be a number")
         if not self.minimum <= value <= self.maximum:  # false for NaN as well
-            raise BadParameter(where, f"must be between {self.minimum:g} and {self.maximum:g}")
+            raise BadParameter(where, f"must be between {plain(self.minimum)} and {plain(self.maximum)}")
         return float(value)
 
     def schema(self) -> JsonObject:
@@ -184,11 +189,12 @@ class Boolean:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """Text of bounded length without NUL, possibly of several lines."""
+    """Text of bounded length without NUL, possibly of several lines. `words` say to people what `pattern` says."""
 
     max_chars: int = MAX_TEXT_CHARS
     min_chars: int = 0
     pattern: str = ""
+    words: str = ""
 
     def parse(self, value: object, where: str) -> str:
         """Return the text."""
@@ -199,7 +205,7 @@ class Text:
         if "\0" in value:
             raise BadParameter(where, "must not hold a NUL character")
         if self.pattern and re.fullmatch(self.pattern, value) is None:
-            raise BadParameter(where, f"must match {self.pattern}")
+            raise BadParameter(where, self.words or f"must match {self.pattern}")
         return value
 
     def schema(self) -> JsonObject:
@@ -256,7 +262,7 @@ class SourcePath:
         """Return the path, or the upload as it was named."""
         if isinstance(value, str) and value.startswith(UPLOAD_PREFIX):
             if uploaded_name(value) is None:
-                raise BadParameter(where, f"must name an upload that can be: upload:{UPLOAD_NAME_PATTERN}")
+                raise BadParameter(where, f"must name an upload: upload: and then {UPLOAD_NAME_WORDS}")
             return value
         return HostPath().parse(value, where)
 
@@ -345,11 +351,15 @@ class ListOf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapOf:
-    """An object whose keys are data (`env`, `passphrases`). `key` turns the text of a key into what it means."""
+    """An object whose keys are data (`env`, `passphrases`). `key` turns the text of a key into what it means.
+
+    `key_words` say to people what `key_pattern` says.
+    """
 
     values: ParameterType
     key: Callable[[str, str], object] | None = None
     key_pattern: str = ".+"
+    key_words: str = "must not be empty"
     max_items: int = 1_000
 
     def parse(self, value: object, where: str) -> dict[Any, Any]:
@@ -362,7 +372,7 @@ class MapOf:
         for key, item in value.items():
             inner = f"{where}.{shown(key)}"
             if re.fullmatch(self.key_pattern, key) is None:
-                raise BadParameter(inner, f"the key must match {self.key_pattern}")
+                raise BadParameter(inner, f"the key {self.key_words}")
             parsed[key if self.key is None else self.key(key, inner)] = self.values.parse(item, inner)
         return parsed
 
@@ -382,7 +392,9 @@ def id_key(text: str, where: str) -> int:
 
 
 ID_KEY_PATTERN: Final = "[1-9][0-9]{0,18}"
+ID_KEY_WORDS: Final = "must be an id: a whole number from 1 up"
 ENV_KEY_PATTERN: Final = "[A-Za-z_][A-Za-z0-9_]{0,127}"
+ENV_KEY_WORDS: Final = "must be 1 to 128 letters, digits and _, and not begin with a digit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

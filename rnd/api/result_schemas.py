@@ -98,6 +98,8 @@ NODE: Final = members(
         "cmd": nullable(list_of(TEXT)),
         "pricing_amount": NUMBER,
         "pricing_type": TEXT,
+        "service_revision": nullable(INTEGER),
+        "pin": FLAG,
     }
 )
 
@@ -130,7 +132,9 @@ UI_STATE: Final = members(
     }
 )
 
-PROBLEM: Final = members({"check": TEXT, "message": TEXT}, optional={"node_id": INTEGER, "connection_id": INTEGER})
+PROBLEM: Final = members(
+    {"check": TEXT, "message": TEXT}, optional={"node_id": INTEGER, "connection_id": INTEGER, "place": TEXT}
+)
 
 SERVICE: Final = members(
     {
@@ -149,6 +153,51 @@ SERVICE: Final = members(
         "updated_at": TIME,
     },
     optional={"warn": TEXT},
+)
+
+OFFER: Final = members(
+    {
+        "id": INTEGER,
+        "service_id": INTEGER,
+        "peer_id": TEXT,
+        "name": TEXT,
+        "description": TEXT,
+        "service_type": words(enums.ServiceType),
+        "status": words(enums.ServiceStatus),
+        "interfaces": list_of(INTERFACE),
+        "pricing_amount": NUMBER,
+        "pricing_type": TEXT,
+        "revision": INTEGER,
+    }
+)
+
+PEER: Final = members(
+    {
+        "id": INTEGER,
+        "peer_id": TEXT,
+        "name": TEXT,
+        "state": words(enums.PeerState),
+        "addresses": list_of(TEXT),
+        "connected": FLAG,
+        "rtt_ms": nullable(NUMBER),
+        "last_failure": TEXT,
+        "last_seen_at": nullable(TIME),
+        "instance_id": nullable(TEXT),
+        "created_at": TIME,
+        "updated_at": TIME,
+    }
+)
+
+GRANT: Final = members(
+    {
+        "id": INTEGER,
+        "grant_id": INTEGER,
+        "peer_id": TEXT,
+        "service_id": nullable(INTEGER),
+        "verbs": list_of(words(enums.Verb)),
+        "limits": OBJECT,
+        "created_at": TIME,
+    }
 )
 
 WORKFLOW_JOB: Final = members(
@@ -205,6 +254,7 @@ JOB: Final = members(
         "service_id": INTEGER,
         "service_name": TEXT,
         "service_type": words(enums.ServiceType),
+        "service_revision": INTEGER,
         "executor_peer_id": TEXT,
         "ordering_peer_id": TEXT,
         "status": words(enums.JobStatus),
@@ -214,6 +264,7 @@ JOB: Final = members(
         "ended_at": nullable(TIME),
         "error_message": nullable(TEXT),
         "exit_code": nullable(INTEGER),
+        "remark": nullable(TEXT),
     }
 )
 
@@ -271,4 +322,6 @@ UPLOAD: Final = members({"name": TEXT, "size_bytes": COUNT, "sha256": TEXT, "cre
 
 EVENT: Final = members({"seq": COUNT, "time": nullable(TIME), "type": TEXT, "data": OBJECT}, optional={"durable": FLAG})
 
-EXECUTOR: Final = members({"available": FLAG}, optional={"version": TEXT, "reason": TEXT, "sandbox": TEXT})
+EXECUTOR: Final = members(
+    {"available": FLAG}, optional={"version": TEXT, "reason": TEXT, "sandbox": TEXT, "sandbox_reason": TEXT}
+)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from aiohttp import hdrs, web
+from aiohttp import hdrs, web, web_response
 
 from rnd.api import metrics
 from rnd.api.auth import AllowList, Caller, allow_list, ensure_first_token, token_of_header
@@ -30,7 +30,7 @@ from rnd.log import get_logger
 from rnd.rules.strict_json import JsonObject, encode
 from rnd.rules.upload_names import is_upload_name
 from rnd.types.enums import Scope
-from rnd.types.errors import ApplicationError, Conflict, LimitExceeded, NotFound, RndError
+from rnd.types.errors import ApplicationError, Conflict, LimitExceeded, NotFound, RndError, TransferFailed
 from rnd.types.log_events import LogEvent
 
 SOCKET_FILE: Final = "api.sock"
@@ -51,6 +51,10 @@ _WELCOME: Final = (
 )
 
 log = get_logger()
+
+# aiohttp names itself and its version in every answer where nothing else is said, also in those to what is no HTTP request,
+# which reach no middleware and no signal.
+web_response.SERVER_SOFTWARE = "rnd"  # type: ignore[attr-defined]  # it is a name that the module has imported
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -199,11 +203,14 @@ class ApiServer:
 
     async def _result(self, request: web.Request) -> web.StreamResponse:
         ticket = request.query.get("ticket")
-        if not may(request[_ADMISSION].scope, Scope.READ) and not (
-            ticket and self._api.tickets.redeem(ticket, requested_key(request))
-        ):
+        if not may(request[_ADMISSION].scope, Scope.READ) and not (ticket and self._opens(ticket, request)):
             raise _unauthorised()
         return await send_result(self._api, request)
+
+    def _opens(self, ticket: str, request: web.Request) -> bool:
+        """Tell whether a ticket opens this download; to ask what it would be (HEAD) does not use it up."""
+        tickets, key = self._api.tickets, requested_key(request)
+        return tickets.fits(ticket, key) if request.method == hdrs.METH_HEAD else tickets.redeem(ticket, key)
 
     async def _upload(self, request: web.Request) -> web.StreamResponse:
         if not may(request[_ADMISSION].scope, Scope.OPERATE):
@@ -254,13 +261,14 @@ class ApiServer:
             response = _json(error.status, {"error": "TRANSPORT", "hint": error.reason}, headers=_allow(error))
         except ConnectionError:
             response = web.Response(status=400)  # the client has gone; nobody will read this
+        except TransferFailed as error:
+            response = _json(500, {**error_data(error), "message": error.message})
         except ApplicationError as error:
             response = _json(400, error_data(error))
         except Exception as error:  # noqa: BLE001 - the boundary of one request: what went wrong stays in the log
             error_id = self._log_fault(f"{request.method} {request.path}", error)
             response = _json(500, {"error": "INTERNAL", "error_id": error_id})
         if not response.prepared:
-            response.headers["Server"] = "rnd"
             response.headers.setdefault("X-Content-Type-Options", "nosniff")
             response.headers.setdefault("Cache-Control", "no-store")
         return response

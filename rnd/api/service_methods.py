@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from rnd.api import handlers_search as search
 from rnd.api import handlers_services as services
 from rnd.api import result_schemas as answers
+from rnd.api.drawing_parameters import INTERFACES
 from rnd.api.methods import Method
 from rnd.api.parameters import (
     ENV_KEY_PATTERN,
+    ENV_KEY_WORDS,
     ID,
     MAX_PATH_BYTES,
     Boolean,
@@ -29,14 +32,17 @@ from rnd.api.parameters import (
     required,
 )
 from rnd.api.result_schemas import members
-from rnd.api.workflow_methods import DESCRIPTION, INTERFACES, PASSPHRASE, PEER_ID, WORDS
-from rnd.rules.upload_names import UPLOAD_NAME_PATTERN, UPLOAD_PREFIX
+from rnd.api.workflow_methods import DESCRIPTION, PASSPHRASE, PEER_ID, WORDS
+from rnd.rules.upload_names import UPLOAD_NAME_PATTERN, UPLOAD_NAME_WORDS, UPLOAD_PREFIX
 from rnd.types.enums import Confine, Egress, Scope, ServiceAccess, ServiceStatus, ServiceType
 from rnd.types.services import HostPath as OpenedPath
 from rnd.types.services import ResourceLimits, RetryPolicy
 
 MAX_PATHS: Final = 1_000
 DAY_S: Final = 86_400.0
+MAX_QUERY_CHARS: Final = 256
+"""As many as one peer may ask another for."""
+MAX_OFFSET: Final = 1_000_000
 SECRET_NAME_PATTERN: Final = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
 MAX_SECRET_CHARS: Final = 64 << 10
 
@@ -72,7 +78,7 @@ _STANDALONE: Final = (
     optional("cmd", WORDS, summary="STANDALONE, DOCKER: arguments.", aliases=("commands",)),
     optional(
         "env",
-        MapOf(values=Text(max_chars=32 << 10), key_pattern=ENV_KEY_PATTERN, max_items=1_000),
+        MapOf(values=Text(max_chars=32 << 10), key_pattern=ENV_KEY_PATTERN, key_words=ENV_KEY_WORDS, max_items=1_000),
         summary="STANDALONE, DOCKER: environment beside a clean one.",
     ),
     optional("working_directory", HostPath(), summary="STANDALONE: left out, the job's output folder."),
@@ -83,7 +89,11 @@ _STANDALONE: Final = (
                 optional("cpus", Nullable(Number(minimum=0.01, maximum=4_096))),
                 optional("memory_bytes", Nullable(Integer(minimum=1 << 20, maximum=1 << 50))),
                 optional("pids", Nullable(Integer(minimum=1, maximum=4_194_304))),
-                optional("disk_bytes", Nullable(Integer(minimum=1, maximum=1 << 50))),
+                optional(
+                    "disk_bytes",
+                    Nullable(Integer(minimum=1, maximum=1 << 50)),
+                    summary="What it may add to its job's folder, captured streams included.",
+                ),
                 optional("open_files", Nullable(Integer(minimum=16, maximum=1 << 20))),
                 optional("gpus", Nullable(Integer(minimum=0, maximum=1_024))),
             ),
@@ -112,7 +122,12 @@ _STANDALONE: Final = (
     ),
     optional(
         "secrets",
-        MapOf(values=Nullable(Text(max_chars=MAX_SECRET_CHARS)), key_pattern=SECRET_NAME_PATTERN, max_items=100),
+        MapOf(
+            values=Nullable(Text(max_chars=MAX_SECRET_CHARS)),
+            key_pattern=SECRET_NAME_PATTERN,
+            key_words=f"must be {UPLOAD_NAME_WORDS}",
+            max_items=100,
+        ),
         summary="Write-only, given to the job as files; null removes one (service.update).",
     ),
 )
@@ -148,7 +163,10 @@ def _owner_methods() -> Iterable[Method]:
                 "paths",
                 ListOf(
                     items=Text(
-                        min_chars=1, max_chars=MAX_PATH_BYTES, pattern=f"(?s:/.*)|{UPLOAD_PREFIX}{UPLOAD_NAME_PATTERN}"
+                        min_chars=1,
+                        max_chars=MAX_PATH_BYTES,
+                        pattern=f"(?s:/.*)|{UPLOAD_PREFIX}{UPLOAD_NAME_PATTERN}",
+                        words="must be an absolute path, or upload:NAME for a file that was sent by PUT /upload/NAME",
                     ),
                     min_items=1,
                     max_items=MAX_PATHS,
@@ -165,9 +183,10 @@ def _owner_methods() -> Iterable[Method]:
     )
     yield Method(
         name="service.update",
-        summary="Change what is given of a service.",
+        summary="Change what is given of a service; the files of DATA stay, others are a new service.",
         scope=Scope.ADMIN,
         handler=services.service_update,
+        explain_unknown=services.explain_unknown,
         parameters=(_SERVICE, optional("name", Name()), *_COMMON, *_DATA, *_STANDALONE),
         result=answers.SERVICE,
     )
@@ -233,20 +252,24 @@ def _reading_methods(page: Sequence[Parameter]) -> Iterable[Method]:
     )
     yield Method(
         name="service.search",
-        summary="Find services by words of their name or description, here and on connected peers.",
+        summary="Find services by words of their name or description, here and on connected allowed peers.",
         scope=Scope.READ,
-        handler=services.service_search,
+        handler=search.service_search,
         parameters=(
-            optional("query", Text(max_chars=1_000), ""),
+            optional("query", Text(max_chars=MAX_QUERY_CHARS), ""),
             optional("service_type", Choice(ServiceType)),
             optional("peer_ids", ListOf(items=PEER_ID, max_items=1_000)),
             optional("active_only", Boolean(), True),
             optional("timeout_s", Number(minimum=0.1, maximum=25), 15.0),
+            optional("limit", Integer(minimum=1, maximum=1_000), 1_000, "How many items at most."),
+            optional("offset", Integer(minimum=0, maximum=MAX_OFFSET), 0, "`next_offset` of the page before."),
         ),
         result=members(
             {
-                "items": answers.list_of(answers.SERVICE),
+                "items": answers.list_of(answers.OFFER),
                 "unreachable": answers.list_of(members({"peer_id": answers.TEXT, "reason": answers.TEXT})),
+                "total": answers.COUNT,
+                "next_offset": answers.nullable(answers.COUNT),
             }
         ),
     )

@@ -82,7 +82,9 @@ def connect_unix(path: Path) -> socket.socket:
 
 
 def listen_tcp(address: str) -> socket.socket:
-    """Listen at `host:port` of the loopback (`[::1]:0` takes a free port of IPv6). Raises `ValueError`, `OSError`.
+    """Listen at `host:port` of the loopback (`[::1]:0` takes a free port of IPv6).
+
+    Raises `AddressInUse`, `ValueError`, `OSError`.
 
     The API is plain HTTP with a bearer token, so it never listens where others could read along.
     """
@@ -101,8 +103,12 @@ def listen_tcp(address: str) -> socket.socket:
         sock.bind(where)
         sock.listen(BACKLOG)
         sock.setblocking(False)
-    except BaseException:
+    except BaseException as error:
         sock.close()
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            raise AddressInUse(
+                f"{address} is in use by another process: stop what listens there, or choose another address with --api"
+            ) from error
         raise
     return sock
 

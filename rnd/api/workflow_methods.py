@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from rnd.api import handlers_workflow_checks as checks
 from rnd.api import handlers_workflow_files as files
 from rnd.api import handlers_workflows as workflows
 from rnd.api import result_schemas as answers
+from rnd.api.drawing_parameters import CANVAS, INTERFACES, CanvasPosition, DestinationName, NodeName
 from rnd.api.methods import Method
 from rnd.api.parameters import (
     ID,
     ID_KEY_PATTERN,
+    ID_KEY_WORDS,
     AnyObject,
-    BadParameter,
     Boolean,
     Choice,
     Integer,
@@ -31,104 +32,20 @@ from rnd.api.parameters import (
     required,
 )
 from rnd.api.result_schemas import members
-from rnd.rules.interfaces import interfaces_from_json
-from rnd.rules.paths import PATH_BYTES_MAX, relative_path_problem
-from rnd.rules.strict_json import JsonObject
-from rnd.rules.topology import NODE_NAME_CHARACTERS_MAX, node_name_problem
+from rnd.rules.paths import PATH_BYTES_MAX
 from rnd.types.enums import Scope, ServiceType
-from rnd.types.services import ServiceInterface
 
-MAX_INTERFACES: Final = 100
 MAX_WORDS: Final = 1_000
 MAX_WORD_CHARS: Final = 128 << 10
 MAX_PASSPHRASE_CHARS: Final = 1_024
-DEADLINES: Final = "start_by_s|max_runtime_s|transfer_idle_s|workflow_deadline_s"
+DEADLINES: Final = "start_by_s|max_runtime_s|transfer_idle_s|hold_s|workflow_deadline_s"
 
 WORDS: Final = ListOf(items=Text(max_chars=MAX_WORD_CHARS), max_items=MAX_WORDS)
 PASSPHRASE: Final = Text(min_chars=1, max_chars=MAX_PASSPHRASE_CHARS)
-PEER_ID: Final = Text(min_chars=1, max_chars=64, pattern="[A-Za-z0-9._-]+")
+PEER_ID: Final = Text(min_chars=1, max_chars=64, pattern="[A-Za-z0-9._-]+", words="must be the id of a peer")
 DESCRIPTION: Final = Text(max_chars=10_000)
-CANVAS: Final = Number(minimum=-1e9, maximum=1e9)
 
 
-@dataclass(frozen=True, slots=True)
-class Interfaces:
-    """The interfaces of a service or node; the document's own messages say what is wrong with one (1100)."""
-
-    def parse(self, value: object, where: str) -> tuple[ServiceInterface, ...]:
-        """Return the interfaces. Raises `ValidationFailed` with every problem."""
-        if not isinstance(value, list):
-            raise BadParameter(where, "must be a list")
-        if len(value) > MAX_INTERFACES:
-            raise BadParameter(where, f"must have at most {MAX_INTERFACES} items, not {len(value)}")
-        return interfaces_from_json(value)
-
-    def schema(self) -> JsonObject:
-        """Return the JSON Schema."""
-        item: JsonObject = {
-            "type": "object",
-            "properties": {
-                "interface_type": {"type": "string", "enum": ["STDIN", "STDOUT", "STDERR", "LOGS", "MOUNT"]},
-                "path": {"type": "string"},
-                "mount_function": {"anyOf": [{"enum": ["INPUT", "OUTPUT", "BOTH"]}, {"type": "null"}]},
-                "required": {"type": "boolean"},
-                "description": {"type": "string"},
-            },
-            "required": ["interface_type"],
-        }
-        return {"type": "array", "items": item, "maxItems": MAX_INTERFACES}
-
-
-@dataclass(frozen=True, slots=True)
-class CanvasPosition:
-    """A place on the canvas in whole pixels; designers send fractions, the schema keeps integers."""
-
-    def parse(self, value: object, where: str) -> int:
-        """Return the rounded position."""
-        return round(CANVAS.parse(value, where))
-
-    def schema(self) -> JsonObject:
-        """Return the JSON Schema."""
-        return CANVAS.schema()
-
-
-@dataclass(frozen=True, slots=True)
-class DestinationName:
-    """`name` or `folder/name` below the receiver's input, or `folder/`; never a way out of it."""
-
-    def parse(self, value: object, where: str) -> str:
-        """Return the name."""
-        name = Text(min_chars=1, max_chars=PATH_BYTES_MAX).parse(value, where)
-        problem = relative_path_problem(name.removesuffix("/"))
-        if problem:
-            raise BadParameter(where, problem)
-        return name
-
-    def schema(self) -> JsonObject:
-        """Return the JSON Schema."""
-        return {"type": "string", "minLength": 1, "maxLength": PATH_BYTES_MAX}
-
-
-@dataclass(frozen=True, slots=True)
-class NodeName:
-    """What people call a node; null or "" takes its name away again."""
-
-    def parse(self, value: object, where: str) -> str:
-        """Return the name, "" for none."""
-        if value is None or value == "":
-            return ""
-        name = Text().parse(value, where)
-        problem = node_name_problem(name)
-        if problem:
-            raise BadParameter(where, problem)
-        return name
-
-    def schema(self) -> JsonObject:
-        """Return the JSON Schema."""
-        return {"type": ["string", "null"], "maxLength": NODE_NAME_CHARACTERS_MAX}
-
-
-INTERFACES: Final = Interfaces()
 _WORKFLOW: Final = required("workflow_id", ID)
 _NODE: Final = required("node_id", ID)
 _CONNECTION: Final = required("connection_id", ID)
@@ -138,7 +55,7 @@ PASSPHRASES: Final = (
     optional("passphrase", Nullable(PASSPHRASE), summary="Opens this peer's encrypted DATA; never stored."),
     optional(
         "passphrases",
-        MapOf(values=PASSPHRASE, key=id_key, key_pattern=ID_KEY_PATTERN, max_items=1_000),
+        MapOf(values=PASSPHRASE, key=id_key, key_pattern=ID_KEY_PATTERN, key_words=ID_KEY_WORDS, max_items=1_000),
         {},
         "By service id, where they differ.",
     ),
@@ -157,6 +74,12 @@ _NODE_FIELDS: Final = (
     ),
     optional("pricing_amount", Number(minimum=0)),
     optional("pricing_type", Name(max_chars=50)),
+    optional(
+        "service_revision",
+        Nullable(Integer(minimum=1, maximum=2**53)),
+        summary="What its service was when it was drawn; another one is a warning in workflow.plan.",
+    ),
+    optional("pin", Boolean(), summary="True: it runs with no other revision of its service."),
 )
 _CONNECTION_FIELDS: Final = (
     optional(
@@ -234,7 +157,7 @@ def _container_methods(page: Sequence[Parameter]) -> Iterable[Method]:
 def _node_methods(page: Sequence[Parameter]) -> Iterable[Method]:
     yield Method(
         name="workflow.add_node",
-        summary="Put a service into a workflow; what is left out is copied from the service.",
+        summary="Put a service into a workflow; what is left out is copied from it, of which another peer is asked.",
         scope=Scope.OPERATE,
         handler=workflows.workflow_add_node,
         parameters=(
@@ -353,14 +276,22 @@ def _running_methods() -> Iterable[Method]:
         name="workflow.validate",
         summary="Find every problem of a workflow; changes nothing.",
         scope=Scope.READ,
-        handler=workflows.workflow_validate,
-        parameters=(_WORKFLOW,),
+        handler=checks.workflow_validate,
+        parameters=(
+            optional("workflow_id", ID),
+            optional(
+                "document",
+                AnyObject(description="A document of format rnd.workflow/1."),
+                summary="In place of workflow_id: a document to look at. Nothing is stored, and parts are named by place.",
+            ),
+        ),
         result=members(
             {
                 "valid": answers.FLAG,
                 "problems": answers.list_of(answers.PROBLEM),
                 "definition": answers.nullable(answers.OBJECT),
-            }
+            },
+            optional={"plan": answers.nullable(answers.OBJECT)},
         ),
     )
     yield Method(
@@ -379,6 +310,7 @@ def _running_methods() -> Iterable[Method]:
                             "executor_peer_id": answers.TEXT,
                             "accepted": answers.FLAG,
                             "reasons": answers.list_of(answers.TEXT),
+                            "warnings": answers.list_of(answers.TEXT),
                         }
                     )
                 ),
@@ -405,13 +337,20 @@ def _running_methods() -> Iterable[Method]:
             *PASSPHRASES,
             optional(
                 "inputs",
-                MapOf(values=SourcePath(), key=id_key, key_pattern=ID_KEY_PATTERN, max_items=5_000),
+                MapOf(
+                    values=SourcePath(), key=id_key, key_pattern=ID_KEY_PATTERN, key_words=ID_KEY_WORDS, max_items=5_000
+                ),
                 {},
                 "By connection id: what the self-peer sends this time: a file or folder of this host, or upload:NAME, which stays.",
             ),
             optional(
                 "deadlines",
-                MapOf(values=Number(minimum=0.001, maximum=366 * 86400), key_pattern=DEADLINES, max_items=4),
+                MapOf(
+                    values=Number(minimum=0.001, maximum=366 * 86400),
+                    key_pattern=DEADLINES,
+                    key_words=f"must be one of {DEADLINES.replace('|', ', ')}",
+                    max_items=5,
+                ),
                 {},
                 "May only shorten the defaults.",
             ),

@@ -49,6 +49,41 @@ class Parser(argparse.ArgumentParser):
         sys.exit(USAGE)
 
 
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Add the options that every command has."""
+    # SUPPRESS everywhere: an option counts before and after the command, and a missing one overwrites nothing.
+    group = parser.add_argument_group("common options")
+    none = argparse.SUPPRESS
+    group.add_argument("--json", action="store_true", default=none, help="print one JSON document")
+    group.add_argument("-q", "--quiet", action="store_true", default=none, help="print ids only")
+    group.add_argument("--data-dir", metavar="DIR", default=none, help="the peer's directory (RND_DATA_DIR)")
+    group.add_argument("--url", metavar="URL", default=none, help="its address instead, http://HOST:PORT (RND_URL)")
+    group.add_argument("--token-file", metavar="FILE", default=none, help="token for --url (RND_TOKEN_FILE, RND_TOKEN)")
+
+
+def add_command(commands: Any, name: str, handler: str, summary: str, *, epilog: str = "") -> Parser:
+    """Add a command that `handler` (`module:function`) runs."""
+    # Any: argparse's own type for what add_subparsers returns is private.
+    parser: Parser = commands.add_parser(name, help=summary, description=summary, epilog=epilog)
+    parser.set_defaults(handler=handler, leaf=parser)
+    add_common(parser)
+    return parser
+
+
+def add_list(parser: argparse.ArgumentParser, name: str, metavar: str, nargs: str, summary: str) -> None:
+    """Add an argument that takes several words, those after an option too."""
+    parser.add_argument(name, metavar=metavar, nargs=nargs, help=summary)
+    parser.set_defaults(list_argument=name)
+
+
+def add_group(commands: Any, name: str, summary: str) -> Any:
+    """Add a command that has commands of its own, and return what takes them."""
+    parser: Parser = commands.add_parser(name, help=summary, description=summary)
+    parser.set_defaults(incomplete=parser)
+    add_common(parser)
+    return parser.add_subparsers(metavar="COMMAND", parser_class=Parser, prog=parser.prog, title="commands")
+
+
 def seconds(text: str) -> float:
     """Return a time such as `90`, `30s`, `1.5m`, `2h` or `7d` in seconds. Raises `argparse.ArgumentTypeError`."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|[smhd]?)", text.strip(), re.ASCII)

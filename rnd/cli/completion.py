@@ -25,6 +25,7 @@ KINDS: Final = {
     "WORKFLOW": "workflows",
     "SERVICE": "services",
     "EXECUTION": "executions",
+    "PEER": "peers",
     "JOB | EXECUTION NODE": "executions",
     "METHOD": "methods",
 }
@@ -78,6 +79,14 @@ def _candidates(session: Session, kind: str) -> list[str]:
             return [lookup.LAST, *(str(execution["id"]) for execution in newest)]
         case "methods":
             return [str(method["name"]) for method in session.call("rpc.discover")["methods"]]
+        case "peers":
+            own = session.call("node.status")["peer_id"]
+            # A short id ends in a sign that says so; only a whole one can be typed on.
+            return [
+                peer if name == lookup.short_peer_id(peer) else name
+                for peer, name in lookup.peer_names(session).items()
+                if peer != own
+            ]
         case _:
             return [str(item["name"]) for item in lookup.list_all(session, f"{kind.removesuffix('s')}.list")]
 

@@ -88,10 +88,15 @@ class Daemon:
         return answer["result"]
 
     def download(self, path: str) -> http.client.HTTPResponse:
-        """Start a download and return the response, whose body is still to be read. Raises `CommandFailed`."""
-        response = self._send(self._open(CALL_TIMEOUT_S), "GET", path, None)
+        """Start a download and return the response. Raises `CommandFailed`.
+
+        Its body has to be read to the end before this daemon is asked anything else, or the connection closed.
+        """
+        response = self._send_kept("GET", path, None, CALL_TIMEOUT_S)
         if response.status != http.client.OK:
-            raise self._refused_by_transport(response.status, response.read(MAX_ERROR_BODY_BYTES))
+            refusal = response.read(MAX_ERROR_BODY_BYTES)
+            self.close()
+            raise self._refused_by_transport(response.status, refusal)
         return response
 
     def upload(self, path: str, file: BinaryIO, size_bytes: int) -> Any:
@@ -103,6 +108,10 @@ class Daemon:
             raise self._refused_by_transport(response.status, text)
         return _json_object(text)
 
+    def another(self) -> Daemon:
+        """Return the same daemon by a connection of its own."""
+        return Daemon(data_dir=self._data_dir, url=self._url, token=self._token)
+
     def close(self) -> None:
         """Close the kept connection."""
         if self._kept is not None:
@@ -111,7 +120,7 @@ class Daemon:
 
     # ------------------------------------------------------------------ private
 
-    def _send_kept(self, verb: str, path: str, body: bytes, timeout_s: float) -> http.client.HTTPResponse:
+    def _send_kept(self, verb: str, path: str, body: bytes | None, timeout_s: float) -> http.client.HTTPResponse:
         """Send on the kept connection; one that the daemon has closed meanwhile shows itself before anything is sent."""
         if self._kept is not None and self._kept.sock is not None and _is_closed(self._kept.sock):
             self.close()
@@ -120,7 +129,8 @@ class Daemon:
         if self._kept.sock is not None:
             self._kept.sock.settimeout(timeout_s)
         try:
-            return self._send(self._kept, verb, path, body, {"Content-Type": "application/json"})
+            headers = {} if body is None else {"Content-Type": "application/json"}
+            return self._send(self._kept, verb, path, body, headers)
         except CommandFailed:
             self.close()
             raise

@@ -6,6 +6,7 @@ import os
 import platform
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +27,8 @@ PRIVATE_FILES: Final = ("identity.key", "vault.key", "api_token")
 SQLITE_MINIMUM: Final = (3, 37, 0)
 DATABASE_BUSY_S: Final = 5.0
 CLOCK_SLACK_S: Final = 60.0
+COUNTING_S: Final = 5.0
+"""How long the data directory is looked through for what it holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +163,9 @@ def _disk(data_dir: Path, limits: Limits) -> Finding:
     place = next((folder for folder in (data_dir, *data_dir.parents) if folder.is_dir()), Path("/"))
     found = os.statvfs(place)
     free_bytes = found.f_bavail * found.f_frsize
-    evidence = f"{words.size(free_bytes)} free, the floor is {words.size(limits.disk_floor_bytes)}"
+    held_bytes, is_all = _held(data_dir)
+    held = f"{'' if is_all else 'more than '}{words.size(held_bytes)} held here"
+    evidence = f"{held}, {words.size(free_bytes)} free, the floor is {words.size(limits.disk_floor_bytes)}"
     if free_bytes < limits.disk_floor_bytes:
         do = "Free some space: below the floor no new work is accepted (limits.disk_floor_bytes)."
         return Finding(check="disk", verdict="wrong", evidence=evidence, do=do)
@@ -168,6 +173,22 @@ def _disk(data_dir: Path, limits: Limits) -> Finding:
     return Finding(
         check="disk", verdict="warn" if near else "ok", evidence=evidence, do="Free some space." if near else ""
     )
+
+
+def _held(data_dir: Path) -> tuple[int, bool]:
+    """Return how much disk everything below the data directory takes, and whether there was time to look at all of it."""
+    held_bytes, unseen, until = 0, [data_dir], time.monotonic() + COUNTING_S
+    while unseen and time.monotonic() < until:
+        try:
+            with os.scandir(unseen.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        unseen.append(Path(entry.path))
+                    else:
+                        held_bytes += entry.stat(follow_symlinks=False).st_blocks * 512
+        except OSError:
+            continue  # deleted meanwhile, or a job's doing
+    return held_bytes, not unseen
 
 
 def _spawner(data_dir: Path) -> Finding:
@@ -268,6 +289,16 @@ def _daemon(status: dict[str, Any] | None, failed: CommandFailed | None, data_di
     return Finding(check="daemon", verdict="ok", evidence=evidence)
 
 
+def _confinement(standalone: dict[str, Any]) -> Finding:
+    tier = standalone.get("sandbox") or "none"
+    if tier != "none":
+        evidence = f"{tier}, tried when the daemon started"
+        return Finding(check="confinement", verdict="ok", evidence=evidence)
+    reason = standalone.get("sandbox_reason") or "the daemon does not say why"
+    do = "Other peers' orders for programs are refused; fix this, or set confine to never for a service and take the risk."
+    return Finding(check="confinement", verdict="warn", evidence=f"none: {reason}", do=do)
+
+
 def _from_status(status: dict[str, Any] | None) -> Iterator[Finding]:
     if status is None:
         return
@@ -275,6 +306,8 @@ def _from_status(status: dict[str, Any] | None) -> Iterator[Finding]:
     available = bool(standalone.get("available"))
     reason = standalone.get("reason") or ("can be started" if available else "cannot be started")
     yield Finding(check="programs", verdict="ok" if available else "wrong", evidence=str(reason))
+    if available:
+        yield _confinement(standalone)
     docker = status["executors"].get("docker") or {}
     # A peer without containers is a healthy peer.
     evidence = str(docker.get("version") or "available") if docker.get("available") else f"off: {docker.get('reason')}"

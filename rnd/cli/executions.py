@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final
 
 from rnd.cli import lookup, words
-from rnd.cli.failures import OK, CommandFailed, usage
+from rnd.cli.failures import OK, REFUSED, CommandFailed, another_peers, usage
 from rnd.cli.session import Session
 from rnd.cli.terminal import now
 
@@ -77,8 +76,12 @@ def show(session: Session) -> int:
     terminal.line()
     rows = [_job_row(job, runs.get(job.get("job_execution_id")) or {}, time) for job in execution["jobs"]]
     terminal.table(("NODE", "NAME", "JOB", "TYPE", "STATUS", "EXIT", "TOOK", "ERROR"), rows)
+    for run in runs.values():
+        if run.get("remark"):
+            terminal.note(f"note: {words.safe(run['job_name'])}: {words.safe(run['remark'])}")
     if execution["status"] in ("FAILED", "CANCELLED"):
-        terminal.note(f"why: rnd explain -e {execution_id}   what they wrote: rnd logs -e {execution_id}")
+        wrote = f"   what they wrote: rnd logs -e {execution_id}" if runs else ""
+        terminal.note(f"why: rnd explain -e {execution_id}{wrote}")
     return OK
 
 
@@ -154,11 +157,21 @@ def _who() -> str:
 def explain(session: Session) -> int:
     """Say why jobs are not finished, and what to do."""
     terminal = session.terminal
-    jobs = chosen_jobs(session)
-    explanations = []
+    jobs = chosen_jobs(session, uncreated=True)
+    explanations, code = [], OK
     for job in jobs[:EXPLAINED_AT_MOST]:
-        explanation = session.call("job.explain", job_execution_id=job["job_execution_id"])
-        explanations.append({"job_execution_id": job["job_execution_id"], **explanation})
+        job_id = job.get("job_execution_id")
+        which = (
+            {"execution_id": job["workflow_execution_id"], "node_id": job["node_id"]}
+            if job_id is None
+            else {"job_execution_id": job_id}
+        )
+        try:
+            explanation = session.call("job.explain", **which)
+        except CommandFailed as failed:
+            code = pass_over(session, job, failed, among=len(jobs))
+            continue
+        explanations.append({"job_execution_id": job_id, **explanation})
         if not terminal.as_json and not terminal.quiet:
             _print_explanation(session, job, explanation)
     if terminal.as_json:
@@ -166,17 +179,28 @@ def explain(session: Session) -> int:
         terminal.data(explanations[0] if single else {"items": explanations})
     elif terminal.quiet:
         for explanation in explanations:
-            terminal.line(str(explanation["job_execution_id"]))
+            if explanation["job_execution_id"] is not None:
+                terminal.line(str(explanation["job_execution_id"]))
     elif len(jobs) > EXPLAINED_AT_MOST:
         terminal.note(f"{len(jobs) - EXPLAINED_AT_MOST} more: rnd explain EXECUTION NODE explains one")
-    return OK
+    return code
+
+
+def pass_over(session: Session, job: dict[str, Any], failed: CommandFailed, *, among: int) -> int:
+    """Say which of several jobs its peer tells nothing of, and return the exit code; raise what is no such failure."""
+    if among == 1 or not another_peers(failed):
+        raise failed
+    name = f" {words.safe(job['job_name'])}" if job.get("job_name") else ""
+    session.terminal.note(f"job {job['job_execution_id']}{name}: {words.safe(failed.message)}")
+    return REFUSED
 
 
 def _print_explanation(session: Session, job: dict[str, Any], explanation: dict[str, Any]) -> None:
     terminal = session.terminal
     name = f" {words.safe(job['job_name'])}" if job.get("job_name") else ""
+    number = "" if job.get("job_execution_id") is None else f" {job['job_execution_id']}"
     status = terminal.paint(words.safe(explanation["status"]))
-    terminal.line(f"job {job['job_execution_id']}{name} is {status}: {words.safe(explanation['because'])}")
+    terminal.line(f"job{number}{name} is {status}: {words.safe(explanation['because'])}")
     checks = explanation["checks"]
     longest = max((words.width(words.safe(check["check"])) for check in checks), default=0)
     for check in checks:
@@ -186,17 +210,20 @@ def _print_explanation(session: Session, job: dict[str, Any], explanation: dict[
         terminal.line(f"do: {words.safe(explanation['do'])}")
 
 
-def chosen_jobs(session: Session) -> list[dict[str, Any]]:
-    """Return the jobs that the arguments `JOB`, `EXECUTION NODE` or `-e EXECUTION` mean, with `job_execution_id`."""
+def chosen_jobs(session: Session, *, uncreated: bool = False) -> list[dict[str, Any]]:
+    """Return the jobs that the arguments `JOB`, `EXECUTION NODE` or `-e EXECUTION` mean, with `job_execution_id`.
+
+    Those that were never created have none; without `uncreated` they are left out, and none at all is a failure.
+    """
     arguments = session.arguments
     given: list[str] = arguments.job
     if arguments.execution and not given:
-        return _worth_a_look(session, lookup.execution_id(session, arguments.execution))
+        return _worth_a_look(session, lookup.execution_id(session, arguments.execution), uncreated=uncreated)
     if arguments.execution:
         given = [arguments.execution, *given]
     match given:
         case [] | [lookup.LAST]:
-            return _worth_a_look(session, lookup.execution_id(session, lookup.LAST))
+            return _worth_a_look(session, lookup.execution_id(session, lookup.LAST), uncreated=uncreated)
         case [job]:
             hint = "Give a job's id as in the column JOB of rnd show, or EXECUTION NODE, or -e EXECUTION."
             number = lookup.whole_number(job, "job", hint)
@@ -209,20 +236,28 @@ def chosen_jobs(session: Session) -> list[dict[str, Any]]:
             return [{"job_execution_id": number, **found}]
         case [execution, node]:
             found = lookup.job_of_node(session, lookup.execution_id(session, execution), node)
-            return list(_with_ids([found]))
+            return [found] if uncreated else _with_ids([found])
         case _:
             raise usage("give JOB, or EXECUTION NODE", hint="For example: rnd logs last count")
 
 
-def _worth_a_look(session: Session, execution_id: int) -> list[dict[str, Any]]:
+def _worth_a_look(session: Session, execution_id: int, *, uncreated: bool) -> list[dict[str, Any]]:
     """Return the jobs of an execution that are not well; all of them where all are."""
-    jobs = session.call("execution.get", execution_id=execution_id)["jobs"]
-    unwell = [job for job in jobs if job["status"] != "COMPLETED"]
-    return list(_with_ids(unwell or jobs))
+    execution = session.call("execution.get", execution_id=execution_id)
+    jobs = execution["jobs"]
+    if not jobs:
+        raise CommandFailed(
+            f"execution {execution_id} is {execution['status']}: {execution['error'] or 'it has no jobs'}"
+        )
+    unwell = [job for job in jobs if job["status"] != "COMPLETED"] or jobs
+    return unwell if uncreated else _with_ids(unwell)
 
 
-def _with_ids(jobs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def _with_ids(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found = [job for job in jobs if job.get("job_execution_id") is not None]
     if not found:
+        never = next((str(job["error"]) for job in jobs if job.get("error")), "")
+        if never:
+            raise CommandFailed(f"that job was never created: {never}")
         raise CommandFailed("that job has not been created yet", hint="rnd show says how far its execution is.")
     return found

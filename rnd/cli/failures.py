@@ -13,6 +13,8 @@ AUTH: Final = 4
 UNREACHABLE: Final = 5
 STILL_RUNNING: Final = 6
 EXECUTION_CANCELLED: Final = 7
+UNWRITTEN: Final = 74
+"""Standard output takes no more (a full disk): EX_IOERR of sysexits.h."""
 INTERRUPTED: Final = 130
 
 PERMISSION_DENIED_CODE: Final = 1600
@@ -69,6 +71,25 @@ def refused_by_daemon(error: dict[str, Any]) -> CommandFailed:
     )
 
 
+def another_peers(failed: CommandFailed) -> bool:
+    """Tell whether a call failed for another peer's sake, which says nothing about the next call."""
+    return _facts(failed).get("error") in {"PEER_UNREACHABLE", "PEER_REFUSED"}
+
+
+def in_plain_words(failed: CommandFailed, *, hint: str) -> CommandFailed:
+    """Return a refusal of one parameter as somebody reads it who typed a word and no JSON; any other as it is."""
+    facts = _facts(failed)
+    if facts.get("error") != "INVALID_PARAMS":
+        return failed
+    message = failed.message.removeprefix(f"Invalid params: {facts.get('parameter')}: ")
+    return CommandFailed(message, exit_code=failed.exit_code, hint=hint, error=failed.error)
+
+
+def _facts(failed: CommandFailed) -> dict[str, Any]:
+    data = (failed.error or {}).get("data")
+    return data if isinstance(data, dict) else {}
+
+
 def _without_problems(message: str, problems: list[dict[str, Any]]) -> str:
     """Return what is left to say when each problem stands on a line of its own."""
     repeated = all(str(problem.get("message", "")) in message for problem in problems)
@@ -77,7 +98,8 @@ def _without_problems(message: str, problems: list[dict[str, Any]]) -> str:
 
 
 def _problem_line(problem: dict[str, Any]) -> str:
-    places = [
+    places = [str(problem["place"])] if problem.get("place") else []
+    places += [
         f"{word} {problem[key]}"
         for key, word in (("node_id", "node"), ("connection_id", "connection"))
         if problem.get(key) is not None

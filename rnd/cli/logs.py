@@ -7,8 +7,8 @@ import time
 from typing import Any, Final
 
 from rnd.cli import words
-from rnd.cli.executions import chosen_jobs
-from rnd.cli.failures import OK, usage
+from rnd.cli.executions import chosen_jobs, pass_over
+from rnd.cli.failures import OK, CommandFailed, usage
 from rnd.cli.session import Session
 
 PIECE_BYTES: Final = 256 << 10
@@ -22,15 +22,19 @@ def logs(session: Session) -> int:
     jobs = [job for job in chosen_jobs(session) if job.get("service_type") != "DATA"] or chosen_jobs(session)
     if arguments.follow and len(jobs) > 1:
         raise usage("-f follows one job", hint="Give JOB, or EXECUTION NODE.")
-    collected = []
+    collected, code = [], OK
     for job in jobs:
         if len(jobs) > 1:
             terminal.note(f"== job {job['job_execution_id']} {words.safe(job['job_name'])}")
-        text = _print_log(session, job["job_execution_id"])
+        try:
+            text = _print_log(session, job["job_execution_id"])
+        except CommandFailed as failed:
+            code = pass_over(session, job, failed, among=len(jobs))
+            continue
         collected.append({"job_execution_id": job["job_execution_id"], "stream": arguments.stream, "data": text})
     if terminal.as_json:
-        terminal.data(collected[0] if len(collected) == 1 else {"items": collected})
-    return OK
+        terminal.data(collected[0] if len(jobs) == 1 else {"items": collected})
+    return code
 
 
 def _print_log(session: Session, job: int) -> str:

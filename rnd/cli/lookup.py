@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from rnd.cli.failures import CommandFailed
@@ -10,6 +11,12 @@ from rnd.cli.session import Session
 
 PAGE: Final = 1000
 LAST: Final = "last"
+PEER_ID_CHARACTERS: Final = 58
+PEER_ID_BEGINNING: Final = 8
+"""How much of a peer's id has to be given; what tells peers apart in tables has a few more characters."""
+_SHORT_CHARACTERS: Final = 12
+HERE: Final = "here"
+CUT: Final = "…"
 
 
 def list_all(session: Session, method: str, **params: Any) -> Iterator[dict[str, Any]]:
@@ -66,6 +73,64 @@ def service_id(session: Session, given: str) -> int:
 def token_id(session: Session, given: str) -> int:
     """Return the id of a token that is named by its name or its id. Raises `CommandFailed`."""
     return _by_name_or_id(session, "token", given)
+
+
+def peer_id(session: Session, given: str, *, here: bool = False) -> str:
+    """Return the id of a peer that is named by its name, its id, or an unambiguous beginning of its id.
+
+    With `here`, this peer itself can be meant, as `here` or by its id. Raises `CommandFailed`.
+    """
+    text = ungrouped(given)
+    if _is_peer_id(text):
+        return text  # the daemon knows whether there is such a peer
+    if here and given == HERE:
+        return str(session.call("node.status")["peer_id"])
+    peers = list(list_all(session, "peer.list"))
+    begun = text.startswith("rn") and len(text) >= PEER_ID_BEGINNING
+    # A name is what its owner says; it never stands in front of an id that begins so.
+    found = [peer for peer in peers if peer["name"] == given or (begun and peer["peer_id"].startswith(text))]
+    if len(found) == 1:
+        return str(found[0]["peer_id"])
+    if found:
+        ids = ", ".join(str(peer["peer_id"]) for peer in found)
+        raise CommandFailed(f"{len(found)} peers are meant by {given!r}", hint=f"Give one of their ids: {ids}")
+    if text.startswith("rn") and any(peer["peer_id"].startswith(text) for peer in peers):
+        raise CommandFailed(f"{given!r} is too short", hint=f"Give {PEER_ID_BEGINNING} characters of its id at least.")
+    raise CommandFailed(
+        f"there is no peer {given!r}", hint=_did_you_mean("peer", given, [peer["name"] for peer in peers])
+    )
+
+
+def ungrouped(given: str) -> str:
+    """Return a peer's id, or its beginning, as it is written: without the blanks of groups and the sign of a cut."""
+    joined = given.replace(" ", "").replace("-", "").removesuffix(CUT)
+    return joined if joined.startswith("rn") else given
+
+
+def _is_peer_id(text: str) -> bool:
+    return len(text) == PEER_ID_CHARACTERS and text.startswith("rn") and text.isascii() and text.isalnum()
+
+
+def short_peer_id(peer: str) -> str:
+    """Return the beginning of a peer's id, which commands take for it."""
+    return str(peer) if len(peer) <= _SHORT_CHARACTERS else f"{str(peer)[:_SHORT_CHARACTERS]}{CUT}"
+
+
+def peer_names(session: Session) -> dict[str, str]:
+    """Return what to call each peer by its id: `here`, its name, or the beginning of its id where no name tells it."""
+    peers = list(list_all(session, "peer.list"))
+    # A peer chooses its own name: one that is not its alone, or that stands for this peer, tells nothing.
+    uses = Counter([HERE, *(peer["name"] for peer in peers)])
+    called = {
+        peer["peer_id"]: peer["name"] if peer["name"] and uses[peer["name"]] == 1 else short_peer_id(peer["peer_id"])
+        for peer in peers
+    }
+    return {**called, session.call("node.status")["peer_id"]: HERE}
+
+
+def peer_label(peer: str, names: Mapping[str, str]) -> str:
+    """Return what to call a peer, known or not."""
+    return names.get(peer) or short_peer_id(peer)
 
 
 def workflows_named(session: Session, name: str) -> list[dict[str, Any]]:

@@ -126,6 +126,8 @@ def _peers(facts: dict[str, Any]) -> str:
 def _executor(health: dict[str, Any]) -> str:
     if health.get("available"):
         more = [str(health[name]) for name in ("version", "reason") if health.get(name)]
+        if health.get("sandbox", "none") != "none":
+            more.append(f"confined by {health['sandbox']}")
         return f"yes ({', '.join(more)})" if more else "yes"
     return f"no: {health.get('reason') or 'not available'}"
 

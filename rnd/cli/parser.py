@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from rnd import __version__
-from rnd.cli.arguments import Parser, seconds, size_bytes
+from rnd.cli.arguments import Parser, add_command, add_common, add_group, add_list, seconds, size_bytes
 from rnd.cli.failures import USAGE
+from rnd.cli.peer_arguments import grant_commands, peer_commands
 
 OVERVIEW: Final = """\
 rnd runs workflows whose steps are services of peers that belong to different people.
@@ -21,9 +22,13 @@ A peer
   config       show its configuration, and who set what
   token        make, list and revoke API tokens
 
+Other peers
+  peer         pair with them, let them in, keep them out: invite, join, list, allow, deny, ...
+  grant        what they may do with which service: add, list, rm
+
 Services and workflows
-  service      offer data and programs: add, list, show, rm, set-status, unlock
-  workflow     list, show, check, import, export, rm
+  service      offer and find data and programs: add, list, search, show, rm, set-status, unlock
+  workflow     list, show, check, plan, import, export, rm
   upload       bring a file to the peer, for a service to take
 
 Running
@@ -39,13 +44,15 @@ Running
 
 Tools
   rpc          call any method of the API
+  demo         two peers on this machine run one workflow together
   completion   print a completion script for bash, zsh or fish
 """
 
 EPILOG: Final = """\
 Every command takes --json (one document on standard output) and -q (ids only).
 exit codes: 0 ok, 1 refused, 2 usage, 3 execution failed, 4 not allowed, 5 no daemon,
-            6 still running at --timeout, 7 execution cancelled, 130 interrupted
+            6 still running at --timeout, 7 execution cancelled, 74 the answer could not be written,
+            130 interrupted
 """
 
 DEFAULTS: Final[dict[str, Any]] = {
@@ -90,7 +97,7 @@ def build_parser(only: str = "") -> Parser:
     """Return the whole tree, or where `only` is a command the part it is in: that saves every start some milliseconds."""
     parser = Parser(prog="rnd", usage="rnd COMMAND [OPTION...]", description=OVERVIEW, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"rnd {__version__}")
-    _add_common(parser)
+    add_common(parser)
     commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser, prog="rnd", help=argparse.SUPPRESS)
     chosen = [add_part for add_part, names in _PARTS.items() if only in names] or list(_PARTS)
     for add_part in chosen:
@@ -98,62 +105,37 @@ def build_parser(only: str = "") -> Parser:
     return parser
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    # SUPPRESS everywhere: an option counts before and after the command, and a missing one overwrites nothing.
-    group = parser.add_argument_group("common options")
-    none = argparse.SUPPRESS
-    group.add_argument("--json", action="store_true", default=none, help="print one JSON document")
-    group.add_argument("-q", "--quiet", action="store_true", default=none, help="print ids only")
-    group.add_argument("--data-dir", metavar="DIR", default=none, help="the peer's directory (RND_DATA_DIR)")
-    group.add_argument("--url", metavar="URL", default=none, help="its address instead, http://HOST:PORT (RND_URL)")
-    group.add_argument("--token-file", metavar="FILE", default=none, help="token for --url (RND_TOKEN_FILE, RND_TOKEN)")
-
-
-def _command(commands: Any, name: str, handler: str, summary: str, *, epilog: str = "") -> Parser:
-    # Any: argparse's own type for what add_subparsers returns is private.
-    parser: Parser = commands.add_parser(name, help=summary, description=summary, epilog=epilog)
-    parser.set_defaults(handler=handler, leaf=parser)
-    _add_common(parser)
-    return parser
-
-
-def _add_list(parser: argparse.ArgumentParser, name: str, metavar: str, nargs: str, summary: str) -> None:
-    parser.add_argument(name, metavar=metavar, nargs=nargs, help=summary)
-    parser.set_defaults(list_argument=name)
-
-
-def _group(commands: Any, name: str, summary: str) -> Any:
-    parser: Parser = commands.add_parser(name, help=summary, description=summary)
-    parser.set_defaults(incomplete=parser)
-    _add_common(parser)
-    return parser.add_subparsers(metavar="COMMAND", parser_class=Parser, prog=parser.prog, title="commands")
-
-
 # ---------------------------------------------------------------- the peer
 
 
-def _peer_commands(commands: Any) -> None:
-    serve = _command(commands, "serve", "node:serve", "Run the daemon in the foreground until it is told to stop.")
+def _daemon_commands(commands: Any) -> None:
+    serve = add_command(commands, "serve", "node:serve", "Run the daemon in the foreground until it is told to stop.")
     _add_config_options(serve)
-    _command(commands, "status", "node:status", "Show what this peer is and does.")
-    _command(
+    add_command(commands, "status", "node:status", "Show what this peer is and does.")
+    add_command(
         commands, "doctor", "doctor:doctor", "Look for what could be wrong with this peer, whether it runs or not."
     )
 
-    config = _group(commands, "config", "Show the configuration.")
-    show = _command(config, "show", "node:config_show", "Show every key with the value that `rnd serve` would use.")
+    config = add_group(commands, "config", "Show the configuration.")
+    show = add_command(config, "show", "node:config_show", "Show every key with the value that `rnd serve` would use.")
     show.add_argument("--origin", action="store_true", help="say where each value comes from")
     _add_config_options(show)
 
-    token = _group(commands, "token", "Make, list and revoke API tokens.")
-    create = _command(token, "create", "node:token_create", "Make a token; it is shown this once.")
+    token = add_group(commands, "token", "Make, list and revoke API tokens.")
+    create = add_command(token, "create", "node:token_create", "Make a token; it is shown this once.")
     create.add_argument("name", metavar="NAME")
-    create.add_argument("--scope", choices=("read", "operate", "admin"), default="operate", help="default: operate")
+    create.add_argument(
+        "--scope",
+        choices=("read", "operate", "admin"),
+        default="operate",
+        help="read: look; operate (default): draw and run workflows of the services as they are offered, with files that "
+        "were uploaded; admin: everything, as this machine's user",
+    )
     create.add_argument(
         "--valid", type=seconds, metavar="TIME", help="how long it holds, such as 12h (default: for good)"
     )
-    _command(token, "list", "node:token_list", "List the tokens; none is shown.")
-    revoke = _command(token, "revoke", "node:token_revoke", "Revoke a token at once.")
+    add_command(token, "list", "node:token_list", "List the tokens; none is shown.")
+    revoke = add_command(token, "revoke", "node:token_revoke", "Revoke a token at once.")
     revoke.add_argument("token", metavar="TOKEN", help="name or id")
 
 
@@ -172,37 +154,43 @@ def _add_config_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _service_commands(commands: Any) -> None:
-    service = _group(commands, "service", "Offer data and programs to workflows.")
-    add = _group(service, "add", "Offer something new.")
+    service = add_group(commands, "service", "Offer data and programs to workflows.")
+    add = add_group(service, "add", "Offer something new.")
     _add_data(add)
     _add_standalone(add)
 
-    listing = _command(service, "list", "services:list_services", "List what this peer offers.")
+    listing = add_command(service, "list", "services:list_services", "List what this peer offers.")
     listing.add_argument("--type", choices=("DATA", "DOCKER", "STANDALONE"), help="only this kind")
-    show = _command(service, "show", "services:show", "Show one service.")
+    search = add_command(service, "search", "searching:search", "Find services, here and on connected peers.")
+    search.add_argument("query", metavar="QUERY", nargs="?", default="", help="words of a name or description")
+    search.add_argument("--type", choices=("DATA", "DOCKER", "STANDALONE"), help="only this kind")
+    search.add_argument("--peer", metavar="PEER", action="append", default=[], help="ask only this one; repeatable")
+    search.add_argument("--all", action="store_true", help="those that take no orders too")
+    search.add_argument("--timeout", type=seconds, metavar="TIME", default=15.0, help="for all answers (default: 15s)")
+    show = add_command(service, "show", "services:show", "Show one service.")
     show.add_argument("service", metavar="SERVICE", help="name or id")
-    remove = _command(service, "rm", "services:remove", "Offer something no longer.")
-    _add_list(remove, "services", "SERVICE", "+", "name or id")
-    status = _command(service, "set-status", "services:set_status", "Let a service take orders, or no new ones.")
+    remove = add_command(service, "rm", "services:remove", "Offer something no longer.")
+    add_list(remove, "services", "SERVICE", "+", "name or id")
+    status = add_command(service, "set-status", "services:set_status", "Let a service take orders, or no new ones.")
     status.add_argument("service", metavar="SERVICE", help="name or id")
     status.add_argument("status", choices=("ACTIVE", "INACTIVE"))
-    unlock = _command(service, "unlock", "services:unlock", "Open encrypted DATA for the orders of other peers.")
+    unlock = add_command(service, "unlock", "services:unlock", "Open encrypted DATA for the orders of other peers.")
     unlock.add_argument("service", metavar="SERVICE", help="name or id")
     _add_passphrase(unlock, "its passphrase")
 
-    upload = _command(
+    upload = add_command(
         commands, "upload", "services:upload", "Bring files to the peer; a service takes one as upload:NAME."
     )
-    _add_list(upload, "files", "FILE", "*", "a file of this machine")
+    add_list(upload, "files", "FILE", "*", "a file of this machine")
     upload.add_argument("--name", metavar="NAME", help="another name for it there (one FILE only)")
     upload.add_argument("--list", action="store_true", help="list what waits there")
     upload.add_argument("--rm", metavar="NAME", action="append", default=[], help="drop an upload; may be repeated")
 
 
 def _add_data(add: Any) -> None:
-    data = _command(add, "data", "services:add_data", "Offer files and folders; a snapshot of them is taken now.")
+    data = add_command(add, "data", "services:add_data", "Offer files and folders; a snapshot of them is taken now.")
     data.add_argument("name", metavar="NAME")
-    _add_list(data, "paths", "PATH", "+", "file or folder on the peer's machine, or upload:NAME")
+    add_list(data, "paths", "PATH", "+", "file or folder on the peer's machine, or upload:NAME")
     _add_passphrase(data, "encrypt the snapshot with this passphrase")
     data.set_defaults(passphrase_twice=True)
     data.add_argument("--upload", action="store_true", help="PATHs are files here: bring them to the peer first")
@@ -216,7 +204,7 @@ def _add_data(add: Any) -> None:
 
 
 def _add_standalone(add: Any) -> None:
-    program = _command(
+    program = add_command(
         add,
         "standalone",
         "services:add_standalone",
@@ -268,27 +256,29 @@ def _add_passphrase(parser: argparse.ArgumentParser, purpose: str) -> None:
 
 
 def _workflow_commands(commands: Any) -> None:
-    workflow = _group(commands, "workflow", "What could be run.")
-    _command(workflow, "list", "workflows:list_workflows", "List the workflows.")
-    show = _command(workflow, "show", "workflows:show", "Show a workflow's nodes and connections.")
+    workflow = add_group(commands, "workflow", "What could be run.")
+    add_command(workflow, "list", "workflows:list_workflows", "List the workflows.")
+    show = add_command(workflow, "show", "workflows:show", "Show a workflow's nodes and connections.")
     show.add_argument("workflow", metavar="WORKFLOW", help="name or id")
-    check = _command(workflow, "check", "workflows:check", "Find every problem of a workflow, without running it.")
+    check = add_command(workflow, "check", "workflows:check", "Find every problem of a workflow, without running it.")
     check.add_argument("workflow", metavar="WORKFLOW", help="file, name or id")
-    load = _command(workflow, "import", "workflows:import_file", "Make a workflow from a file (rnd.workflow/1).")
+    plan = add_command(workflow, "plan", "plans:plan", "Ask every peer of a workflow whether it would do its part.")
+    plan.add_argument("workflow", metavar="WORKFLOW", help="file, name or id")
+    load = add_command(workflow, "import", "workflows:import_file", "Make a workflow from a file (rnd.workflow/1).")
     load.add_argument("file", metavar="FILE", help="JSON or TOML; - is standard input, as JSON")
     load.add_argument("--name", metavar="NAME", help="another name than the file's")
-    export = _command(workflow, "export", "workflows:export", "Write a workflow as a file (rnd.workflow/1).")
+    export = add_command(workflow, "export", "workflows:export", "Write a workflow as a file (rnd.workflow/1).")
     export.add_argument("workflow", metavar="WORKFLOW", help="name or id")
     export.add_argument("-o", "--output", metavar="FILE", help="default: standard output")
-    remove = _command(workflow, "rm", "workflows:remove", "Delete workflows; their executions stay.")
-    _add_list(remove, "workflows", "WORKFLOW", "+", "name or id")
+    remove = add_command(workflow, "rm", "workflows:remove", "Delete workflows; their executions stay.")
+    add_list(remove, "workflows", "WORKFLOW", "+", "name or id")
 
 
 # ---------------------------------------------------------------- running
 
 
 def _running_commands(commands: Any) -> None:
-    run = _command(
+    run = add_command(
         commands,
         "run",
         "running:run",
@@ -307,39 +297,39 @@ def _running_commands(commands: Any) -> None:
     run.add_argument("--deadline", metavar="NAME=TIME", action="append", default=[], help="shorten one, start_by_s=30s")
     _add_watch_options(run)
 
-    ps = _command(commands, "ps", "executions:ps", "List executions, the newest last.")
+    ps = add_command(commands, "ps", "executions:ps", "List executions, the newest last.")
     ps.add_argument("-n", "--last", type=int, metavar="N", default=20, help="how many (default: 20)")
     ps.add_argument("-a", "--all", action="store_true", help="all of them")
     ps.add_argument("--workflow", metavar="WORKFLOW", help="only of this workflow (name or id)")
     ps.add_argument("--status", choices=("PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"))
 
-    watch = _command(commands, "watch", "running:watch", "Watch an execution to its end.")
+    watch = add_command(commands, "watch", "running:watch", "Watch an execution to its end.")
     _add_execution(watch)
     watch.add_argument("--timeout", type=seconds, metavar="TIME", help="stop watching after this time (exit code 6)")
     _add_output(watch)
 
-    show = _command(commands, "show", "executions:show", "Show an execution with its jobs.")
+    show = add_command(commands, "show", "executions:show", "Show an execution with its jobs.")
     _add_execution(show)
 
-    logs = _command(commands, "logs", "logs:logs", "Print what a job wrote.")
+    logs = add_command(commands, "logs", "logs:logs", "Print what a job wrote.")
     _add_job(logs)
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
     logs.add_argument("--stream", choices=("stdout", "stderr", "logs"), default="logs", help="default: logs (both)")
 
-    results = _command(commands, "results", "results:results", "List the files that came home, or fetch them.")
+    results = add_command(commands, "results", "results:results", "List the files that came home, or fetch them.")
     _add_execution(results)
     _add_output(results)
     results.add_argument("--force", action="store_true", help="replace files that are in DIR already")
 
-    cancel = _command(commands, "cancel", "executions:cancel", "Stop executions, on every peer.")
-    _add_list(cancel, "executions", "EXECUTION", "+", "id, or last")
+    cancel = add_command(commands, "cancel", "executions:cancel", "Stop executions, on every peer.")
+    add_list(cancel, "executions", "EXECUTION", "+", "id, or last")
     cancel.add_argument("--reason", metavar="TEXT")
 
-    retry = _command(commands, "retry", "running:retry", "Run again what did not complete, and watch it.")
+    retry = add_command(commands, "retry", "running:retry", "Run again what did not complete, and watch it.")
     _add_execution(retry)
     _add_watch_options(retry)
 
-    explain = _command(commands, "explain", "executions:explain", "Say why a job is not finished, and what to do.")
+    explain = add_command(commands, "explain", "executions:explain", "Say why a job is not finished, and what to do.")
     _add_job(explain)
 
 
@@ -348,7 +338,7 @@ def _add_execution(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_job(parser: argparse.ArgumentParser) -> None:
-    _add_list(parser, "job", "JOB | EXECUTION NODE", "*", "job id; or execution id or last, and node")
+    add_list(parser, "job", "JOB | EXECUTION NODE", "*", "job id; or execution id or last, and node")
     parser.add_argument("-e", "--execution", metavar="EXECUTION", help="every job of it that needs a look")
 
 
@@ -366,7 +356,7 @@ def _add_watch_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _tool_commands(commands: Any) -> None:
-    rpc = _command(
+    rpc = add_command(
         commands,
         "rpc",
         "node:rpc",
@@ -374,20 +364,29 @@ def _tool_commands(commands: Any) -> None:
         epilog="example:\n  rnd rpc execution.get execution_id=5\n  rnd rpc service.list service_type=DATA limit=10",
     )
     rpc.add_argument("method", metavar="METHOD", nargs="?")
-    _add_list(rpc, "params", "KEY=VALUE", "*", "VALUE is JSON where it parses as such, else text")
+    add_list(rpc, "params", "KEY=VALUE", "*", "VALUE is JSON where it parses as such, else text")
     rpc.add_argument("--list", action="store_true", help="list the methods")
 
-    completion = _command(commands, "completion", "completion:completion", "Print a completion script.")
+    demo = add_command(
+        commands, "demo", "demo:demo", "Start two peers on this machine, pair them, and run a workflow across them."
+    )
+    demo.add_argument("file", metavar="FILE", nargs="?", help="a text to count the words of (default: a short one)")
+    demo.add_argument("--directory", metavar="DIR", help="an empty one for the peers (default: a new one in /tmp)")
+    demo.add_argument("--keep", action="store_true", help="leave the peers running until Ctrl-C")
+
+    completion = add_command(commands, "completion", "completion:completion", "Print a completion script.")
     completion.add_argument("shell", choices=("bash", "zsh", "fish"), nargs="?")
-    kinds = ("services", "workflows", "executions", "methods")
+    kinds = ("services", "workflows", "executions", "methods", "peers")
     completion.add_argument("--candidates", choices=kinds, help=argparse.SUPPRESS)
 
 
 # What is in which part; a test compares it with the tree.
 _PARTS: Final[Mapping[Callable[[Any], None], tuple[str, ...]]] = {
-    _peer_commands: ("serve", "status", "doctor", "config", "token"),
+    _daemon_commands: ("serve", "status", "doctor", "config", "token"),
+    peer_commands: ("peer",),
+    grant_commands: ("grant",),
     _service_commands: ("service", "upload"),
     _workflow_commands: ("workflow",),
     _running_commands: ("run", "ps", "watch", "show", "logs", "results", "cancel", "retry", "explain"),
-    _tool_commands: ("rpc", "completion"),
+    _tool_commands: ("rpc", "demo", "completion"),
 }

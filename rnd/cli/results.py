@@ -19,7 +19,7 @@ def results(session: Session) -> int:
     if arguments.output:
         answer = fetch_results(session, execution_id, Path(arguments.output), force=arguments.force)
     else:
-        answer = session.call("execution.results", execution_id=execution_id)
+        answer = all_results(session, execution_id)
     outstanding = answer.get("outstanding") or []
     if terminal.as_json:
         terminal.data(answer)
@@ -60,13 +60,25 @@ def fetch_results(session: Session, execution_id: int, directory: Path, *, force
     The files of one connection keep their paths. Where several connections lead home, each has a folder called like
     the node that it comes from, with `-c<connection>` where a node has several.
     """
-    answer: dict[str, Any] = session.call("execution.results", execution_id=execution_id)
+    answer = all_results(session, execution_id)
     sources = {(row["node_id"], row["connection_id"]) for row in [*answer["items"], *(answer.get("outstanding") or [])]}
     folders = _folders(sources, _node_names(session, execution_id)) if len(sources) > 1 else {}
+    places = [folders.get((i["node_id"], i["connection_id"]), "") + i["path"] for i in answer["items"]]
     fetcher = Fetcher(session.daemon, directory, force=force)
-    for item in answer["items"]:
-        folder = folders.get((item["node_id"], item["connection_id"]), "")
-        item["saved_as"] = str(fetcher.fetch(execution_id, item, f"{folder}{item['path']}"))
+    for item, path in zip(answer["items"], fetcher.fetch_all(execution_id, answer["items"], places), strict=True):
+        item["saved_as"] = str(path)
+    return answer
+
+
+def all_results(session: Session, execution_id: int) -> dict[str, Any]:
+    """Return the whole answer of `execution.results`: the items of every page, and what was outstanding at the first."""
+    first: dict[str, Any] = session.call("execution.results", execution_id=execution_id, limit=lookup.PAGE)
+    answer = {name: value for name, value in first.items() if name != "next_after_id"}
+    after = first.get("next_after_id")
+    while after is not None:
+        page = session.call("execution.results", execution_id=execution_id, limit=lookup.PAGE, after_id=after)
+        answer["items"] += page["items"]
+        after = page.get("next_after_id")
     return answer
 
 

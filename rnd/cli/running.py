@@ -17,7 +17,7 @@ from rnd.cli.failures import (
     CommandFailed,
     usage,
 )
-from rnd.cli.results import fetch_results, say_fetched
+from rnd.cli.results import all_results, fetch_results, say_fetched
 from rnd.cli.session import Session, read_passphrase
 from rnd.cli.terminal import now
 from rnd.cli.watching import Watcher, job_failures
@@ -167,7 +167,7 @@ def _say_end(session: Session, execution: dict[str, Any], code: int, fetched: di
 def _say_results(session: Session, execution_id: int) -> None:
     if session.terminal.quiet:
         return
-    items = session.call("execution.results", execution_id=execution_id)["items"]
+    items = all_results(session, execution_id)["items"]
     if items:
         size = words.size(sum(item["size_bytes"] for item in items))
         session.terminal.note(

@@ -37,7 +37,7 @@ def add_data(session: Session) -> int:
         paths=paths,
         passphrase=passphrase,
         egress=arguments.egress,
-        egress_peers=arguments.egress_peer or None,
+        egress_peers=[lookup.peer_id(session, given) for given in arguments.egress_peer] or None,
         downloadable=False if arguments.no_download else None,
         seal=True if arguments.seal else None,
     )
@@ -216,6 +216,7 @@ def remove(session: Session) -> int:
     answers = []
     for given in session.arguments.services:
         service = lookup.service_id(session, given)
+        name = words.safe(session.call("service.get", service_id=service)["name"])
         answers.append(session.call("service.delete", service_id=service))
         left = [
             f"{workflow['workflow_id']} {words.safe(str(workflow['name']))}"
@@ -223,13 +224,11 @@ def remove(session: Session) -> int:
         ]
         if left:
             named = ", ".join(left[:NAMED_MAX]) + (", ..." if len(left) > NAMED_MAX else "")
-            terminal.note(
-                f"cannot run any more without {words.safe(given)}: {words.count(len(left), 'workflow')} ({named})"
-            )
+            terminal.note(f"cannot run any more without {name}: {words.count(len(left), 'workflow')} ({named})")
         if terminal.quiet:
             terminal.line(str(service))
         elif not terminal.as_json:
-            terminal.line(f"service {words.safe(given)} is gone")
+            terminal.line(f"service {service} {name} is gone")
     if terminal.as_json:
         terminal.data({"items": answers})
     return OK

@@ -10,17 +10,22 @@ from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
 from rnd.cli import words
-from rnd.cli.failures import CommandFailed
+from rnd.cli.failures import UNWRITTEN, CommandFailed
 
 _COLOURS: Final[Mapping[str, str]] = {
     "COMPLETED": "32",
     "ACTIVE": "32",
     "ok": "32",
+    "accepted": "32",
+    "allowed": "32",
     "RUNNING": "36",
     "READY": "36",
     "FAILED": "31",
     "ERRORED": "31",
     "wrong": "31",
+    "refused": "31",
+    "no way": "31",
+    "denied": "31",
     "CANCELLED": "33",
     "INACTIVE": "33",
     "warn": "33",
@@ -131,8 +136,17 @@ class Terminal:
         self._write(self._err, text)
 
     def _write(self, stream: TextIO, text: str) -> None:
-        stream.write(text)
-        stream.flush()
+        try:
+            stream.write(text)
+            stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            # What could not be written is still in the stream, which would be written again on the way out.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if stream is self._out:
+                why = error.strerror or str(error)
+                raise CommandFailed(f"the answer cannot be written: {why}", exit_code=UNWRITTEN) from None
 
 
 class LiveLines:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +39,9 @@ def read_document(given: str) -> dict[str, Any]:
         path = Path(given)
         text, suffix, folder, stem = _read(path), path.suffix.lower(), path.absolute().parent, path.stem
     document = _parse(text, suffix, given)
+    strange = next(_no_json(document, ""), None)
+    if strange is not None:
+        raise CommandFailed(f"{given}: {strange}", exit_code=USAGE, hint="Write it as text, in quotes.")
     if not isinstance(document, dict):
         raise CommandFailed(f"{given}: a workflow is an object with nodes and connections", exit_code=USAGE)
     if stem:
@@ -69,6 +74,23 @@ def _parse(text: str, suffix: str, given: str) -> object:
     except ValueError as error:
         kind = "TOML" if suffix == ".toml" else "JSON"
         raise CommandFailed(f"{given} is not {kind}: {error}", exit_code=USAGE) from None
+
+
+def _no_json(value: object, where: str) -> Iterator[str]:
+    """Yield what TOML, or Python's reading of JSON, can say and JSON cannot, with its place: `nodes[0].gui_x`."""
+    match value:
+        case dict():
+            for key, item in value.items():
+                yield from _no_json(item, f"{where}.{key}" if where else key)
+        case list():
+            for index, item in enumerate(value):
+                yield from _no_json(item, f"{where}[{index}]")
+        case float() if not isfinite(value):
+            yield f"{where}: {value} is no number that a workflow can hold"
+        case None | bool() | int() | float() | str():
+            pass
+        case _:
+            yield f"{where}: a {type(value).__name__} ({value}) is nothing that a workflow can hold"
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -51,6 +51,7 @@ def show(session: Session) -> int:
     terminal.facts([("workflow", f"{workflow} {facts['name']}"), ("description", facts["description"] or None)])
     terminal.line()
     here = session.call("node.status")["peer_id"]
+    peers = lookup.peer_names(session) if any(node["peer_id"] != here for node in nodes) else {here: lookup.HERE}
     names = node_labels(nodes)
     rows = [
         (
@@ -58,7 +59,7 @@ def show(session: Session) -> int:
             names[n["id"]],
             n["service_name"],
             n["service_type"],
-            "here" if n["peer_id"] == here else n["peer_id"],
+            lookup.peer_label(n["peer_id"], peers),
         )
         for n in nodes
     ]
@@ -104,29 +105,30 @@ def carried(connection: dict[str, Any]) -> str:
 
 
 def check(session: Session) -> int:
-    """Find every problem: validation, then what each executor says. A file is imported for that and removed again."""
-    given = session.arguments.workflow
-    if not means_a_file(given):
-        return _check(session, lookup.workflow_id(session, given))
-    workflow: int = session.call("workflow.import", document=read_document(given))["id"]
-    try:
-        return _check(session, workflow)
-    finally:
-        session.call("workflow.delete", workflow_id=workflow)
+    """Find every problem: validation, then what each executor says. Of a file nothing is stored for that."""
+    terminal, given = session.terminal, session.arguments.workflow
+    names: dict[int, str] = {}
+    if means_a_file(given):
+        report = session.call("workflow.validate", document=read_document(given))
+        plan = report.get("plan")
+    else:
+        workflow = lookup.workflow_id(session, given)
+        report = session.call("workflow.validate", workflow_id=workflow)
+        plan = session.call("workflow.plan", workflow_id=workflow) if report["valid"] else None
+        if not report["valid"] and not terminal.as_json:
+            names = node_labels(list(lookup.list_all(session, "workflow.list_nodes", workflow_id=workflow)))
+    return _say_checked(session, report, plan, names)
 
 
-def _check(session: Session, workflow: int) -> int:
+def _say_checked(session: Session, report: dict[str, Any], plan: dict[str, Any] | None, names: dict[int, str]) -> int:
     terminal = session.terminal
-    report = session.call("workflow.validate", workflow_id=workflow)
-    plan = session.call("workflow.plan", workflow_id=workflow) if report["valid"] else None
     fine = bool(report["valid"] and plan and plan["ok"])
     if terminal.as_json:
         terminal.data({"ok": fine, "problems": report["problems"], "plan": plan})
         return OK if fine else REFUSED
     if not report["valid"]:
-        names = node_labels(list(lookup.list_all(session, "workflow.list_nodes", workflow_id=workflow)))
         count = words.count(len(report["problems"]), "problem")
-        raise CommandFailed(f"{count} found", problems=[_problem(problem, names) for problem in report["problems"]])
+        raise CommandFailed(f"{count} found", problems=[problem_line(problem, names) for problem in report["problems"]])
     assert plan is not None
     refused = _refusals(plan)
     if refused:
@@ -135,12 +137,15 @@ def _check(session: Session, workflow: int) -> int:
         jobs, edges = words.count(len(plan["jobs"]), "job"), words.count(len(plan["edges"]), "connection")
         terminal.line(f"fine: {jobs} accepted, {edges} possible")
         for job in plan["jobs"]:
-            for reason in job.get("reasons") or ():
-                terminal.note(f"note: node {job['node_id']}: {words.safe(reason)}")
+            for words_of_it in (*(job.get("reasons") or ()), *(job.get("warnings") or ())):
+                terminal.note(f"note: {_part(job, 'node')}: {words.safe(words_of_it)}")
     return OK
 
 
-def _problem(problem: dict[str, Any], names: dict[int, str]) -> str:
+def problem_line(problem: dict[str, Any], names: dict[int, str]) -> str:
+    """Return a problem with the place it is about in words."""
+    if problem.get("place"):
+        return f"{problem['place']}: {problem['message']}"
     if problem.get("node_id") is not None:
         return f"{names.get(problem['node_id'], 'node')} (node {problem['node_id']}): {problem['message']}"
     if problem.get("connection_id") is not None:
@@ -148,14 +153,19 @@ def _problem(problem: dict[str, Any], names: dict[int, str]) -> str:
     return str(problem["message"])
 
 
+def _part(answer: dict[str, Any], word: str) -> str:
+    """Return which node or connection of a plan is meant: by its place in a file, else by its id."""
+    return str(answer.get("place") or f"{word} {answer[f'{word}_id']}")
+
+
 def _refusals(plan: dict[str, Any]) -> list[str]:
     refused = [
-        f"node {job['node_id']} on {job['executor_peer_id']}: {'; '.join(job['reasons']) or 'refused'}"
+        f"{_part(job, 'node')} on {job['executor_peer_id']}: {'; '.join(job['reasons']) or 'refused'}"
         for job in plan["jobs"]
         if not job["accepted"]
     ]
     unreachable = [
-        f"connection {edge['connection_id']}: {edge.get('reason') or 'not reachable'}"
+        f"{_part(edge, 'connection')}: {edge.get('reason') or 'not reachable'}"
         for edge in plan["edges"]
         if not edge["reachable"]
     ]
@@ -203,11 +213,12 @@ def remove(session: Session) -> int:
     answers = []
     for given in session.arguments.workflows:
         workflow = lookup.workflow_id(session, given)
+        name = words.safe(session.call("workflow.get", workflow_id=workflow)["name"])
         answers.append(session.call("workflow.delete", workflow_id=workflow))
         if terminal.quiet:
             terminal.line(str(workflow))
         elif not terminal.as_json:
-            terminal.line(f"workflow {words.safe(given)} is gone")
+            terminal.line(f"workflow {workflow} {name} is gone")
     if terminal.as_json:
         terminal.data({"items": answers})
     return OK

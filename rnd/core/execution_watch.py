@@ -247,6 +247,10 @@ class ExecutionWatch:
             for closed in await self._database.write(lambda conn: honour_execution_repairs(conn, now=now)):
                 await self.cancel_jobs(closed.id, f"execution {closed.id} was set to {closed.status} by hand")
                 self._close(closed.id)
+        for execution_id in await self._database.read(workflow_executions.list_deleted_with_open_jobs):
+            log.warning(LogEvent.REPAIR_NOTICED, table="workflow_executions", id=execution_id, status="deleted")
+            await self.cancel_jobs(execution_id, f"execution {execution_id} was deleted by hand")
+            self._close(execution_id)
         for execution in await self._database.read(
             lambda conn: workflow_executions.list_overdue_executions(conn, now=now)
         ):

@@ -8,10 +8,13 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from rnd.database import cancelled_orders, introductions, job_executions, offered_services, peers
 from rnd.rules import policy
-from rnd.types.enums import PeerState, ServiceStatus, Verb
+from rnd.rules.foreign_plans import plan_problems
+from rnd.rules.paths import JobPathInfo, PathType, UnsafePath, build_job_path
+from rnd.types.enums import InterfaceType, PeerState, ServiceStatus, Verb
 from rnd.types.errors import NotFound, StaleState
 from rnd.types.ids import JobExecutionId, PeerId
 from rnd.types.orders import JobRequest
@@ -56,7 +59,7 @@ def foreign_refusals(
     conn: sqlite3.Connection, request: JobRequest, service: Service, grants: list[Grant], *, self_peer_id: PeerId
 ) -> list[str]:
     """Return why an order of another peer is not taken, beside what holds for every order."""
-    reasons: list[str] = []
+    reasons = plan_problems(request.plan) or _unsafe_paths(request)
     tombstone = cancelled_orders.find_tombstone(
         conn,
         ordering_peer_id=request.orchestrator_peer_id,
@@ -74,6 +77,32 @@ def foreign_refusals(
         open_jobs = job_executions.count_open_of_orderer(conn, request.orchestrator_peer_id)
         if open_jobs >= limits.concurrent_jobs:
             reasons.append(f"{open_jobs} of your jobs are open here; your grant allows {limits.concurrent_jobs}")
+    return reasons
+
+
+def _unsafe_paths(request: JobRequest) -> list[str]:
+    """Return which of the names in a job could not become folders of it: nothing a peer says becomes a path unchecked."""
+    plan = request.plan
+    reasons: list[str] = []
+    for interface in plan.interfaces:
+        mount = interface.path if interface.interface_type is InterfaceType.MOUNT else ""
+        for peer in interface.interface_peers:
+            info = JobPathInfo(
+                orchestrator_peer_id=request.orchestrator_peer_id,
+                workflow_job_id=request.workflow_job_id,
+                executor_peer_id=plan.executor_peer_id,
+                job_execution_id=JobExecutionId(1),
+                sender_peer_id=peer.peer_id,
+                sender_job_execution_id=JobExecutionId(1),
+                lane=peer.lane,
+                mount_path=mount,
+            )
+            try:
+                build_job_path(Path(), info, PathType.INPUT)
+                if mount:
+                    build_job_path(Path(), info, PathType.MOUNT)
+            except UnsafePath as error:
+                reasons.append(f"connection {peer.connection_id}: {error}")
     return reasons
 
 

@@ -12,24 +12,25 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from rnd.core.explaining import Explainer
 from rnd.core.foreign_orders import known_job, with_own_service_id
-from rnd.core.job_orders import OfferedServices, accept_jobs, refusals, request_digest
-from rnd.core.job_run import ClaimedJob, Stop, StopKind, runtime_bound_s
+from rnd.core.job_orders import OfferedServices, accept_jobs, engine_refusals, refusals, request_digest
+from rnd.core.job_run import ClaimedJob, Stop, StopKind, runtime_bound
 from rnd.core.job_runner import JobRunner
 from rnd.core.repairs import honour_job_repairs
-from rnd.database import executor_handles, job_executions, job_interfaces, job_moves, offered_services
+from rnd.database import executor_handles, job_executions, job_interfaces, job_moves, service_revisions
 from rnd.database.connection import Database
 from rnd.database.consequences import check_inputs, fail_open_job, spread_failure, start_jobs
 from rnd.database.job_moves import JobEnd, JobHead
 from rnd.database.news import News
 from rnd.log import get_logger
 from rnd.rules.explain import Explanation
+from rnd.services.executor import Executor
 from rnd.types.config import Config
 from rnd.types.enums import JobStatus, MountFunction, ServiceType
 from rnd.types.errors import DatabaseNotNow, NotFound
@@ -38,7 +39,7 @@ from rnd.types.ids import JobExecutionId, PeerId, ServiceId
 from rnd.types.log_events import LogEvent
 from rnd.types.orders import JobRequest, JobResponse, JobStart, StartReport
 from rnd.types.seams import Clock, Entropy
-from rnd.types.services import Service
+from rnd.types.services import Sandbox, Service
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.insistence import insist
 from rnd.workers.job_folders import JobFolders
@@ -80,24 +81,28 @@ class JobManager:
         entropy: Entropy,
         config: Config,
         folders: JobFolders,
+        executors: Mapping[ServiceType, Executor],
         runner: JobRunner,
         explainer: Explainer,
         disk: DiskGuard,
         board: NewsBoard,
         peer_id: PeerId,
         boot_id: str,
+        sandbox: Sandbox,
     ) -> None:
         self._database = database
         self._clock = clock
         self._entropy = entropy
         self._config = config
         self._folders = folders
+        self._executors = executors
         self._runner = runner
         self._explainer = explainer
         self._disk = disk
         self._board = board
         self._peer_id = peer_id
         self._boot_id = boot_id
+        self._sandbox = sandbox
         self._turns = asyncio.Semaphore(TURNS_AT_ONCE)
         self._reserved = 0
         self._next_attempt_at: datetime | None = None
@@ -110,10 +115,10 @@ class JobManager:
     async def check_jobs(self, requests: Sequence[JobRequest]) -> list[JobResponse]:
         """Say what would be answered to these requests; create nothing."""
         no_room = self._disk.refusal()
+        engine_reasons = await self._engine_reasons(requests)
 
         def work(conn: sqlite3.Connection) -> list[JobResponse]:
-            orders = [request if request.bounds is None else with_own_service_id(conn, request) for request in requests]
-            return self._answers(conn, orders, no_room)
+            return self._answers(conn, _own_terms(conn, requests), engine_reasons, no_room)
 
         return await self._database.read(work)
 
@@ -121,15 +126,16 @@ class JobManager:
         """Create every job (IDLE) or, if any is refused, none; the same request twice gets the same answer."""
         now = self._clock.now()
         no_room = self._disk.refusal()
+        engine_reasons = await self._engine_reasons(requests)
 
         def work(conn: sqlite3.Connection) -> list[JobResponse]:
             if (before := _answered_before(conn, requests)) is not None:
                 return before
-            orders = [request if request.bounds is None else with_own_service_id(conn, request) for request in requests]
-            answers = self._answers(conn, orders, no_room)
+            orders = _own_terms(conn, requests)
+            answers = self._answers(conn, orders, engine_reasons, no_room)
             if any(answer.reasons for answer in answers):
                 return answers
-            return accept_jobs(conn, orders, self_peer_id=self._peer_id, now=now)
+            return accept_jobs(conn, requests, self_peer_id=self._peer_id, now=now)
 
         return await self._database.write(work)
 
@@ -175,8 +181,22 @@ class JobManager:
             self._runner.stop(job_id, Stop(kind=StopKind.CANCELLED, reason=reason))
         self._board.publish(news)
 
+    async def _engine_reasons(self, requests: Sequence[JobRequest]) -> list[str | None]:
+        """Return for each request why its engine could not run it; asked outside of transactions, since it looks at disks."""
+
+        def find(conn: sqlite3.Connection) -> list[Service | None]:
+            offered = OfferedServices(conn)
+            return [offered.find(order.plan.service_id) for order in _own_terms(conn, requests)]
+
+        services = await self._database.read(find)
+        return await asyncio.to_thread(engine_refusals, services, requests, self._executors, self_peer_id=self._peer_id)
+
     def _answers(
-        self, conn: sqlite3.Connection, requests: Sequence[JobRequest], no_room: str | None
+        self,
+        conn: sqlite3.Connection,
+        requests: Sequence[JobRequest],
+        engine_reasons: Sequence[str | None],
+        no_room: str | None,
     ) -> list[JobResponse]:
         own_reasons = () if no_room is None else (no_room,)
         offered = OfferedServices(conn)
@@ -184,9 +204,18 @@ class JobManager:
             JobResponse(
                 node_id=request.plan.node_id,
                 job_execution_id=None,
-                reasons=refusals(offered, request, self_peer_id=self._peer_id) + own_reasons,
+                reasons=(
+                    *refusals(
+                        offered,
+                        request,
+                        self_peer_id=self._peer_id,
+                        sandbox=self._sandbox,
+                        engine_reason=engine_reason,
+                    ),
+                    *own_reasons,
+                ),
             )
-            for request in requests
+            for request, engine_reason in zip(requests, engine_reasons, strict=True)
         ]
 
     async def explain(self, job_execution_id: JobExecutionId) -> Explanation:
@@ -302,19 +331,19 @@ class JobManager:
 
     def _claim(self, conn: sqlite3.Connection, jobs: Sequence[JobExecution], turn: _Turn, *, now: datetime) -> None:
         """Commit to running READY jobs: RUNNING, under names that their engines will know them by."""
-        services: dict[ServiceId, Service] = {}
+        services: dict[tuple[ServiceId, int], Service] = {}
         orphans: list[JobExecution] = []
         for job in jobs:
-            if job.service_id in services:
+            if _ordered(job) in services:
                 continue
             try:
-                services[job.service_id] = offered_services.get_service(conn, job.service_id)
+                services[_ordered(job)] = service_revisions.get_ordered(conn, *_ordered(job))
             except NotFound as error:
                 orphans.append(job)
                 fail_open_job(conn, job.id, JobEnd(error=str(error)), now=now, news=turn.news)
         if orphans:  # the failure of one may have ended another
             jobs = [job for job in jobs if job_executions.get_job(conn, job.id).status is JobStatus.READY]
-        runs_by = {job.id: now + timedelta(seconds=runtime_bound_s(job, services[job.service_id])) for job in jobs}
+        runs_by = {job.id: now + timedelta(seconds=runtime_bound(job, services[_ordered(job)])[0]) for job in jobs}
         job_moves.mark_all_running(conn, [(job, runs_by[job.id]) for job in jobs], now=now)
         programs = [job for job in jobs if job.service_type is not ServiceType.DATA]
         executor_handles.record_intents(conn, programs, boot_id=self._boot_id, now=now)
@@ -322,7 +351,7 @@ class JobManager:
         turn.claimed += [
             ClaimedJob(
                 job=job,
-                service=services[job.service_id],
+                service=services[_ordered(job)],
                 interfaces=interfaces[job.id],
                 engine_name="" if job.service_type is ServiceType.DATA else executor_handles.engine_name_of(job),
                 run_by=runs_by[job.id],
@@ -369,7 +398,7 @@ class JobManager:
         if stop is DISOWNED and job.service_type is ServiceType.DATA:
             return None  # it has no process, and its deliveries end with the repair
         try:
-            service = offered_services.get_service(conn, job.service_id)
+            service = service_revisions.get_ordered(conn, *_ordered(job))
         except NotFound as error:
             fail_open_job(conn, job.id, JobEnd(error=str(error)), now=now, news=news)
             return None
@@ -378,7 +407,7 @@ class JobManager:
             service=service,
             interfaces=job_interfaces.list_interfaces(conn, job.id),
             engine_name=executor_handles.engine_name_of(job),
-            run_by=job.run_by or now + timedelta(seconds=runtime_bound_s(job, service)),
+            run_by=job.run_by or now + timedelta(seconds=runtime_bound(job, service)[0]),
             found=True,
             rebooted=executor_handles.boot_of_intent(conn, job) not in (None, self._boot_id),
             stop=stop,
@@ -452,10 +481,34 @@ class JobManager:
                 if not job_interfaces.open_inputs(conn, job.id)
             }
 
+        if self._repairs_are_due:
+            for job_id in await self._database.read(self._list_deleted):
+                self._runner.stop(job_id, DISOWNED)
         changed, news = await insist(self._database, work)
         self._repairs_are_due = False
         self._board.publish(news)
         return changed
+
+    def _list_deleted(self, conn: sqlite3.Connection) -> list[JobExecutionId]:
+        """Return the programs in hand whose rows a person has deleted."""
+        return [job_id for job_id in self._runner.in_hand() if not _exists(conn, job_id)]
+
+
+def _exists(conn: sqlite3.Connection, job_id: JobExecutionId) -> bool:
+    try:
+        job_executions.get_job(conn, job_id)
+    except NotFound:
+        return False
+    return True
+
+
+def _ordered(job: JobExecution) -> tuple[ServiceId, int]:
+    return job.service_id, job.service_revision
+
+
+def _own_terms(conn: sqlite3.Connection, requests: Sequence[JobRequest]) -> list[JobRequest]:
+    """Return orders with the ids that the services have here; another peer may know them by name alone."""
+    return [request if request.bounds is None else with_own_service_id(conn, request) for request in requests]
 
 
 def _answered_before(conn: sqlite3.Connection, requests: Sequence[JobRequest]) -> list[JobResponse] | None:

@@ -5,22 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from rnd.core.foreign_orders import foreign_refusals, introduce_peers, within_limits
-from rnd.database import grants, job_interfaces, job_moves, offered_services, peers
+from rnd.core.foreign_orders import foreign_refusals, introduce_peers, with_own_service_id, within_limits
+from rnd.database import grants, job_interfaces, job_moves, offered_services, peers, service_revisions
 from rnd.database.job_moves import NewJob
 from rnd.rules import policy
+from rnd.rules.confinement import confinement_refusal
 from rnd.rules.definition import definition_to_json
 from rnd.rules.policy import Standing
+from rnd.services.executor import Executor
 from rnd.types.definitions import WorkflowDefinition
 from rnd.types.enums import ServiceStatus, ServiceType, Verb
 from rnd.types.errors import NotFound
 from rnd.types.ids import PeerId, ServiceId
 from rnd.types.orders import JobRequest, JobResponse
 from rnd.types.peers import Grant
-from rnd.types.services import Service
+from rnd.types.services import Sandbox, Service
 
 
 class OfferedServices:
@@ -51,13 +53,40 @@ class OfferedServices:
         return self._callers[peer_id]
 
 
-def refusals(offered: OfferedServices, request: JobRequest, *, self_peer_id: PeerId) -> tuple[str, ...]:
-    """Return every reason why this peer does not take a job; none if it does.
+def engine_refusals(
+    services: Sequence[Service | None],
+    requests: Sequence[JobRequest],
+    executors: Mapping[ServiceType, Executor],
+    *,
+    self_peer_id: PeerId,
+) -> list[str | None]:
+    """In a thread: ask the engines why they could not run what is requested of these services; `None` where they can."""
+    return [
+        None
+        if service is None
+        or (executor := executors.get(service.service_type)) is None
+        or _runs_nothing(request, self_peer_id)
+        else executor.refusal(service, request.plan, foreign=request.orchestrator_peer_id != self_peer_id)
+        for service, request in zip(services, requests, strict=True)
+    ]
+
+
+def refusals(
+    offered: OfferedServices,
+    request: JobRequest,
+    *,
+    self_peer_id: PeerId,
+    sandbox: Sandbox,
+    engine_reason: str | None = None,
+) -> tuple[str, ...]:
+    """Return every reason why this peer does not take a job; none if it does. `sandbox` is what it confines programs with.
 
     The owner enforces its own rules here, whatever the orchestrator has checked (rulings 7 and 24). Who may not order a
-    service is told that and nothing about it.
+    service is told that and nothing about it. `engine_reason` is why its engine could not run it.
     """
     plan, orderer = request.plan, request.orchestrator_peer_id
+    if _runs_nothing(request, self_peer_id):
+        return ()
     service = offered.find(plan.service_id)
     if service is None:
         return (f"Service {plan.service_id} not found",)
@@ -74,12 +103,24 @@ def refusals(offered: OfferedServices, request: JobRequest, *, self_peer_id: Pee
         reasons.append(policy.inactive(service))
     if service.service_type is ServiceType.DOCKER:
         reasons.append("this peer runs no containers")
+    unconfined = confinement_refusal(service, sandbox, foreign=orderer != self_peer_id)
+    if unconfined is not None:
+        reasons.append(unconfined)
+    override = None if caller is Standing.SELF else policy.override_refusal(service, plan)
+    unfit = override or engine_reason
+    if unfit is not None:
+        reasons.append(unfit)
     if request.bounds is not None:
         reasons += foreign_refusals(offered.conn, request, service, granted, self_peer_id=self_peer_id)
     reasons += policy.data_refusals(
         service, plan, orderer=orderer, self_peer_id=self_peer_id, caller=caller, grants=granted
     )
     return tuple(reasons)
+
+
+def _runs_nothing(request: JobRequest, self_peer_id: PeerId) -> bool:
+    """Say whether an own earlier job serves in place of a run, which needs its service no more."""
+    return request.reused_from is not None and request.orchestrator_peer_id == self_peer_id
 
 
 def accept_jobs(
@@ -89,14 +130,15 @@ def accept_jobs(
     offered = OfferedServices(conn)
     jobs: list[NewJob] = []
     for request in requests:
-        service = offered.find(request.plan.service_id)
+        order = request if request.bounds is None else with_own_service_id(conn, request)
+        service = offered.find(order.plan.service_id)
+        if order.bounds is not None and service is not None:
+            order = within_limits(order, service, offered.caller(order.orchestrator_peer_id)[1])
         revision = 1 if service is None else service.revision
-        if request.bounds is not None and service is not None:
-            digest = request_digest(request)
-            request = within_limits(request, service, offered.caller(request.orchestrator_peer_id)[1])  # noqa: PLW2901 - narrowed for this peer
-            jobs.append(NewJob(request=request, digest=digest, service_revision=revision))
-            continue
-        jobs.append(NewJob(request=request, digest=request_digest(request), service_revision=revision))
+        # Of what was asked for, so that it is known again whatever it was understood as.
+        jobs.append(NewJob(request=order, digest=request_digest(request), service_revision=revision))
+    for service_id in {job.request.plan.service_id for job in jobs}:
+        service_revisions.keep_revision(conn, service_id)
     created = job_moves.create_jobs(conn, jobs, now=now)
     job_interfaces.create_interfaces(
         conn,
@@ -119,6 +161,7 @@ def request_digest(request: JobRequest) -> str:
     """Return a fingerprint of what was asked for: the same request gives the same one."""
     asked = {
         "job": definition_to_json(WorkflowDefinition(jobs=(request.plan,))),
+        "workflow_job_id": request.workflow_job_id,
         "start_by_s": request.start_by_s,
         "max_runtime_s": request.max_runtime_s,
         "reused_from": request.reused_from,

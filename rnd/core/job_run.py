@@ -90,11 +90,12 @@ class RunningJob:
         return self.stop is not None or self.left
 
 
-def runtime_bound_s(job: JobExecution, service: Service) -> float:
-    """Return how many seconds an attempt may run: the order's max_runtime or the service's timeout, if shorter."""
-    if isinstance(service.settings, StandaloneSettings) and service.settings.timeout_s is not None:
-        return min(job.max_runtime_s, service.settings.timeout_s)
-    return job.max_runtime_s
+def runtime_bound(job: JobExecution, service: Service) -> tuple[float, str]:
+    """Return how many seconds an attempt may run and whose word that is: the order's, or the service's if shorter."""
+    timeout_s = service.settings.timeout_s if isinstance(service.settings, StandaloneSettings) else None
+    if timeout_s is not None and timeout_s < job.max_runtime_s:
+        return timeout_s, f"timeout_s of service {service.name}"
+    return job.max_runtime_s, "max_runtime"
 
 
 def failure_words(observation: Observation, logs: Path) -> str:
@@ -114,6 +115,12 @@ def failure_words(observation: Observation, logs: Path) -> str:
         words = f"{words}: {observation.reason}"
     last = _last_line(logs / f"{LogStream.STDERR}.txt")
     return f"{words}; last words on stderr: {last}" if last else words
+
+
+def remark(observation: Observation, *, stream_bytes: int) -> str | None:
+    """Return what a person should know of a run that has succeeded, in words; `None` where all went as usual."""
+    cut = [f"{stream} was cut at {stream_bytes} bytes" for stream in observation.streams_cut]
+    return "; ".join(filter(None, [observation.reason, *cut])) or None
 
 
 def cut_and_connected(observation: Observation, interfaces: tuple[JobInterface, ...]) -> LogStream | None:

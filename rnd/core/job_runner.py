@@ -14,7 +14,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
-from rnd.core.job_run import ClaimedJob, RunningJob, Stop, StopKind, cut_and_connected, failure_words, runtime_bound_s
+from rnd.core.job_run import (
+    ClaimedJob,
+    RunningJob,
+    Stop,
+    StopKind,
+    cut_and_connected,
+    failure_words,
+    remark,
+    runtime_bound,
+)
 from rnd.database import job_executions, job_moves
 from rnd.database.connection import Database
 from rnd.database.consequences import cancel_job, complete_job, complete_owed, fail_job
@@ -23,7 +32,7 @@ from rnd.database.news import News
 from rnd.log import get_logger
 from rnd.services.executor import Executor, JobRun, Observation, Phase
 from rnd.services.service_secrets import ServiceSecrets
-from rnd.services.standalone_service import build_run
+from rnd.services.standalone_run import build_run
 from rnd.types.config import Config
 from rnd.types.enums import JobStatus, MountFunction, ServiceType
 from rnd.types.errors import CalledOff, DatabaseGone, ExecutorUnavailable, RndError, StaleState
@@ -31,6 +40,7 @@ from rnd.types.executions import FileEntry, JobExecution, Transfer
 from rnd.types.ids import JobExecutionId
 from rnd.types.log_events import LogEvent
 from rnd.types.seams import Clock, Entropy
+from rnd.types.services import Sandbox
 from rnd.workers.data_worker import DataWorker
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.insistence import insist
@@ -61,7 +71,9 @@ class JobRunner:
         data_worker: DataWorker,
         disk: DiskGuard,
         board: NewsBoard,
+        sandbox: Sandbox,
     ) -> None:
+        """`sandbox` is what native programs are confined with on this machine."""
         self._database = database
         self._clock = clock
         self._entropy = entropy
@@ -72,6 +84,7 @@ class JobRunner:
         self._data_worker = data_worker
         self._disk = disk
         self._board = board
+        self._sandbox = sandbox
         self._running: dict[JobExecutionId, RunningJob] = {}
 
     def begin(self, claimed: ClaimedJob, group: asyncio.TaskGroup) -> None:
@@ -207,9 +220,9 @@ class JobRunner:
             finally:
                 running.bound = None
         if running.stop is None:
-            bound_s = runtime_bound_s(claimed.job, claimed.service)
-            log.warning(LogEvent.JOB_TIMED_OUT, job_id=claimed.job.id, deadline="max_runtime")
-            running.stop = Stop(kind=StopKind.TIMED_OUT, reason=f"timed out after {bound_s:g} s (max_runtime)")
+            bound_s, whose = runtime_bound(claimed.job, claimed.service)
+            log.warning(LogEvent.JOB_TIMED_OUT, job_id=claimed.job.id, deadline=whose)
+            running.stop = Stop(kind=StopKind.TIMED_OUT, reason=f"timed out after {bound_s:g} s ({whose})")
         return await self._make_end(running, handle, running.stop.reason)
 
     async def _make_end(self, running: RunningJob, handle: str, reason: str) -> Observation:
@@ -247,6 +260,8 @@ class JobRunner:
             engine_name=claimed.engine_name,
             stream_bytes=self._config.limits.stream_bytes,
             secrets=await self._secrets.of_service(claimed.service),
+            sandbox=self._sandbox,
+            data_dir=self._folders.data_dir,
         )
 
     def _log_start(self, job: JobExecution, run: JobRun) -> None:
@@ -307,6 +322,7 @@ class JobRunner:
                 claimed.interfaces,
                 outputs,
                 exit_code=0,
+                remark=remark(observation, stream_bytes=self._config.limits.stream_bytes),
                 new_transfer_id=self._entropy.new_transfer_id,
                 now=now,
                 news=news,

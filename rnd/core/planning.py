@@ -15,8 +15,9 @@ from typing import Final
 from rnd.database import offered_services, workflow_connections, workflow_nodes, workflows
 from rnd.database.workflow_executions import ExecutionBounds
 from rnd.rules.definition import build_definition, definition_to_json
+from rnd.rules.reading import plain
 from rnd.rules.upload_names import UPLOADS_FOLDER, uploaded_name
-from rnd.rules.validation import validate_workflow
+from rnd.rules.validation import changed_since_drawn, validate_workflow
 from rnd.services.data_service import DataService
 from rnd.types.config import Config, Deadlines
 from rnd.types.definitions import WorkflowDefinition
@@ -27,7 +28,7 @@ from rnd.types.ids import ConnectionId, NodeId, PeerId, ServiceId, WorkflowId
 from rnd.types.services import DataSettings, Service
 from rnd.types.workflows import Workflow, WorkflowConnection, WorkflowNode
 
-SHORTENABLE: Final = ("start_by_s", "max_runtime_s", "transfer_idle_s", "workflow_deadline_s")
+SHORTENABLE: Final = ("start_by_s", "max_runtime_s", "transfer_idle_s", "hold_s", "workflow_deadline_s")
 """The deadlines that an order may shorten, never lengthen."""
 
 
@@ -52,12 +53,13 @@ class ValidationReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobAnswer:
-    """What an executor would say to a job request."""
+    """What an executor would say to a job request. `warnings` are no reasons to refuse."""
 
     node_id: NodeId
     executor_peer_id: PeerId
     accepted: bool
     reasons: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +157,16 @@ def validate(drawing: Drawing, *, self_peer_id: PeerId, config: Config) -> Valid
     return ValidationReport(problems=(), definition=definition)
 
 
+def warnings(drawing: Drawing, *, self_peer_id: PeerId) -> dict[NodeId, tuple[str, ...]]:
+    """Return what a person should know of nodes that can run all the same: whose service has been changed (ruling 24)."""
+    return {
+        node.id: (words,)
+        for node in drawing.nodes
+        if node.peer_id == self_peer_id
+        and (words := changed_since_drawn(node, drawing.services.get(node.service_id))) is not None
+    }
+
+
 def source_problems(connections: Sequence[WorkflowConnection], config: Config) -> list[Problem]:
     """Return what is wrong with the files that the self-peer is to send: missing, unreadable or out of bounds."""
     problems: list[Problem] = []
@@ -212,12 +224,13 @@ def shortened(deadlines: Deadlines, wishes: Mapping[str, float]) -> Deadlines:
             known = ", ".join(SHORTENABLE)
             problems.append(Problem(check="deadlines", message=f"There is no deadline {name}; there are {known}"))
         elif not seconds > 0:  # no number is not more than 0 either
-            problems.append(Problem(check="deadlines", message=f"{name} must be more than 0 s, not {seconds:g}"))
+            problems.append(Problem(check="deadlines", message=f"{name} must be more than 0 s, not {plain(seconds)}"))
         elif seconds > getattr(deadlines, name):
             bound = getattr(deadlines, name)
             problems.append(
                 Problem(
-                    check="deadlines", message=f"{name} may only be shortened: at most {bound:g} s, not {seconds:g}"
+                    check="deadlines",
+                    message=f"{name} may only be shortened: at most {plain(bound)} s, not {plain(seconds)}",
                 )
             )
     if problems:
@@ -233,6 +246,7 @@ def as_before(deadlines: Deadlines, earlier: WorkflowExecution, bounds: Executio
         start_by_s=min(deadlines.start_by_s, bounds.start_by_s),
         max_runtime_s=min(deadlines.max_runtime_s, bounds.max_runtime_s),
         transfer_idle_s=min(deadlines.transfer_idle_s, bounds.transfer_idle_s),
+        hold_s=min(deadlines.hold_s, bounds.hold_s),
         workflow_deadline_s=min(deadlines.workflow_deadline_s, workflow_deadline_s),
     )
 

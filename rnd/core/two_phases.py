@@ -7,8 +7,9 @@ is idempotent and the column `phase` says which is next, so that the start of an
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+from rnd.core.reuse import find_reusable
 from rnd.core.side_by_side import side_by_side
 from rnd.database import job_executions, job_interfaces, results, workflow_executions, workflow_jobs
 from rnd.database.connection import Database
@@ -19,7 +20,7 @@ from rnd.database.results import NewResult
 from rnd.database.workflow_executions import ExecutionBounds
 from rnd.log import get_logger
 from rnd.types.definitions import JobPlan, WorkflowDefinition
-from rnd.types.enums import ExecutionPhase, ExecutionStatus, JobStatus, MountFunction, ServiceType, WorkflowJobStatus
+from rnd.types.enums import ExecutionPhase, ExecutionStatus, JobStatus, MountFunction, WorkflowJobStatus
 from rnd.types.errors import CalledOff, PeerRefused, PeerUnreachable, RndError, TimedOut
 from rnd.types.executions import JobExecution, WorkflowExecution, WorkflowJob
 from rnd.types.ids import SELF_PEER_JOB, ConnectionId, ExecutionId, JobExecutionId, NodeId, PeerId
@@ -60,9 +61,7 @@ class TwoPhases:
         endpoint_of: EndpointOf,
         board: NewsBoard,
         peer_id: PeerId,
-        hold_s: float,
     ) -> None:
-        self._hold_s = hold_s
         self._database = database
         self._clock = clock
         self._entropy = entropy
@@ -97,10 +96,13 @@ class TwoPhases:
                 workflow_executions.get_bounds(conn, execution.id),
             )
         )
-        requests = self._requests(execution, definition, rows, bounds)
+        reused: list[NodeId] = []
+        if execution.retry_of is not None:
+            reused = await find_reusable(self._database, self._folders, execution.retry_of, definition)
+        requests = self._requests(execution, definition, rows, bounds, reused)
         await self._create_here(requests.pop(self._peer_id, []))
         await self._create_elsewhere(requests)
-        await self._database.write(lambda conn: self._finish_phase_1(conn, execution, definition))
+        await self._database.write(lambda conn: self._finish_phase_1(conn, execution, definition, reused))
         log.info(LogEvent.ALL_JOBS_CREATED, count=len(rows), execution_id=execution.id)
 
     async def _create_here(self, orders: Sequence[JobRequest]) -> None:
@@ -133,6 +135,7 @@ class TwoPhases:
         definition: WorkflowDefinition,
         rows: Sequence[WorkflowJob],
         bounds: ExecutionBounds,
+        reused: Collection[NodeId],
     ) -> dict[PeerId, list[JobRequest]]:
         workflow_job_ids = {row.node_id: row.id for row in rows}
         requests: dict[PeerId, list[JobRequest]] = {}
@@ -145,6 +148,7 @@ class TwoPhases:
                 plan=plan,
                 start_by_s=bounds.start_by_s,
                 max_runtime_s=bounds.max_runtime_s,
+                reused_from=execution.retry_of if plan.node_id in reused else None,
                 bounds=self._foreign_bounds(execution, bounds) if plan.executor_peer_id != self._peer_id else None,
             )
             requests.setdefault(plan.executor_peer_id, []).append(request)
@@ -153,10 +157,14 @@ class TwoPhases:
     def _foreign_bounds(self, execution: WorkflowExecution, bounds: ExecutionBounds) -> ForeignBounds:
         """Return what bounds a job on another peer: durations, since no peer trusts the clock of another."""
         left_s = max(0.0, (execution.deadline_at - self._clock.now()).total_seconds())
-        return ForeignBounds(deadline_s=left_s, transfer_idle_s=bounds.transfer_idle_s, hold_s=self._hold_s)
+        return ForeignBounds(deadline_s=left_s, transfer_idle_s=bounds.transfer_idle_s, hold_s=bounds.hold_s)
 
     def _finish_phase_1(
-        self, conn: sqlite3.Connection, execution: WorkflowExecution, definition: WorkflowDefinition
+        self,
+        conn: sqlite3.Connection,
+        execution: WorkflowExecution,
+        definition: WorkflowDefinition,
+        reused: Sequence[NodeId],
     ) -> None:
         """Write down what the self-peer waits for and what is reused; from here on phase 2 is next."""
         senders = [plan for plan in definition.jobs if _homeward(plan)]
@@ -179,19 +187,19 @@ class TwoPhases:
                     ),
                 )
         if execution.retry_of is not None:
-            self._reuse(conn, execution.retry_of, definition, jobs)
+            self._reuse(conn, execution.retry_of, reused, jobs)
         workflow_executions.set_phase(conn, execution.id, ExecutionPhase.STARTING)
 
     def _reuse(
         self,
         conn: sqlite3.Connection,
         earlier_id: ExecutionId,
-        definition: WorkflowDefinition,
+        reused: Sequence[NodeId],
         jobs: Mapping[NodeId, JobExecution],
     ) -> None:
         earlier = {job.node_id: job for job in job_executions.list_jobs_of_execution(conn, earlier_id)}
         now = self._clock.now()
-        for node_id in reusable_nodes(definition, earlier):
+        for node_id in reused:
             job, old = jobs[node_id], earlier[node_id]
             if job.status is not JobStatus.IDLE:
                 continue
@@ -273,45 +281,6 @@ def _refusals(orders: Sequence[JobRequest], answers: Sequence[JobResponse]) -> l
 def _refuse(reasons: Sequence[str]) -> None:
     if reasons:
         raise PhaseOneRefused(reasons)
-
-
-def reusable_nodes(definition: WorkflowDefinition, earlier: Mapping[NodeId, JobExecution]) -> list[NodeId]:
-    """Return the nodes whose completed job in an earlier execution serves again, in the definition's order.
-
-    DATA has no outputs of its own to reuse: it runs again unless everything it feeds is reused. A job that was set to
-    COMPLETED by hand has no manifest, and runs again.
-    """
-    completed = {node_id for node_id, job in earlier.items() if job.status is JobStatus.COMPLETED}
-    programs = {
-        plan.node_id
-        for plan in definition.jobs
-        if plan.node_id in completed
-        and earlier[plan.node_id].remote_job_execution_id is None  # what lies elsewhere is made anew
-        and plan.service_type is not ServiceType.DATA
-        and _has_outputs(earlier[plan.node_id])
-    }
-    data = {
-        plan.node_id
-        for plan in definition.jobs
-        if plan.node_id in completed
-        and earlier[plan.node_id].remote_job_execution_id is None
-        and plan.service_type is ServiceType.DATA
-        and set(_receivers(plan)) <= programs
-    }
-    return [plan.node_id for plan in definition.jobs if plan.node_id in programs | data]
-
-
-def _has_outputs(job: JobExecution) -> bool:
-    return job.exit_code == 0 or job_executions.reused_execution(job) is not None
-
-
-def _receivers(plan: JobPlan) -> list[NodeId | None]:
-    return [
-        peer.peer_workflow_node_id
-        for interface in plan.interfaces
-        for peer in interface.interface_peers
-        if peer.peer_mount_function is MountFunction.INPUT
-    ]
 
 
 def _homeward(plan: JobPlan) -> list[tuple[ConnectionId, str]]:

@@ -7,8 +7,10 @@ watches for its end.
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -28,14 +30,17 @@ from rnd.core.planning import (
     shortened,
     source_problems,
     validate,
+    warnings,
     with_inputs,
 )
 from rnd.core.retention import Retention
+from rnd.core.reuse import find_reusable
 from rnd.core.side_by_side import side_by_side
 from rnd.core.two_phases import EndpointOf, TwoPhases
-from rnd.database import job_executions, workflow_executions, workflows
+from rnd.database import workflow_executions, workflows
 from rnd.database.connection import Database
 from rnd.log import get_logger
+from rnd.rules.definition import definition_from_json
 from rnd.rules.lifecycle import execution_is_terminal
 from rnd.services.data_service import DataService
 from rnd.types.config import Config, Deadlines
@@ -47,6 +52,7 @@ from rnd.types.ids import ConnectionId, ExecutionId, PeerId, ServiceId, Workflow
 from rnd.types.log_events import LogEvent
 from rnd.types.orders import ExecutionOrder, JobRequest, JobResponse
 from rnd.types.seams import Clock, Entropy
+from rnd.types.workflows import WorkflowConnection
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
@@ -83,6 +89,7 @@ class WorkflowManager:
         self._clock = clock
         self._entropy = entropy
         self._config = config
+        self._folders = folders
         self._data_service = data_service
         self._disk = disk
         self._endpoint_of = endpoint_of
@@ -102,7 +109,6 @@ class WorkflowManager:
                 endpoint_of=endpoint_of,
                 board=board,
                 peer_id=peer_id,
-                hold_s=config.deadlines.hold_s,
             ),
             retention=Retention(database=database, clock=clock, config=config, folders=folders, peer_id=peer_id),
             endpoint_of=endpoint_of,
@@ -120,7 +126,15 @@ class WorkflowManager:
     async def plan(self, workflow_id: WorkflowId) -> PlanReport:
         """Ask every executor what it would answer to the job request. Raises `NotFound`, `ValidationFailed`."""
         drawing = await self._drawing(workflow_id)
-        definition = self._definition(drawing)
+        definition = await asyncio.to_thread(self._definition, drawing)
+        report = await self.plan_definition(definition, drawing.connections)
+        warned = warnings(drawing, self_peer_id=self._peer_id)
+        return replace(report, jobs=tuple(replace(job, warnings=warned.get(job.node_id, ())) for job in report.jobs))
+
+    async def plan_definition(
+        self, definition: WorkflowDefinition, connections: Sequence[WorkflowConnection]
+    ) -> PlanReport:
+        """Ask every executor of a definition that may be stored nowhere, and for every connection whether there is a way."""
         executor_of = {job.node_id: job.executor_peer_id for job in definition.jobs}
         executors = list(dict.fromkeys(executor_of.values()))
         answers = await side_by_side(self._ask(definition, executor) for executor in executors)
@@ -129,7 +143,7 @@ class WorkflowManager:
                 self._peer_id if node_id is None else executor_of[node_id]
                 for node_id in (connection.from_node_id, connection.to_node_id)
             )
-            for connection in drawing.connections
+            for connection in connections
         }
         pairs = [pair for pair in dict.fromkeys(ends.values()) if pair[0] != pair[1]]
         reasons = dict(zip(pairs, await side_by_side(self._why_not(*pair) for pair in pairs), strict=True))
@@ -183,7 +197,7 @@ class WorkflowManager:
         self._check_room()
         bounds = shortened(self._config.deadlines, deadlines)
         drawing = with_inputs(await self._drawing(workflow_id), inputs)
-        definition = self._definition(drawing)
+        definition = await asyncio.to_thread(self._definition, drawing)
         keys = await self._unwrap(drawing, Passphrases(general=passphrase, by_service=passphrases))
         order = self._order(drawing, definition_text(definition), bounds, retry_of=None)
         execution = await self._accept(order, keys)
@@ -202,7 +216,7 @@ class WorkflowManager:
     ) -> ExecutionId:
         """Run what did not complete of an ended execution anew, with the rest taken from it.
 
-        Raises `NotFound`, `Conflict` (still going on, or nothing to retry), `PermissionDenied`, `ValidationFailed`,
+        Raises `NotFound`, `Conflict` (still going on, nothing to retry, or a service that it needs is not ready), `PermissionDenied`, `ValidationFailed`,
         `LimitExceeded` (no room).
         """
         self._check_room()
@@ -221,6 +235,9 @@ class WorkflowManager:
                 f"The workflow of execution {execution_id} was deleted",
                 hint="Import the workflow again and use workflow.execute.",
             )
+        definition = definition_from_json(json.loads(earlier.definition))
+        reused = await find_reusable(self._database, self._folders, execution_id, definition)
+        await self._refuse_hopeless(execution_id, [job for job in definition.jobs if job.node_id not in reused])
         drawing = await self._drawing(earlier.workflow_id)
         keys = await self._unwrap(drawing, Passphrases(general=passphrase, by_service=passphrases))
         bounds = await self._database.read(lambda conn: workflow_executions.get_bounds(conn, execution_id))
@@ -228,8 +245,7 @@ class WorkflowManager:
             drawing, earlier.definition, as_before(self._config.deadlines, earlier, bounds), retry_of=execution_id
         )
         execution = await self._accept(order, keys)
-        reused = await self._database.read(lambda conn: job_executions.count_completed(conn, execution_id))
-        log.info(LogEvent.EXECUTION_RETRIED, execution_id=execution.id, retry_of=execution_id, reused=reused)
+        log.info(LogEvent.EXECUTION_RETRIED, execution_id=execution.id, retry_of=execution_id, reused=len(reused))
         return execution.id
 
     async def cancel(self, execution_id: ExecutionId, *, reason: str) -> None:
@@ -280,6 +296,20 @@ class WorkflowManager:
                 hint="Free space on the disk of the data directory, or lower limits.disk_floor_bytes.",
             )
 
+    async def _refuse_hopeless(self, execution_id: ExecutionId, plans: Sequence[JobPlan]) -> None:
+        """Refuse a retry whose jobs on this peer would not be taken; others are asked in phase 1. Raises `Conflict`."""
+        here = [plan for plan in plans if plan.executor_peer_id == self._peer_id]
+        answers = await self._endpoint_of(self._peer_id).check_jobs([self._trial(plan) for plan in here])
+        refused = {plan: answer.reasons for plan, answer in zip(here, answers, strict=True) if answer.reasons}
+        if refused:
+            words = "; ".join(f"{plan.name}: {reason}" for plan, reasons in refused.items() for reason in reasons)
+            services = ", ".join(dict.fromkeys(plan.service_name for plan in refused))
+            raise Conflict(
+                f"Execution {execution_id} cannot be retried: {words}",
+                hint=f"It has to run service {services} again: make it ready, or draw the workflow with another one and "
+                "use workflow.execute.",
+            )
+
     async def _drawing(self, workflow_id: WorkflowId) -> Drawing:
         return await self._database.read(
             lambda conn: read_drawing(conn, workflow_id, self_peer_id=self._peer_id, data_service=self._data_service)
@@ -315,6 +345,7 @@ class WorkflowManager:
             start_by_s=bounds.start_by_s,
             max_runtime_s=bounds.max_runtime_s,
             transfer_idle_s=bounds.transfer_idle_s,
+            hold_s=bounds.hold_s,
             workflow_deadline_s=bounds.workflow_deadline_s,
         )
 

@@ -56,7 +56,8 @@ def start_jobs(
     """Take start commands: routing, flag, what the self-peer owes, and READY where nothing is waited for.
 
     Returns the jobs that it started: not those whose command was taken before or that have ended meanwhile. One that has
-    failed before it knew whom it would feed takes those with it now, else they would wait for it.
+    failed before it knew whom it would feed takes those with it now, else they would wait for it. Raises `StaleState`
+    where a command that was taken before had other routes.
     """
     started = job_moves.mark_started(conn, [start.job_execution_id for start in starts])
     job_interfaces.set_routes(
@@ -77,6 +78,8 @@ def start_jobs(
 
 def _spread_late(conn: sqlite3.Connection, start: JobStart, *, now: datetime, news: News) -> None:
     job = job_executions.get_job(conn, start.job_execution_id)
+    if job.start_received and job_interfaces.has_other_routes(conn, job.id, start.routes):
+        raise StaleState(f"job {job.id} was started before with other routes")
     if job.status in (JobStatus.ERRORED, JobStatus.CANCELLED):
         job_interfaces.set_routes(conn, [(job.id, start.routes)])
         spread_failure(conn, job_moves.head_of(job), job.error_message, now=now, news=news)
@@ -98,12 +101,13 @@ def complete_job(
     outputs: Mapping[str, Sequence[FileEntry]],
     *,
     exit_code: int,
+    remark: str | None = None,
     new_transfer_id: NewTransferId,
     now: datetime,
     news: News,
 ) -> None:
     """RUNNING -> COMPLETED with a durable manifest; its deliveries are owed from here on. Raises `StaleState`."""
-    head = job_moves.mark_completed(conn, job.id, exit_code=exit_code, now=now)
+    head = job_moves.mark_completed(conn, job.id, exit_code=exit_code, remark=remark, now=now)
     results.add_outputs(conn, job.id, outputs)
     owe_deliveries(conn, job, interfaces, new_transfer_id=new_transfer_id, now=now, news=news)
     news.ended.append((head, None))
@@ -120,7 +124,9 @@ def reuse_job(
     news: News,
 ) -> None:
     """IDLE -> COMPLETED in phase 1: an earlier execution's outputs stand in for a run; deliveries follow in phase 2."""
-    head = job_moves.mark_reused(conn, job.id, execution_id=execution_id, now=now)
+    head = job_moves.mark_reused(
+        conn, job.id, execution_id=execution_id, service_revision=earlier.service_revision, now=now
+    )
     results.copy_outputs(conn, from_job=earlier.id, to_job=job.id)
     news.touch(conn, head.workflow_execution_id)
 
@@ -221,7 +227,10 @@ def take_notice(
     now: datetime,
     news: News,
 ) -> bool:
-    """Take a sender's word that nothing will ever come along a connection; False where nothing waits for it."""
+    """Take a sender's word that nothing will ever come along a connection; False where nothing waits for it.
+
+    What has come is not taken back.
+    """
     duty = duties.find_duty(
         conn,
         sender,
@@ -230,7 +239,7 @@ def take_notice(
         execution_uid=execution_uid,
         connection_id=connection_id,
     )
-    if duty is None:
+    if duty is None or duty.is_done:
         return False
     if duty.result_id is not None:
         results.mark_failed(conn, duty.result_id, reason)

@@ -21,7 +21,8 @@ from rnd.types.ids import (
 class OpenDuty:
     """The receiving end of a connection that has not got what it waits for: a job of this peer, or its self-peer.
 
-    `job_execution_id` is 0 for the self-peer; then `result_id` is set. `interface_peer_id` is the job's own row.
+    `job_execution_id` is 0 for the self-peer; then `result_id` is set, and `source_job_execution_id` is the job that sends,
+    as its executor calls it. `interface_peer_id` is the job's own row.
     """
 
     job_execution_id: JobExecutionId
@@ -29,6 +30,7 @@ class OpenDuty:
     result_id: ResultId | None
     workflow_execution_id: ExecutionId | None
     is_done: bool
+    source_job_execution_id: JobExecutionId | None = None
 
 
 def find_duty(
@@ -87,9 +89,10 @@ def _find_result(
 ) -> OpenDuty | None:
     row = conn.execute(
         """
-        SELECT r.id, r.workflow_execution_id, r.duty_acknowledged, r.error
+        SELECT r.id, r.workflow_execution_id, r.duty_acknowledged, r.error, je.remote_job_execution_id
         FROM workflow_executions AS we
         JOIN results AS r ON r.workflow_execution_id = we.id
+        JOIN job_executions AS je ON je.id = r.source_job_execution_id
         WHERE we.execution_uid = :execution_uid
           AND r.connection_id = :connection_id
           AND r.source_peer_id = :sender
@@ -104,6 +107,7 @@ def _find_result(
         result_id=ResultId(row["id"]),
         workflow_execution_id=ExecutionId(row["workflow_execution_id"]),
         is_done=bool(row["duty_acknowledged"]),
+        source_job_execution_id=row["remote_job_execution_id"],
     )
 
 

@@ -30,9 +30,8 @@ _SELECT = """
     SELECT id, workflow_job_id, service_id, executor_peer_id, ordering_peer_id, remote_job_execution_id, status,
            entrypoint, commands, execution_constraint, constraint_detail, start_received, started_at, ended_at,
            error_message, workflow_execution_id, order_workflow_job_id, execution_uid, node_id, attempt, job_name,
-           service_name, service_type, created_at, start_by, max_runtime_s, run_by, exit_code, exit_signal,
-           cancel_requested_at, result, status_seq, deadline_at, transfer_idle_s,
-           hold_s
+           service_name, service_type, service_revision, created_at, start_by, max_runtime_s, run_by, exit_code, exit_signal,
+           cancel_requested_at, result, remark, status_seq, deadline_at, transfer_idle_s, hold_s
     FROM job_executions
 """
 _COUNT = "SELECT COUNT(*) FROM job_executions "
@@ -311,15 +310,6 @@ def count_by_status(conn: sqlite3.Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in rows}
 
 
-def count_completed(conn: sqlite3.Connection, execution_id: ExecutionId) -> int:
-    """Return how many jobs of an own execution have completed."""
-    row = conn.execute(
-        "SELECT COUNT(*) FROM job_executions WHERE workflow_execution_id = :id AND status = 'COMPLETED'",
-        {"id": execution_id},
-    ).fetchone()
-    return int(row[0])
-
-
 def reused_execution(job: JobExecution) -> ExecutionId | None:
     """Return the earlier execution whose outputs a job reuses; `None` if it ran on its own."""
     if job.result is None or not job.result.startswith(REUSED):
@@ -361,6 +351,7 @@ def _job(row: sqlite3.Row) -> JobExecution:
         service_id=ServiceId(row["service_id"]),
         service_name=row["service_name"],
         service_type=ServiceType(row["service_type"]),
+        service_revision=row["service_revision"],
         executor_peer_id=PeerId(row["executor_peer_id"]),
         ordering_peer_id=PeerId(row["ordering_peer_id"]),
         remote_job_execution_id=None if remote is None else JobExecutionId(remote),
@@ -381,6 +372,7 @@ def _job(row: sqlite3.Row) -> JobExecution:
         exit_signal=row["exit_signal"],
         cancel_requested_at=moment_or_none(row["cancel_requested_at"]),
         result=row["result"],
+        remark=row["remark"],
         status_seq=row["status_seq"],
         deadline_at=moment_or_none(row["deadline_at"]),
         transfer_idle_s=row["transfer_idle_s"],

@@ -162,6 +162,28 @@ def set_routes(conn: sqlite3.Connection, jobs: Iterable[tuple[JobExecutionId, Se
     )
 
 
+def has_other_routes(conn: sqlite3.Connection, job_execution_id: JobExecutionId, routes: Sequence[Route]) -> bool:
+    """Say whether the routing of a job says something else than these routes."""
+    row = conn.execute(
+        """
+        SELECT 1
+        FROM job_interfaces AS ji
+        JOIN job_interface_peers AS jip ON jip.job_interface_id = ji.id
+        JOIN json_each(:routes) AS route ON route.value ->> 0 = jip.connection_id
+        WHERE ji.job_execution_id = :job_id
+          AND (jip.peer_workflow_job_id IS NOT route.value ->> 1 OR jip.peer_job_execution_id IS NOT route.value ->> 2)
+        LIMIT 1
+        """,
+        {
+            "job_id": job_execution_id,
+            "routes": json.dumps(
+                [[route.connection_id, route.peer_workflow_job_id, route.peer_job_execution_id] for route in routes]
+            ),
+        },
+    ).fetchone()
+    return row is not None
+
+
 def acknowledge_duty(conn: sqlite3.Connection, interface_peer_id: InterfacePeerId) -> bool:
     """Set a duty's flag; False if it was set before."""
     changed = conn.execute(

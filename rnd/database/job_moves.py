@@ -25,7 +25,7 @@ from rnd.types.times import to_text
 _END = """
     UPDATE job_executions
     SET status = :new, settled_status = :new, ended_at = :now, error_message = :error, exit_code = :exit_code,
-        exit_signal = :exit_signal, run_by = NULL, not_before = NULL
+        exit_signal = :exit_signal, remark = :remark, run_by = NULL, not_before = NULL
     WHERE id = :id
       AND status IN (:old_1, :old_2, :old_3)
     RETURNING id, job_name, node_id, service_type, status, workflow_job_id, workflow_execution_id
@@ -52,6 +52,7 @@ class JobEnd:
     error: str | None = None
     exit_code: int | None = None
     exit_signal: int | None = None
+    remark: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,10 +253,15 @@ def mark_ready_again(
 
 
 def mark_completed(
-    conn: sqlite3.Connection, job_execution_id: JobExecutionId, *, exit_code: int | None, now: datetime
+    conn: sqlite3.Connection,
+    job_execution_id: JobExecutionId,
+    *,
+    exit_code: int | None,
+    remark: str | None = None,
+    now: datetime,
 ) -> JobHead:
     """RUNNING -> COMPLETED. Raises `StaleState`."""
-    end = JobEnd(exit_code=exit_code)
+    end = JobEnd(exit_code=exit_code, remark=remark)
     return _end(conn, job_execution_id, JobStatus.COMPLETED, (JobStatus.RUNNING,), end, now=now)
 
 
@@ -274,20 +280,28 @@ def mark_cancelled(
 
 
 def mark_reused(
-    conn: sqlite3.Connection, job_execution_id: JobExecutionId, *, execution_id: ExecutionId, now: datetime
+    conn: sqlite3.Connection,
+    job_execution_id: JobExecutionId,
+    *,
+    execution_id: ExecutionId,
+    service_revision: int,
+    now: datetime,
 ) -> JobHead:
-    """IDLE -> COMPLETED with the outputs of the same node in an earlier execution. Raises `StaleState`."""
+    """IDLE -> COMPLETED with the outputs of the same node in an earlier execution, made by that revision of its service.
+
+    Raises `StaleState`.
+    """
     result = f"{REUSED}{execution_id}"
     row = conn.execute(
         """
         UPDATE job_executions
         SET status = 'COMPLETED', settled_status = 'COMPLETED', start_received = 1, started_at = :now, ended_at = :now,
-            result = :result
+            result = :result, service_revision = :revision
         WHERE id = :id
           AND status = 'IDLE'
         RETURNING id, job_name, node_id, service_type, status, workflow_job_id, workflow_execution_id
         """,
-        {"id": job_execution_id, "now": to_text(now), "result": result},
+        {"id": job_execution_id, "now": to_text(now), "result": result, "revision": service_revision},
     ).fetchone()
     head = _moved(conn, row, None, what=f"job {job_execution_id} is not IDLE", now=now)
     conn.execute(
@@ -411,6 +425,7 @@ def _end(
             "error": end.error,
             "exit_code": end.exit_code,
             "exit_signal": end.exit_signal,
+            "remark": end.remark,
         },
     ).fetchone()
     what = f"job {job_execution_id} is not {' or '.join(old)}"

@@ -11,7 +11,7 @@ from rnd.database import address_records, grants, introductions, outbox, peer_in
 from rnd.database.events import record_event
 from rnd.database.rows import moment_or_none, page_of
 from rnd.types.enums import EventType, PeerState
-from rnd.types.errors import Conflict, NotFound
+from rnd.types.errors import Conflict, LimitExceeded, NotFound
 from rnd.types.ids import PeerId
 from rnd.types.pages import Page
 from rnd.types.peers import Peer
@@ -108,6 +108,27 @@ def get_peer(conn: sqlite3.Connection, peer_id: PeerId) -> Peer:
     if peer is None:
         raise _not_found(peer_id)
     return peer
+
+
+def require_room(conn: sqlite3.Connection, peer_id: PeerId | None, *, limit: int) -> None:
+    """Raise `LimitExceeded` where `limit` peers are known already; `None` stands for one that is not known yet.
+
+    Denied peers do not count, so that there is always room to keep somebody out; nor does the peer itself.
+    """
+    row = conn.execute(
+        """
+        SELECT COUNT(*)
+        FROM peers
+        WHERE state <> 'denied'
+          AND peer_id IS NOT :peer_id
+        """,
+        {"peer_id": peer_id},
+    ).fetchone()
+    if row[0] >= limit:
+        raise LimitExceeded(
+            f"A peer knows at most {limit} others",
+            hint="Remove one that is not needed any more, or raise limits.peers in the configuration.",
+        )
 
 
 def list_peers(conn: sqlite3.Connection, *, state: PeerState | None = None) -> list[Peer]:

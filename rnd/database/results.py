@@ -5,10 +5,17 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
+from rnd.database.rows import page_of
 from rnd.types.errors import NotFound
 from rnd.types.executions import FileEntry, Result
 from rnd.types.ids import ConnectionId, ExecutionId, JobExecutionId, NodeId, PeerId, ResultId
+from rnd.types.pages import Page
+
+_PLACE_BITS: Final = 27
+"""A file's place in its delivery fits: `limits.files_per_transfer` is at most 100 million."""
+_PLACE_MASK: Final = (1 << _PLACE_BITS) - 1
 
 _SELECT = """
     SELECT id, workflow_execution_id, node_id, connection_id, source_peer_id, source_job_execution_id, directory,
@@ -19,8 +26,9 @@ _SELECT = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultFile:
-    """One file that reached the self-peer. `directory` is relative to the data directory."""
+    """One file that reached the self-peer. `directory` is relative to the data directory, `id` goes on in a list."""
 
+    id: int
     node_id: NodeId
     connection_id: ConnectionId
     relative_path: str
@@ -98,38 +106,74 @@ def get_result(
     return _result(row)
 
 
+def get_result_file(
+    conn: sqlite3.Connection, *, execution_id: ExecutionId, node_id: NodeId, connection_id: ConnectionId, path: str
+) -> ResultFile:
+    """Return one file that one connection of a node brought home. Raises `NotFound`, also while it has not arrived."""
+    result = get_result(conn, execution_id=execution_id, node_id=node_id, connection_id=connection_id)
+    if not result.duty_acknowledged:
+        raise NotFound("There is no such file", hint="The result has not arrived yet; see execution.get.")
+    row = conn.execute(
+        """
+        SELECT r.node_id, r.connection_id, r.directory, rf.relative_path, rf.size_bytes, rf.sha256, rf.executable
+        FROM results AS r
+        JOIN result_files AS rf ON rf.result_id = r.id
+        WHERE r.id = :result_id
+          AND rf.relative_path = :path
+          AND rf.sha256 <> ''
+        """,
+        {"result_id": result.id, "path": path},
+    ).fetchone()
+    if row is None:
+        raise NotFound("There is no such file", hint="execution.results lists the files that came home.")
+    return _result_file(row)
+
+
 def list_result_rows(conn: sqlite3.Connection, execution_id: ExecutionId) -> list[Result]:
     """Return every delivery to the self-peer of an execution, arrived or not."""
     rows = conn.execute(_SELECT + "WHERE workflow_execution_id = :id ORDER BY id", {"id": execution_id}).fetchall()
     return [_result(row) for row in rows]
 
 
-def list_results(conn: sqlite3.Connection, execution_id: ExecutionId) -> list[ResultFile]:
-    """Return every file that has reached the self-peer in an execution; empty folders are left out."""
+def list_results(
+    conn: sqlite3.Connection, execution_id: ExecutionId, *, limit: int, after_id: int = 0
+) -> Page[ResultFile]:
+    """Return one page of the files that have reached the self-peer in an execution; empty folders are left out.
+
+    The id of a file is made of its delivery's and its place there, which stay: what arrives meanwhile moves nothing.
+    """
+    first_result, place = after_id >> _PLACE_BITS, after_id & _PLACE_MASK
     rows = conn.execute(
         """
-        SELECT r.node_id, r.connection_id, r.directory, rf.relative_path, rf.size_bytes, rf.sha256, rf.executable
+        SELECT r.id, r.node_id, r.connection_id, r.directory, rf.relative_path, rf.size_bytes, rf.sha256, rf.executable
         FROM results AS r
         JOIN result_files AS rf ON rf.result_id = r.id
-        WHERE r.workflow_execution_id = :id
+        WHERE r.workflow_execution_id = :execution_id
+          AND r.id >= :first_result
           AND r.duty_acknowledged = 1
           AND rf.sha256 <> ''
         ORDER BY r.id, rf.relative_path
+        LIMIT :limit OFFSET :place
         """,
-        {"id": execution_id},
-    ).fetchall()
-    return [
-        ResultFile(
-            node_id=NodeId(row["node_id"]),
-            connection_id=ConnectionId(row["connection_id"]),
-            relative_path=row["relative_path"],
-            directory=row["directory"],
-            size_bytes=row["size_bytes"],
-            sha256=row["sha256"],
-            executable=bool(row["executable"]),
-        )
-        for row in rows
-    ]
+        {"execution_id": execution_id, "first_result": first_result, "limit": limit + 1, "place": place},
+    )
+    items: list[ResultFile] = []
+    for row in rows:
+        place = place + 1 if row["id"] == first_result else 1
+        first_result = row["id"]
+        items.append(_result_file(row, first_result << _PLACE_BITS | place))
+    total = conn.execute(
+        """
+        SELECT COUNT(*)
+        FROM results AS r
+        JOIN result_files AS rf ON rf.result_id = r.id
+        WHERE r.workflow_execution_id = :execution_id
+          AND r.duty_acknowledged = 1
+          AND rf.sha256 <> ''
+        """,
+        {"execution_id": execution_id},
+    ).fetchone()
+    return page_of(items, limit=limit, total=int(total[0]), id_of=lambda file: file.id)
 
 
 def mark_arrived(conn: sqlite3.Connection, result_id: ResultId, files: Iterable[FileEntry]) -> None:
@@ -250,6 +294,19 @@ def _file_values(key: str, owner: int, entry: FileEntry) -> dict[str, object]:
         "sha256": entry.sha256,
         "executable": int(entry.executable),
     }
+
+
+def _result_file(row: sqlite3.Row, file_id: int = 0) -> ResultFile:
+    return ResultFile(
+        id=file_id,
+        node_id=NodeId(row["node_id"]),
+        connection_id=ConnectionId(row["connection_id"]),
+        relative_path=row["relative_path"],
+        directory=row["directory"],
+        size_bytes=row["size_bytes"],
+        sha256=row["sha256"],
+        executable=bool(row["executable"]),
+    )
 
 
 def _result(row: sqlite3.Row) -> Result:

@@ -15,7 +15,7 @@ from typing import Final
 from rnd.types.ids import ExecutionId, JobExecutionId
 from rnd.types.times import to_text
 
-# Ended, taken notice of, with nothing left to run or to carry, and no source of outputs for an execution that is kept.
+# Ended, taken notice of, with nothing left to run here or to carry, and no source of outputs for an execution that is kept.
 _UNNEEDED: Final = """
     SELECT we.id
     FROM workflow_executions AS we
@@ -27,6 +27,7 @@ _UNNEEDED: Final = """
           FROM job_executions AS je
           WHERE je.workflow_execution_id = we.id
             AND je.status IN ('IDLE', 'READY', 'RUNNING')
+            AND je.remote_job_execution_id IS NULL
       )
       AND NOT EXISTS (
           SELECT 1

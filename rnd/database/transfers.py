@@ -41,6 +41,21 @@ _MATCHING: Final = {
     (True, True): "WHERE workflow_execution_id = :execution_id AND status = :status AND rowid > :after_id",
 }
 
+_FIRST_TO_EACH = """
+    WHERE rowid IN (
+        SELECT rowid
+        FROM (
+            SELECT rowid, ROW_NUMBER() OVER (PARTITION BY dest_peer_id ORDER BY created_at, rowid) AS place
+            FROM transfers
+            WHERE status IN ('PENDING', 'ACTIVE')
+              AND status = 'PENDING'
+              AND direction = 'OUTGOING'
+        )
+        WHERE place <= :each
+    )
+    ORDER BY created_at, rowid
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTransfer:
@@ -137,6 +152,15 @@ def list_pending(conn: sqlite3.Connection, *, direction: TransferDirection, limi
         LIMIT :limit
         """,
         {"direction": direction, "limit": limit},
+    ).fetchall()
+    return [_transfer(row) for row in rows]
+
+
+def list_pending_outgoing(conn: sqlite3.Connection, *, each: int) -> list[Transfer]:
+    """Return the oldest deliveries to other peers that nobody has begun, of each receiver so many at most."""
+    rows = conn.execute(
+        _SELECT + _FIRST_TO_EACH,
+        {"each": each},
     ).fetchall()
     return [_transfer(row) for row in rows]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
@@ -20,6 +21,20 @@ _SELECT = """
            from_interface_path, to_interface_path, include, source_path
     FROM workflow_connections
 """
+_INSERT = """
+    INSERT INTO workflow_connections (
+        workflow_id, from_node_id, from_interface_type, to_node_id, to_interface_type, destination_file_name,
+        from_interface_path, to_interface_path, include, source_path
+    )
+    VALUES (
+        :workflow_id, :from_node_id, :from_interface_type, :to_node_id, :to_interface_type, :destination_file_name,
+        :from_interface_path, :to_interface_path, :include, :source_path
+    )
+"""
+_RETURNING = """
+    RETURNING id, workflow_id, from_node_id, from_interface_type, to_node_id, to_interface_type,
+              destination_file_name, from_interface_path, to_interface_path, include, source_path
+"""
 
 
 def add_connection(conn: sqlite3.Connection, connection: WorkflowConnection, *, now: datetime) -> WorkflowConnection:
@@ -28,24 +43,18 @@ def add_connection(conn: sqlite3.Connection, connection: WorkflowConnection, *, 
     Raises `NotFound` without such a workflow, or where an end is not a node of it.
     """
     _check_ends(conn, connection)
-    row = conn.execute(
-        """
-        INSERT INTO workflow_connections (
-            workflow_id, from_node_id, from_interface_type, to_node_id, to_interface_type, destination_file_name,
-            from_interface_path, to_interface_path, include, source_path
-        )
-        VALUES (
-            :workflow_id, :from_node_id, :from_interface_type, :to_node_id, :to_interface_type, :destination_file_name,
-            :from_interface_path, :to_interface_path, :include, :source_path
-        )
-        RETURNING id, workflow_id, from_node_id, from_interface_type, to_node_id, to_interface_type,
-                  destination_file_name, from_interface_path, to_interface_path, include, source_path
-        """,
-        _columns(connection),
-    ).fetchone()
+    row = conn.execute(_INSERT + _RETURNING, _columns(connection)).fetchone()
     added = _connection(row)
     touch_workflow(conn, added.workflow_id, "connection_added", connection_id=added.id, now=now)
     return added
+
+
+def add_connections(conn: sqlite3.Connection, connections: Iterable[WorkflowConnection]) -> None:
+    """Add the connections of a workflow that is made in this transaction, between nodes of it.
+
+    Nobody is told of each: the workflow is news as a whole. `connection.id` is not looked at.
+    """
+    conn.executemany(_INSERT, map(_columns, connections))
 
 
 def get_connection(

@@ -55,6 +55,7 @@ class ExecutionBounds:
     start_by_s: float
     max_runtime_s: float
     transfer_idle_s: float
+    hold_s: float
 
 
 def create_execution(conn: sqlite3.Connection, order: ExecutionOrder, *, now: datetime) -> WorkflowExecution:
@@ -63,11 +64,11 @@ def create_execution(conn: sqlite3.Connection, order: ExecutionOrder, *, now: da
         """
         INSERT INTO workflow_executions (
             workflow_id, status, settled_status, workflow_name, execution_uid, phase, definition, retry_of,
-            created_at, deadline_at, start_by_s, max_runtime_s, transfer_idle_s
+            created_at, deadline_at, start_by_s, max_runtime_s, transfer_idle_s, hold_s
         )
         VALUES (
             :workflow_id, 'PENDING', 'PENDING', :workflow_name, :execution_uid, 'CREATING', :definition, :retry_of,
-            :now, :deadline_at, :start_by_s, :max_runtime_s, :transfer_idle_s
+            :now, :deadline_at, :start_by_s, :max_runtime_s, :transfer_idle_s, :hold_s
         )
         RETURNING id
         """,
@@ -82,6 +83,7 @@ def create_execution(conn: sqlite3.Connection, order: ExecutionOrder, *, now: da
             "start_by_s": order.start_by_s,
             "max_runtime_s": order.max_runtime_s,
             "transfer_idle_s": order.transfer_idle_s,
+            "hold_s": order.hold_s,
         },
     ).fetchone()
     execution = get_execution(conn, ExecutionId(created["id"]))
@@ -100,12 +102,12 @@ def get_execution(conn: sqlite3.Connection, execution_id: ExecutionId) -> Workfl
 def get_bounds(conn: sqlite3.Connection, execution_id: ExecutionId) -> ExecutionBounds:
     """Return the deadlines an execution was accepted with. Raises `NotFound`."""
     row = conn.execute(
-        "SELECT start_by_s, max_runtime_s, transfer_idle_s FROM workflow_executions WHERE id = :id",
+        "SELECT start_by_s, max_runtime_s, transfer_idle_s, hold_s FROM workflow_executions WHERE id = :id",
         {"id": execution_id},
     ).fetchone()
     if row is None:
         raise NotFound(f"Execution {execution_id} not found")
-    return ExecutionBounds(start_by_s=row[0], max_runtime_s=row[1], transfer_idle_s=row[2])
+    return ExecutionBounds(start_by_s=row[0], max_runtime_s=row[1], transfer_idle_s=row[2], hold_s=row[3])
 
 
 def list_executions(
@@ -164,6 +166,22 @@ def list_unfinished_cancels(conn: sqlite3.Connection) -> list[tuple[ExecutionId,
         """
     ).fetchall()
     return [(ExecutionId(row["id"]), row["cancel_reason"] or f"its execution is {row['status']}") for row in rows]
+
+
+def list_deleted_with_open_jobs(conn: sqlite3.Connection) -> list[ExecutionId]:
+    """Return the own executions whose row a person has deleted though jobs of them have not ended."""
+    rows = conn.execute(
+        """
+        SELECT DISTINCT je.workflow_execution_id
+        FROM job_executions AS je
+        WHERE je.status IN ('IDLE', 'READY', 'RUNNING')
+          AND je.cancel_requested_at IS NULL
+          AND je.workflow_execution_id IS NOT NULL
+          AND NOT EXISTS (SELECT 1 FROM workflow_executions WHERE id = je.workflow_execution_id)
+        ORDER BY je.workflow_execution_id
+        """
+    ).fetchall()
+    return [ExecutionId(row[0]) for row in rows]
 
 
 def count_open(conn: sqlite3.Connection) -> int:

@@ -85,6 +85,12 @@ def list_workflow_jobs(conn: sqlite3.Connection, execution_id: ExecutionId) -> l
     return [_workflow_job(row) for row in rows]
 
 
+def find_uncreated_job(conn: sqlite3.Connection, execution_id: ExecutionId, node_id: NodeId) -> WorkflowJob | None:
+    """Return the job of a node that has no row on any executor; `None` where it has one, or there is no such node."""
+    jobs = (job for job in list_workflow_jobs(conn, execution_id) if job.node_id == node_id)
+    return next((job for job in jobs if job.job_execution_id is None), None)
+
+
 def is_awaited(conn: sqlite3.Connection, *, execution_uid: ExecutionUid, node_id: NodeId, executor: PeerId) -> bool:
     """Say whether an open execution has asked a peer for a job that it has no mirror of yet."""
     row = conn.execute(

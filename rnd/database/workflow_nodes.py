@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
@@ -17,8 +18,22 @@ from rnd.types.workflows import WorkflowNode
 
 _SELECT = """
     SELECT id, workflow_id, service_id, peer_id, service_name, service_type, "order", gui_x, gui_y, interfaces,
-           entrypoint, cmd, pricing_amount, pricing_type, name
+           entrypoint, cmd, pricing_amount, pricing_type, name, service_revision, pin
     FROM workflow_nodes
+"""
+_INSERT = """
+    INSERT INTO workflow_nodes (
+        workflow_id, service_id, peer_id, service_name, service_type, "order", gui_x, gui_y, interfaces,
+        entrypoint, cmd, pricing_amount, pricing_type, name, service_revision, pin
+    )
+    VALUES (
+        :workflow_id, :service_id, :peer_id, :service_name, :service_type, :order, :gui_x, :gui_y, :interfaces,
+        :entrypoint, :cmd, :pricing_amount, :pricing_type, :name, :service_revision, :pin
+    )
+"""
+_RETURNING = """
+    RETURNING id, workflow_id, service_id, peer_id, service_name, service_type, "order", gui_x, gui_y, interfaces,
+              entrypoint, cmd, pricing_amount, pricing_type, name, service_revision, pin
 """
 
 
@@ -29,24 +44,18 @@ def add_node(conn: sqlite3.Connection, node: WorkflowNode, *, now: datetime) -> 
     """
     get_workflow(conn, node.workflow_id)
     _check_name(conn, node, apart_from=None)
-    row = conn.execute(
-        """
-        INSERT INTO workflow_nodes (
-            workflow_id, service_id, peer_id, service_name, service_type, "order", gui_x, gui_y, interfaces,
-            entrypoint, cmd, pricing_amount, pricing_type, name
-        )
-        VALUES (
-            :workflow_id, :service_id, :peer_id, :service_name, :service_type, :order, :gui_x, :gui_y, :interfaces,
-            :entrypoint, :cmd, :pricing_amount, :pricing_type, :name
-        )
-        RETURNING id, workflow_id, service_id, peer_id, service_name, service_type, "order", gui_x, gui_y, interfaces,
-                  entrypoint, cmd, pricing_amount, pricing_type, name
-        """,
-        _columns(node),
-    ).fetchone()
+    row = conn.execute(_INSERT + _RETURNING, _columns(node)).fetchone()
     added = _node(row)
     touch_workflow(conn, added.workflow_id, "node_added", node_id=added.id, now=now)
     return added
+
+
+def add_nodes(conn: sqlite3.Connection, nodes: Iterable[WorkflowNode]) -> list[NodeId]:
+    """Add the nodes of a workflow that is made in this transaction; return their ids in the same order.
+
+    Nobody is told of each: the workflow is news as a whole. `node.id` is not looked at.
+    """
+    return [NodeId(conn.execute(_INSERT + "RETURNING id", _columns(node)).fetchone()[0]) for node in nodes]
 
 
 def get_node(conn: sqlite3.Connection, workflow_id: WorkflowId, node_id: NodeId) -> WorkflowNode:
@@ -107,11 +116,13 @@ def update_node(conn: sqlite3.Connection, node: WorkflowNode, *, now: datetime) 
             cmd = :cmd,
             pricing_amount = :pricing_amount,
             pricing_type = :pricing_type,
-            name = :name
+            name = :name,
+            service_revision = :service_revision,
+            pin = :pin
         WHERE id = :id
           AND workflow_id = :workflow_id
         RETURNING id, workflow_id, service_id, peer_id, service_name, service_type, "order", gui_x, gui_y, interfaces,
-                  entrypoint, cmd, pricing_amount, pricing_type, name
+                  entrypoint, cmd, pricing_amount, pricing_type, name, service_revision, pin
         """,
         _columns(node),
     ).fetchone()
@@ -178,6 +189,8 @@ def _columns(node: WorkflowNode) -> dict[str, object]:
         "pricing_amount": node.pricing_amount,
         "pricing_type": node.pricing_type,
         "name": node.name or None,
+        "service_revision": node.service_revision,
+        "pin": node.pin,
     }
 
 
@@ -198,6 +211,8 @@ def _node(row: sqlite3.Row) -> WorkflowNode:
         pricing_amount=row["pricing_amount"] or 0.0,
         pricing_type=row["pricing_type"] or "",
         name=row["name"] or "",
+        service_revision=row["service_revision"],
+        pin=bool(row["pin"]),
     )
 
 

@@ -38,6 +38,14 @@ def get_ui_state(conn: sqlite3.Connection, workflow_id: WorkflowId) -> WorkflowU
 def set_ui_state(conn: sqlite3.Connection, state: WorkflowUIState, *, now: datetime) -> WorkflowUIState:
     """Keep the canvas of a workflow. What people drew is as it was, so `updated_at` stays. Raises `NotFound`."""
     get_workflow(conn, state.workflow_id)
+    add_ui_state(conn, state)
+    data = {"workflow_id": state.workflow_id, "change": "ui_state"}
+    record_event(conn, EventType.WORKFLOW_UPDATED, data, execution_id=None, now=now)
+    return get_ui_state(conn, state.workflow_id)
+
+
+def add_ui_state(conn: sqlite3.Connection, state: WorkflowUIState) -> None:
+    """Write the canvas of a workflow down and tell nobody: for a workflow that is news as a whole."""
     conn.execute(
         """
         INSERT INTO workflow_ui_state (workflow_id, snap_to_grid, zoom_level, pan_x, pan_y, self_peer_x, self_peer_y)
@@ -60,6 +68,3 @@ def set_ui_state(conn: sqlite3.Connection, state: WorkflowUIState, *, now: datet
             "self_peer_y": state.self_peer_y,
         },
     )
-    data = {"workflow_id": state.workflow_id, "change": "ui_state"}
-    record_event(conn, EventType.WORKFLOW_UPDATED, data, execution_id=None, now=now)
-    return get_ui_state(conn, state.workflow_id)

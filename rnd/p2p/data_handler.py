@@ -42,7 +42,6 @@ class DataHandler:
         links.answer_on_links({DataTransferRequest: self._request, DataTransferComplete: self._complete})
         links.answer_with({DataTransferFailed: incoming.notices()})
         links.take_with({ChunkAck: outgoing.take_ack, DataTransferStop: outgoing.take_stop}, incoming.take_frame)
-        outgoing.when_ended = incoming.call_off
         links.when_lost(outgoing.link_lost)
         links.when_lost(incoming.link_lost)
         links.when_connected(outgoing.peer_came)

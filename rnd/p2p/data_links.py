@@ -7,13 +7,10 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
-from rnd.log import get_logger
 from rnd.p2p.link import Link
 from rnd.p2p.peer_book import PeerBook
 from rnd.protocol.session import CloseCode
-from rnd.types.errors import PeerRefused, PeerUnreachable
 from rnd.types.ids import PeerId
-from rnd.types.log_events import LogEvent
 
 RETRY_FIRST_S: Final = 1.0
 RETRY_MOST_S: Final = 60.0
@@ -22,17 +19,18 @@ DIAL_AFTER_S: Final = 3.0
 IDLE_S: Final = 60.0
 
 Dial = Callable[[PeerId], Awaitable[Link]]
-
-log = get_logger()
+TryDial = Callable[[PeerId], Awaitable[str]]
 
 
 class DataLinks:
     """Holds the data links to all peers, open or about to be."""
 
-    def __init__(self, book: PeerBook, dial: Dial, jittered: Callable[[float], float]) -> None:
-        """`dial` opens a data link or raises `PeerUnreachable` or `PeerRefused`; `jittered` shakes a pause."""
+    def __init__(self, book: PeerBook, *, dial: Dial, try_dial: TryDial, jittered: Callable[[float], float]) -> None:
+        """`dial` opens a link or raises `PeerUnreachable` or `PeerRefused`, `try_dial` says why it could not be, "" if it
+        could; `jittered` shakes a pause."""
         self._book = book
         self._dial = dial
+        self._try_dial = try_dial
         self._jittered = jittered
         self._links: dict[PeerId, list[Link]] = {}
         self._came: dict[PeerId, asyncio.Event] = {}
@@ -103,10 +101,7 @@ class DataLinks:
         pause_s = RETRY_FIRST_S
         try:
             while peer_id in self._wanted and self._book.is_welcome(peer_id) and not self._open(peer_id):
-                try:
-                    await self._dial(peer_id)
-                except (PeerUnreachable, PeerRefused) as error:
-                    log.debug(LogEvent.PEER_DIAL_FAILED, peer_id=peer_id, reason=str(error))
+                if await self._try_dial(peer_id):
                     await self._await_open(peer_id, self._jittered(pause_s))
                     pause_s = min(2 * pause_s, RETRY_MOST_S)
         finally:

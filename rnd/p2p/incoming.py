@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import sqlite3
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from rnd.database.news import News
 from rnd.database.transfers import NewTransfer
 from rnd.log import get_logger
 from rnd.p2p.link import Link
+from rnd.p2p.owner_rules import bytes_allowed
 from rnd.p2p.peer_manager import AnswerTo
 from rnd.protocol.frames import Frame, FrameRefused, read_frame
 from rnd.protocol.instructions import (
@@ -45,7 +47,7 @@ from rnd.protocol.instructions import (
 from rnd.protocol.link_messages import Ack
 from rnd.protocol.messages import Message
 from rnd.protocol.offers import read_request
-from rnd.protocol.transfer import WINDOW_BYTES, ReceiveTransfer
+from rnd.protocol.transfer import ENDED, WINDOW_BYTES, ReceiveTransfer
 from rnd.protocol.transfer_messages import (
     ChunkAck,
     DataTransferAccept,
@@ -120,6 +122,7 @@ class Incoming:
         self._folders = folders
         self._disk = disk
         self._board = board
+        board.when_called_off = self.call_off
         self._peer_id = peer_id
         self._by_stream: dict[tuple[Link, int], _Arrival] = {}
         self._by_duty: dict[tuple[str, str, int], _Arrival] = {}
@@ -138,11 +141,11 @@ class Incoming:
             self._group = None
             self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def call_off(self, transfer_ids: set[TransferId]) -> None:
+    def call_off(self, reasons: Mapping[TransferId, str]) -> None:
         """Stop taking these deliveries: their receiver has ended."""
         for arrival in list(self._by_stream.values()):
-            if arrival.offer.transfer_id in transfer_ids:
-                arrival.called_off = "its receiver has ended"
+            if arrival.offer.transfer_id in reasons:
+                arrival.called_off = reasons[arrival.offer.transfer_id]
                 arrival.news.set()
 
     # ---- what links say
@@ -198,7 +201,7 @@ class Incoming:
             log.debug(LogEvent.PEER_QUESTION_FAILED, peer_id=link.peer_id, reason=str(error))
             return
         arrival = self._by_stream.get((link, frame.stream))
-        if arrival is None:
+        if arrival is None or arrival.is_called_off() or arrival.machine.state in ENDED:
             return
         arrival.queue.append(frame)
         arrival.queued_bytes += len(frame.payload)
@@ -254,7 +257,7 @@ class Incoming:
             return reject(
                 RejectionCode.BUSY if found else RejectionCode.NO_DUTY, found or "nothing here waits for this"
             )
-        duty, destination, idle_s = found
+        duty, destination, idle_s, max_bytes = found
         if duty.is_done:
             return reject(RejectionCode.DONE, "it has arrived before")
         if (link, offer.stream) in self._by_stream or key in self._by_duty or len(self._by_stream) >= INCOMING_MAX:
@@ -267,7 +270,7 @@ class Incoming:
             Duty(
                 source_peer_id=link.peer_id,
                 ends=ends,
-                max_bytes=DUTY_BYTES_MAX,
+                max_bytes=DUTY_BYTES_MAX if max_bytes is None else min(DUTY_BYTES_MAX, max_bytes),
                 max_entries=self._config.limits.files_per_transfer,
             ),
             sender_peer_id=link.peer_id,
@@ -301,8 +304,10 @@ class Incoming:
         self._group.create_task(self._take(arrival, instructions))
         return None
 
-    def _look_up(self, conn: sqlite3.Connection, sender: PeerId, offer: Offer) -> tuple[OpenDuty, Path, float] | str:
-        """Return the duty that an offer is for, where it goes, and how long it may stand still.
+    def _look_up(
+        self, conn: sqlite3.Connection, sender: PeerId, offer: Offer
+    ) -> tuple[OpenDuty, Path, float, int | None] | str:
+        """Return the duty that an offer is for, where it goes, how long it may stand still, and what a grant allows.
 
         A text where there is none: why it may come later, or "".
         """
@@ -332,9 +337,12 @@ class Incoming:
             peer = job_interfaces.get_peer(conn, duty.interface_peer_id)
             if peer.peer_job_execution_id != ends.source_job_execution_id:
                 return ""
-            return duty, self._folders.input(job, peer), self._idle_s(conn, duty, job.transfer_idle_s)
+            idle_s = self._idle_s(conn, duty, job.transfer_idle_s)
+            return duty, self._folders.input(job, peer), idle_s, bytes_allowed(conn, job, self_peer_id=self._peer_id)
+        if duty.source_job_execution_id != ends.source_job_execution_id:
+            return ""
         directory = duties.result_directory(conn, duty)
-        return duty, self._folders.data_dir / directory, self._idle_s(conn, duty, None)
+        return duty, self._folders.data_dir / directory, self._idle_s(conn, duty, None), None
 
     def _idle_s(self, conn: sqlite3.Connection, duty: OpenDuty, ordered_s: float | None) -> float:
         configured = self._config.deadlines.transfer_idle_s
@@ -387,8 +395,8 @@ class Incoming:
 
     async def _take_stream(self, arrival: _Arrival) -> None:
         while True:
-            if arrival.is_called_off():
-                await self._give_up(arrival, arrival.called_off)
+            if arrival.is_called_off() or arrival.machine.state in ENDED:
+                await self._give_up(arrival, arrival.called_off or arrival.machine.reason)
                 return
             while arrival.queue and not arrival.is_called_off():
                 item = arrival.queue.popleft()
@@ -399,7 +407,7 @@ class Incoming:
                     return
                 arrival.queued_bytes -= len(item.payload)
                 await self._follow(arrival, arrival.machine.take_frame(item))
-            if arrival.is_called_off():
+            if arrival.is_called_off() or arrival.machine.state in ENDED:
                 continue
             arrival.news.clear()
             try:

@@ -137,7 +137,9 @@ class JobHandler:
         job = await self._database.read(lambda conn: job_executions.get_job(conn, job_id))
         log.info(LogEvent.FOUND_SERVICE, id=job.service_id, name=job.service_name, type=job.service_type)
         log.info(LogEvent.CREATED_JOB_EXECUTION, id=job_id)
-        await self._peers_changed()
+        named = {each.peer_id for interface in plan.interfaces for each in interface.interface_peers}
+        if named - {peer, self._peer_id}:
+            await self._peers_changed()
         log.info(LogEvent.SENDING_JOB_REQUEST_RESPONSE, remote_job_id=job_id)
         return JobResponseMessage(accepted=True, job_execution_id=job_id, reasons=())
 
@@ -194,7 +196,9 @@ class JobHandler:
         assert isinstance(message, JobExplainRequest)
         job = await self._own(peer, message.execution_uid, message.node_id)
         found = await self._job_manager.explain(job.id)
-        return JobExplainResponse(status=found.status, because=found.because, checks=found.checks, do=found.do)
+        return JobExplainResponse(
+            status=JobStatus(found.status), because=found.because, checks=found.checks, do=found.do
+        )
 
     async def _status_of(self, job_id: JobExecutionId) -> JobStatus:
         return (await self._database.read(lambda conn: job_executions.get_job(conn, job_id))).status
@@ -242,7 +246,9 @@ class JobHandler:
                     executor=executor,
                 )
                 if mirror is not None:
-                    if take_report(conn, mirror, report, now=now, news=news):
+                    if mirror.remote_job_execution_id == report.job_execution_id and take_report(
+                        conn, mirror, report, now=now, news=news
+                    ):
                         moved.append(report)
                 elif workflow_jobs.is_awaited(
                     conn, execution_uid=report.execution_uid, node_id=report.node_id, executor=executor

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -23,6 +24,7 @@ from rnd.database.connection import Database
 from rnd.database.consequences import call_off_transfer, complete_transfer, fail_transfer
 from rnd.log import get_logger
 from rnd.p2p.link import Link
+from rnd.p2p.owner_rules import bytes_allowed, data_refusal
 from rnd.p2p.peer_manager import PeerManager
 from rnd.protocol.frames import HEADER_BYTES, write_header
 from rnd.protocol.instructions import Complete, Ends, SendBytes, TransferState
@@ -36,7 +38,6 @@ from rnd.protocol.transfer_messages import (
     DataTransferReject,
     DataTransferStop,
 )
-from rnd.rules.policy import egress_refusal
 from rnd.rules.selection import SelectionError
 from rnd.types.config import Config
 from rnd.types.enums import TransferDirection
@@ -92,6 +93,12 @@ class _Shipment:
     link: Link
     machine: SendTransfer
     news: asyncio.Event = field(default_factory=asyncio.Event)
+    moved_at_s: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    """When bytes were last sent, or acknowledged that had not been, by the event loop's clock."""
+
+    def note_move(self) -> None:
+        """Note that the delivery goes on."""
+        self.moved_at_s = asyncio.get_running_loop().time()
 
 
 @dataclass(slots=True)
@@ -127,11 +134,10 @@ class Outgoing:
         self._links = links
         self._peer_id = peer_id
         self._underway: dict[TransferId, Underway] = {}
+        self._receivers: Counter[PeerId] = Counter()
         self._shipments: dict[TransferId, _Shipment] = {}
         self._resting: dict[TransferId, _Rest] = {}
         self._streams = itertools.count(1)
-        self.when_ended: Callable[[set[TransferId]], None] = lambda _: None
-        """Is told which deliveries have ended that are not made from here: those that come in."""
         self._threads = ThreadPoolExecutor(config.transfer_slots, thread_name_prefix="rnd-sending")
 
     async def run(self) -> None:
@@ -141,14 +147,13 @@ class Outgoing:
             await insist(self._database, lambda conn, _: transfers.requeue_active(conn, direction=direction))
             async with asyncio.TaskGroup() as group:
                 while True:
-                    free = self._config.transfer_slots - len(self._underway)
-                    for transfer, delivery in await self._claim(free) if free > 0 else []:
+                    for transfer, delivery in await self._claim():
+                        self._receivers[transfer.dest_peer_id] += 1
                         self._underway[transfer.transfer_id] = Underway(started_at=self._clock.now(), disk=self._disk)
                         group.create_task(self._see_to(transfer, delivery))
                     ended = await self._board.outgoing.wait(self._pause_s())
                     for transfer_id in ended & self._underway.keys():
                         self._call_off(transfer_id)
-                    self.when_ended(ended - self._underway.keys())
         finally:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -159,7 +164,10 @@ class Outgoing:
         assert isinstance(message, ChunkAck)
         shipment = self._of(link, message.transfer_id)
         if shipment is not None:
+            before = shipment.machine.acknowledged
             shipment.machine.acknowledge(message.offset)
+            if shipment.machine.acknowledged > before:
+                shipment.note_move()
             shipment.news.set()
 
     def take_stop(self, link: Link, message: Message) -> None:
@@ -199,19 +207,24 @@ class Outgoing:
 
     def _pause_s(self) -> float:
         now_s = asyncio.get_running_loop().time()
-        soonest = min((rest.until_s - now_s for rest in self._resting.values()), default=self._config.queue_interval_s)
+        waiting = (rest.until_s - now_s for key, rest in self._resting.items() if key not in self._underway)
+        soonest = min(waiting, default=self._config.queue_interval_s)
         return max(0.01, min(soonest, self._config.queue_interval_s))
 
-    async def _claim(self, count: int) -> list[tuple[Transfer, Delivery | Exception]]:
+    async def _claim(self) -> list[tuple[Transfer, Delivery | Exception]]:
+        """Return what is to be sent next. One receiver never has more than half of the places, and always at least one."""
+        slots, most = self._config.transfer_slots, max(1, self._config.transfer_slots // 2)
         now_s = asyncio.get_running_loop().time()
         busy = {key for key, rest in self._resting.items() if rest.until_s > now_s} | set(self._underway)
 
         def work(conn: sqlite3.Connection) -> list[tuple[Transfer, Delivery | Exception]]:
             claimed: list[tuple[Transfer, Delivery | Exception]] = []
-            pending = transfers.list_pending(conn, direction=TransferDirection.OUTGOING, limit=count + len(busy))
-            for transfer in pending:
-                if transfer.transfer_id in busy or len(claimed) == count:
+            taken = Counter(self._receivers)
+            for transfer in transfers.list_pending_outgoing(conn, each=most + len(busy)):
+                has = taken[transfer.dest_peer_id]
+                if transfer.transfer_id in busy or has >= most or (has and taken.total() >= slots):
                     continue
+                taken[transfer.dest_peer_id] += 1
                 try:
                     claimed.append((transfer, self._desk.look_up(conn, transfer)))
                 except sqlite3.Error:
@@ -230,8 +243,8 @@ class Outgoing:
         try:
             if isinstance(delivery, Exception):
                 raise delivery
-            self._check_egress(delivery)
-            await self._attempt(delivery, underway)
+            max_bytes = await self._check_owner_rules(delivery)
+            await self._attempt(delivery, underway, max_bytes)
             self._resting.pop(transfer.transfer_id, None)
         except DatabaseGone:
             raise
@@ -248,25 +261,27 @@ class Outgoing:
             await self._fail(transfer, f"internal error: {type(error).__name__}")
         finally:
             del self._underway[transfer.transfer_id]
+            self._receivers -= Counter([transfer.dest_peer_id])
             self._shipments.pop(transfer.transfer_id, None)
             self._board.outgoing.ring()
 
-    def _check_egress(self, delivery: Delivery) -> None:
-        """Enforce the owner's word once more, at the moment at which DATA would leave (design: Peers)."""
-        if delivery.service is None:
-            return
-        transfer = delivery.transfer
-        refusal = egress_refusal(
-            delivery.service,
-            transfer.dest_peer_id,
-            to_self_peer=transfer.dest_job_execution_id == SELF_PEER_JOB,
-            orderer=transfer.ordering_peer_id,
-            self_peer_id=self._peer_id,
-        )
+    async def _check_owner_rules(self, delivery: Delivery) -> int | None:
+        """Enforce the owner's word once more, when something would leave (design: Peers); return how much of it may."""
+        transfer, service, job = delivery.transfer, delivery.service, delivery.source_job
+        is_download = service is not None and transfer.dest_job_execution_id == SELF_PEER_JOB
+
+        def work(conn: sqlite3.Connection) -> tuple[str | None, int | None]:
+            refusal = None if service is None else data_refusal(conn, transfer, service, self_peer_id=self._peer_id)
+            if job is None:
+                return refusal, None
+            return refusal, bytes_allowed(conn, job, self_peer_id=self._peer_id, is_download=is_download)
+
+        refusal, max_bytes = await self._database.read(work)
         if refusal is not None:
             raise TransferFailed(refusal)
+        return max_bytes
 
-    async def _attempt(self, delivery: Delivery, underway: Underway) -> None:
+    async def _attempt(self, delivery: Delivery, underway: Underway, max_bytes: int | None) -> None:
         transfer = delivery.transfer
         with ExitStack() as stack:
             sending = await self._in_thread(self._open, delivery, stack, underway)
@@ -274,6 +289,8 @@ class Outgoing:
             entries = sending.manifest.entries
             underway.file_count = sum(1 for entry in entries if entry.sha256)
             underway.size_bytes = sum(entry.size_bytes for entry in entries)
+            if max_bytes is not None and underway.size_bytes > max_bytes:
+                raise TransferFailed(f"{underway.size_bytes:,} bytes are to be sent; your grant allows {max_bytes:,}")
             log_initiated(
                 transfer,
                 source=self._desk.source_words(delivery),
@@ -284,8 +301,8 @@ class Outgoing:
         await self._commit(delivery, underway, entries)
 
     def _open(self, delivery: Delivery, stack: ExitStack, underway: Underway) -> Sending:
-        open_entry, items = self._desk.choose(delivery, stack, underway.must_stop)
-        return Sending(open_entry, items, cancelled=underway.must_stop)
+        open_entry, items = self._desk.choose(delivery, stack, underway.is_called_off)
+        return Sending(open_entry, items, cancelled=underway.is_called_off)
 
     async def _ship(self, delivery: Delivery, sending: Sending, link: Link, underway: Underway) -> None:
         transfer = delivery.transfer
@@ -334,6 +351,7 @@ class Outgoing:
                         await self._say_last_words(machine, link)
                         raise
                     await link.send_frame(bytes(frame))
+                    shipment.note_move()
                     lines.add(length)
                 case Complete():
                     await self._announce(machine, link, instruction)
@@ -351,14 +369,18 @@ class Outgoing:
     async def _wait(self, shipment: _Shipment, idle_s: float) -> None:
         shipment.news.clear()
         try:
-            async with asyncio.timeout(idle_s):
+            async with asyncio.timeout_at(shipment.moved_at_s + idle_s):
                 await shipment.news.wait()
         except TimeoutError:
             shipment.machine.call_off(f"no acknowledgement for {idle_s:g} s (transfer_idle)")
             raise _TryAgain(f"the receiver has acknowledged nothing for {idle_s:g} s (transfer_idle)") from None
 
     async def _announce(self, machine: SendTransfer, link: Link, words: Complete) -> None:
-        reply = await link.ask(_completion(words), timeout_s=ANSWER_TIMEOUT_S)
+        try:
+            reply = await link.ask(_completion(words), timeout_s=ANSWER_TIMEOUT_S)
+        except PeerRefused as error:
+            machine.stop(error.reason)
+            return
         if isinstance(reply, DataTransferComplete):
             machine.complete(success=reply.success, bytes_received=reply.bytes_received, error=reply.error or "")
 

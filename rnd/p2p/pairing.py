@@ -37,6 +37,7 @@ from rnd.rules.addresses import PeerAddress, parse_peer_address
 from rnd.types.errors import (
     ApplicationError,
     Conflict,
+    LimitExceeded,
     MalformedInvite,
     MalformedMessage,
     PeerRefused,
@@ -74,6 +75,7 @@ class Pairing:
         dialer: Dialer,
         book: PeerBook,
         name: str,
+        peers_at_most: int,
         peer_id: PeerId,
         own_record: Callable[[], AddressRecord | None],
         own_addresses: Callable[[], Sequence[str]],
@@ -84,6 +86,7 @@ class Pairing:
         self._dialer = dialer
         self._book = book
         self._name = name
+        self._peers_at_most = peers_at_most
         self._peer_id = peer_id
         self._own_record = own_record
         self._own_addresses = own_addresses
@@ -111,7 +114,6 @@ class Pairing:
             )
         )
         await self._book.refresh()
-        log.info(LogEvent.PEER_INVITED, invite_id=key.invite_id)
         return line, expires_at
 
     async def join(self, line: str) -> Peer:
@@ -144,7 +146,6 @@ class Pairing:
             raise PeerRefused(f"peer {invite.peer_id} does not know the secret of this invite")
         peer = await self._pair(invite.peer_id, answer.name, answer.addresses, addresses=invite.addresses)
         await self._book.refresh()
-        log.info(LogEvent.PEER_JOINED, peer_id=peer.peer_id)
         return peer
 
     async def _pair(
@@ -188,8 +189,11 @@ class Pairing:
                 peer_invites.count_failed_try(conn, question.invite_id)
                 return "wrong_proof"
             try:
+                peers.require_room(conn, peer_id, limit=self._peers_at_most)
                 peer_invites.use_invite(conn, question.invite_id, peer_id=peer_id, now=now)
                 peers.pair_peer(conn, peer_id, self_peer_id=self._peer_id, name=question.name, now=now)
+            except LimitExceeded:
+                return "full"
             except (StaleState, Conflict):
                 return "denied"
             if question.addresses is not None and question.addresses.peer_id == peer_id:
@@ -207,6 +211,7 @@ _REFUSALS: Final = {
     "no_invite": "this invite is not live: it was used by another peer, has expired, or had too many wrong tries",
     "wrong_proof": "the secret of this invite is not that one",
     "denied": "the owner of this peer denies yours",
+    "full": "this peer knows as many others as its owner allows; the invite stays good meanwhile",
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -13,6 +12,7 @@ from rnd.database.connection import Database
 from rnd.p2p.pairing import Pairing
 from rnd.p2p.peer_book import PeerBook
 from rnd.p2p.peer_manager import CONNECT_TIMEOUT_S, PeerManager
+from rnd.p2p.search_report import SearchReport
 from rnd.protocol.job_messages import JobExplainRequest, JobExplainResponse, JobLogsRequest, JobLogsResponse
 from rnd.protocol.link_messages import (
     CapabilitiesRequest,
@@ -33,14 +33,8 @@ from rnd.types.peers import Peer
 from rnd.types.seams import Clock
 
 QUESTION_TIMEOUT_S: Final = 15.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchReport:
-    """What other peers offer, and who did not answer."""
-
-    offers: tuple[tuple[PeerId, ServiceOffer], ...]
-    unreachable: tuple[tuple[PeerId, str], ...]
+SEARCH_CONNECT_S: Final = 3.0
+"""How long a search waits for a link: one peer that is away does not hold up what the others say."""
 
 
 class PeerDesk:
@@ -154,7 +148,9 @@ class PeerDesk:
 
         async def ask(peer_id: PeerId) -> tuple[ServiceOffer, ...] | str:
             try:
-                reply = await self._links.ask(peer_id, question, timeout_s=timeout_s, connect_s=timeout_s)
+                reply = await self._links.ask(
+                    peer_id, question, timeout_s=timeout_s, connect_s=min(timeout_s, SEARCH_CONNECT_S)
+                )
             except ApplicationError as error:
                 return error.message
             assert isinstance(reply, ServiceSearchResponse)

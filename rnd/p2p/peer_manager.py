@@ -95,7 +95,12 @@ class PeerManager:
         self._hello = hello
         self._peer_id = peer_id
         self._control: dict[PeerId, Link] = {}
-        self._data = DataLinks(book, lambda peer_id: self._dial(peer_id, LinkKind.DATA), self._jittered)
+        self._data = DataLinks(
+            book,
+            dial=lambda peer_id: self._dial(peer_id, LinkKind.DATA),
+            try_dial=lambda peer_id: self._try_dial(peer_id, LinkKind.DATA),
+            jittered=self._jittered,
+        )
         self._contacts: dict[PeerId, _Contact] = {}
         self._answers: dict[type[Message], AnswerTo] = {}
         self._link_answers: dict[type[Message], AnswerOnLink] = {}
@@ -274,23 +279,33 @@ class PeerManager:
         return self._contacts[peer_id]
 
     async def _keep_control_link(self, peer_id: PeerId, contact: _Contact) -> None:
-        """Dial an allowed peer whenever there is no control link, with growing pauses."""
+        """Dial an allowed peer whenever there is no control link, with growing pauses; its loss ends a pause."""
         pause_s = RETRY_FIRST_S
         while self._book.is_allowed(peer_id):
             contact.kick.clear()
             if peer_id not in self._control:
-                try:
-                    await self._dial(peer_id, LinkKind.CONTROL)
-                    contact.failure = ""
-                    pause_s = RETRY_FIRST_S
-                except (PeerUnreachable, PeerRefused) as error:
-                    contact.failure = str(error)
-                    log.debug(LogEvent.PEER_DIAL_FAILED, peer_id=peer_id, reason=str(error))
-                    pause_s = min(2 * pause_s, RETRY_MOST_S)
-            is_up = peer_id in self._control
+                contact.failure = await self._try_dial(peer_id, LinkKind.CONTROL)
+            if peer_id in self._control:
+                contact.failure, pause_s, rest_s = "", RETRY_FIRST_S, RETRY_MOST_S
+            else:
+                rest_s, pause_s = pause_s, min(2 * pause_s, RETRY_MOST_S)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._jittered(RETRY_MOST_S if is_up else pause_s)):
+                async with asyncio.timeout(self._jittered(rest_s)):
                     await contact.kick.wait()
+
+    async def _try_dial(self, peer_id: PeerId, kind: LinkKind) -> str:
+        """Dial a peer; return why that came to nothing, "" if it did not: whatever goes wrong with one peer is its own."""
+        try:
+            await self._dial(peer_id, kind)
+        except DatabaseGone:
+            raise
+        except ApplicationError as error:
+            log.debug(LogEvent.PEER_DIAL_FAILED, peer_id=peer_id, reason=error.message)
+            return error.message
+        except Exception as error:
+            log.exception(LogEvent.INTERNAL_ERROR, where="dial", peer_id=peer_id)
+            return f"internal error: {type(error).__name__}"
+        return ""
 
     def _jittered(self, pause_s: float) -> float:
         return pause_s * (0.75 + self._entropy.random_bytes(1)[0] / 512)
@@ -493,4 +508,5 @@ def _is_signed(record: AddressRecord) -> bool:
 
 
 def _max_bytes(kind: LinkKind) -> int:
-    return FRAME_BYTES_MAX if kind is LinkKind.DATA else TEXT_BYTES_MAX
+    """Return the bound for aiohttp, which refuses a message that reaches it."""
+    return 1 + (FRAME_BYTES_MAX if kind is LinkKind.DATA else TEXT_BYTES_MAX)

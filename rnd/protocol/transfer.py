@@ -47,6 +47,8 @@ FRAME_BYTES: Final = 1 << 20
 WORDS_MAX: Final = 1_000
 
 _OPEN: Final = frozenset({TransferState.OFFERED, TransferState.STREAMING, TransferState.ANNOUNCED})
+ENDED: Final = frozenset(TransferState) - _OPEN
+"""Nothing more comes of a transfer in such a state; a machine whose link was lost leaves what it has to a fresh one."""
 
 
 class SendTransfer:

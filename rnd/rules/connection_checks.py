@@ -3,7 +3,7 @@ phase 3)."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from rnd.rules.definition import missing_node_problem
@@ -20,6 +20,14 @@ from rnd.types.services import DataSettings, Service
 from rnd.types.workflows import WorkflowConnection, WorkflowNode
 
 SOURCE_PATH_BYTES_MAX: Final = 4096
+
+Label = Callable[[ConnectionId], str]
+"""What a message calls a connection."""
+
+
+def connection_label(connection_id: ConnectionId) -> str:
+    """Return what a connection is called where it has an id: `connection 5`."""
+    return f"connection {connection_id}"
 
 
 def connection_problems(connection: WorkflowConnection, nodes: Mapping[NodeId, WorkflowNode]) -> tuple[Problem, ...]:
@@ -46,12 +54,14 @@ def connection_problems(connection: WorkflowConnection, nodes: Mapping[NodeId, W
     return tuple(problems)
 
 
-def source_problems(connections: Sequence[WorkflowConnection], inputs: Collection[ConnectionId]) -> tuple[Problem, ...]:
+def source_problems(
+    connections: Sequence[WorkflowConnection], inputs: Collection[ConnectionId], label: Label
+) -> tuple[Problem, ...]:
     """Return a problem for each connection from the self-peer that nobody names a file or folder for."""
     return tuple(
         Problem(
             check="source_path",
-            message=f"Connection {connection.id} from the self-peer names no file or folder: set its source_path, "
+            message=f"{_capitalised(label(connection.id))} from the self-peer names no file or folder: set its source_path, "
             "or give it in inputs at workflow.execute",
             connection_id=connection.id,
         )
@@ -65,6 +75,7 @@ def name_problems(
     pairings: Mapping[ConnectionId, Pairing],
     names: Mapping[NodeId, str],
     services: Mapping[NodeId, Service],
+    label: Label,
 ) -> list[Problem]:
     """Return what is known of names before anything has run.
 
@@ -84,14 +95,19 @@ def name_problems(
         other = first.setdefault((target.id, pairing.destination.path, name), connection)
         if other is not connection:
             message = (
-                f"{_sender(other, names)} (connection {other.id}) and {_sender(connection, names)} "
-                f"(connection {connection.id}) would both bring {name!r} to MOUNT {pairing.destination.path} of "
+                f"{_sender(other, names)} ({label(other.id)}) and {_sender(connection, names)} "
+                f"({label(connection.id)}) would both bring {name!r} to MOUNT {pairing.destination.path} of "
                 f"{names[target.id]}; give one of them another destination_file_name"
             )
             problems.append(
                 Problem(check="name_collision", message=message, node_id=target.id, connection_id=connection.id)
             )
     return problems
+
+
+def _capitalised(words: str) -> str:
+    """Return the words as a sentence begins; a place in a document (`connections[0]`) stays as it is written there."""
+    return words if words.endswith("]") else words[:1].upper() + words[1:]
 
 
 def _sender(connection: WorkflowConnection, names: Mapping[NodeId, str]) -> str:

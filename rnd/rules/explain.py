@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from rnd.rules.evidence import Evidence, HandleState, OtherEnd
+from rnd.rules.lifecycle import NO_REASON
 from rnd.rules.reasons import find_reason
-from rnd.types.enums import ExecutionConstraint, JobStatus, MountFunction, ServiceType
-from rnd.types.executions import InterfacePeer
+from rnd.types.enums import ExecutionConstraint, JobStatus, MountFunction, ServiceType, WorkflowJobStatus
+from rnd.types.executions import InterfacePeer, WorkflowJob
 from rnd.types.times import to_text
 
 
@@ -26,7 +27,7 @@ class Check:
 class Explanation:
     """The answer: where the job is, the one reason, what was looked at on the way, and the next thing to type."""
 
-    status: JobStatus
+    status: JobStatus | WorkflowJobStatus
     because: str
     checks: tuple[Check, ...]
     do: str
@@ -37,6 +38,18 @@ def explain(evidence: Evidence) -> Explanation:
     finding = find_reason(evidence)
     return Explanation(
         status=evidence.job.status, because=finding.because, checks=tuple(_checks(evidence)), do=finding.do
+    )
+
+
+def explain_uncreated(job: WorkflowJob) -> Explanation:
+    """Return why a job of an own execution does not exist on its executor: phase 1 has yet to come to it, or was refused."""
+    if job.status is WorkflowJobStatus.PENDING:
+        because = "Phase 1 is not over: it has not been created yet."
+    else:
+        because = f"It was never created: {job.error or NO_REASON}"
+    created = Check(check="created in phase 1", ok=False, evidence=f"workflow_jobs {job.id} is {job.status}")
+    return Explanation(
+        status=job.status, because=because, checks=(created,), do=f"rnd show {job.workflow_execution_id}"
     )
 
 

@@ -24,6 +24,11 @@ STREAM_PATHS: Final = {
     InterfaceType.LOGS: "/logs/logs.txt",
 }
 
+INTERFACE_CHECKS: Final = frozenset(
+    {"data_interfaces", "duplicate_interface", "data_stdout", "nested_mounts", "mount_target", "mount_function"}
+)
+"""The checks of `validate_interfaces`."""
+
 _INTERFACE_KEYS: Final = ("interface_type", "type", "path", "mount_function", "required", "description")
 
 Note = Callable[[str, str], None]

@@ -20,7 +20,7 @@ from rnd.types.definitions import JobPlan
 from rnd.types.enums import Egress, MountFunction, PeerState, ServiceAccess, ServiceStatus, Verb
 from rnd.types.ids import PeerId
 from rnd.types.peers import Grant, GrantLimits, Peer
-from rnd.types.services import DataSettings, Service
+from rnd.types.services import DataSettings, Service, StandaloneSettings
 
 Number = TypeVar("Number", int, float)
 
@@ -131,6 +131,21 @@ def data_refusals(
     return list(dict.fromkeys(reasons))
 
 
+def override_refusal(service: Service, plan: JobPlan) -> str | None:
+    """Return why another peer must not have a program run with these words, or `None` (ruling 15).
+
+    What is executed is never its choice; the arguments are where the owner allows that.
+    """
+    settings = service.settings
+    if not isinstance(settings, StandaloneSettings):
+        return None
+    if plan.entrypoint not in (None, (settings.executable,)):
+        return f"the owner of {service.name} lets nobody else choose what is executed"
+    if plan.cmd not in (None, settings.cmd) and not settings.allow_override:
+        return f"the owner of {service.name} lets nobody else choose its arguments"
+    return None
+
+
 def egress_refusal(
     service: Service, receiver: PeerId, *, to_self_peer: bool, orderer: PeerId, self_peer_id: PeerId
 ) -> str | None:
@@ -143,6 +158,8 @@ def egress_refusal(
     settings = service.settings
     if not isinstance(settings, DataSettings):
         return None
+    if settings.seal and receiver != self_peer_id:
+        return f"DATA service {service.name} leaves this peer only sealed (owner's rule), which this version cannot do"
     listed = settings.egress is Egress.LISTED and receiver in settings.egress_peers
     to_orderer = receiver == orderer and receiver != self_peer_id and not listed
     if not settings.downloadable and (to_self_peer or to_orderer):

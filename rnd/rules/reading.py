@@ -227,6 +227,11 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {nearest[0]}?)" if nearest else ""
 
 
+def plain(number: float) -> str:
+    """Return a number as people write it: 31622400 and 0.5, never 3.16224e+07."""
+    return str(int(number)) if float(number).is_integer() else f"{number:.15g}"
+
+
 def is_visible(text: str) -> bool:
     """Say whether a text holds no character that hides or reorders what a person sees."""
     if text.isascii():

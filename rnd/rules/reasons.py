@@ -216,8 +216,9 @@ def _why_completed(evidence: Evidence) -> Finding:
     unconfirmed = _unconfirmed(evidence)
     if unconfirmed is not None:
         return Finding(because=f"The job itself is done, but {_lower(unconfirmed.because)}", do=unconfirmed.do)
+    remark = f" {_sentence(evidence.job.remark)}." if evidence.job.remark else ""
     return Finding(
-        because="It is done, and everything it owes is delivered.",
+        because=f"It is done, and everything it owes is delivered.{remark}",
         do=_about_execution(evidence.job, "results"),
     )
 

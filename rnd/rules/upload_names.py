@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 UPLOAD_PREFIX: Final = "upload:"
+UPLOAD_NAME_WORDS: Final = "1 to 128 letters, digits, '.', '_' and '-', not beginning with '.'"
 UPLOAD_NAME_PATTERN: Final = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
 UPLOADS_FOLDER: Final = "uploads"
 """Below the data directory; each file in it is called as its upload is."""

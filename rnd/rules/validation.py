@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from rnd.rules.connection_checks import connection_problems, name_problems, source_problems
+from rnd.rules.connection_checks import Label, connection_label, connection_problems, name_problems, source_problems
 from rnd.rules.definition import cycle_problem
 from rnd.rules.interfaces import STREAM_PATHS, validate_interfaces
 from rnd.rules.pairing import Pairing, PairingError, mounts_that_fit, pair
@@ -39,11 +39,13 @@ def validate_workflow(
     services: Mapping[ServiceId, Service],
     limits: Limits,
     inputs: Collection[ConnectionId] = (),
+    label: Label = connection_label,
 ) -> tuple[Problem, ...]:
     """Return everything that is wrong with a workflow, none where it can be executed.
 
     `services` are this peer's; nodes that other peers execute are checked by those peers in phase 1. `inputs` are the
-    self-peer connections whose source is (or may still be) given at `workflow.execute`.
+    self-peer connections whose source is (or may still be) given at `workflow.execute`. `label` says what messages call a
+    connection.
     """
     excess = _limit_problems(nodes, connections, limits)
     if excess:
@@ -55,9 +57,9 @@ def validate_workflow(
         *_shared_name_problems(nodes),
         *(problem for connection in connections for problem in connection_problems(connection, sketch.nodes)),
         *_download_problems(sketch),
-        *_duplicate_problems(connections),
-        *source_problems(connections, inputs),
-        *name_problems(connections, sketch.pairings, sketch.names, sketch.services),
+        *duplicate_problems(connections, label),
+        *source_problems(connections, inputs, label),
+        *name_problems(connections, sketch.pairings, sketch.names, sketch.services, label),
         *_unconnected_problems(sketch),
         *_cycle_problems(nodes, connections, sketch.names),
     )
@@ -68,16 +70,30 @@ def validate_connection(
 ) -> None:
     """Refuse a connection that can never be right, already when it is drawn.
 
-    `connections` are those that the workflow has; one of the same id is what this one replaces. What more drawing can mend (a cycle, a source that is given
-    later) is left to `validate_workflow`. Raises `ValidationFailed`.
+    `connections` are those that the workflow has; one of the same id is what this one replaces. A node that would wait for
+    itself, alone or with its neighbour, is refused; a longer cycle, and a source that is given later, more drawing can mend:
+    they are left to `validate_workflow`. Raises `ValidationFailed`.
     """
     problems = connection_problems(connection, {node.id: node for node in nodes})
+    identity = _identity(connection)
     others = (other for other in connections if other.id != connection.id)
-    twin = next((other for other in others if _identity(other) == _identity(connection)), None)
+    twin = next((other for other in others if _identity(other) == identity), None)
     if twin is not None:
-        problems = (*problems, _duplicate_problem(connection, twin))
+        problems = (*problems, _duplicate_problem(connection, twin, connection_label))
+    circles = circle_problems([*(other for other in connections if other.id != connection.id), connection], nodes)
+    problems = (*problems, *(problem for problem in circles if problem.connection_id == connection.id))
     if problems:
         raise ValidationFailed(problems)
+
+
+def changed_since_drawn(node: WorkflowNode, service: Service | None) -> str | None:
+    """Return how a service differs from what a node was drawn with, or `None`: a warning, or with `pin` a problem."""
+    if service is None or node.service_revision in (None, service.revision):
+        return None
+    return (
+        f"Service {service.name} has been changed since this node was drawn: "
+        f"revision {node.service_revision} then, {service.revision} now"
+    )
 
 
 def _sketch(
@@ -143,6 +159,8 @@ def _basic_problems(
         elif service.status is not ServiceStatus.ACTIVE:
             message = f"Service {service.name} is inactive"
             problems.append(Problem(check="service_active", message=message, node_id=node.id))
+        if node.pin and (changed := changed_since_drawn(node, service)) is not None:
+            problems.append(Problem(check="pin", message=f"{changed}; the node is pinned", node_id=node.id))
     return problems
 
 
@@ -188,14 +206,31 @@ def _download_problems(sketch: _Sketch) -> list[Problem]:
     return problems
 
 
-def _duplicate_problems(connections: Sequence[WorkflowConnection]) -> list[Problem]:
+def duplicate_problems(connections: Sequence[WorkflowConnection], label: Label) -> list[Problem]:
     """Phase 3: two connections that would carry the same to the same place."""
     first: dict[object, WorkflowConnection] = {}
     problems: list[Problem] = []
     for connection in connections:
         twin = first.setdefault(_identity(connection), connection)
         if twin is not connection:
-            problems.append(_duplicate_problem(connection, twin))
+            problems.append(_duplicate_problem(connection, twin, label))
+    return problems
+
+
+def circle_problems(connections: Sequence[WorkflowConnection], nodes: Sequence[WorkflowNode]) -> list[Problem]:
+    """Return a problem for each connection that closes a circle of one node or of two."""
+    names = node_names(nodes)
+    drawn: set[tuple[NodeId, NodeId]] = set()
+    problems: list[Problem] = []
+    for connection in connections:
+        start, end = connection.from_node_id, connection.to_node_id
+        if start is None or end is None or start not in names or end not in names:
+            continue
+        drawn.add((start, end))
+        if (end, start) in drawn:
+            circle = (start, end) if start == end else (end, start, end)
+            message = "Workflow has a cycle: " + " -> ".join(names[node_id] for node_id in circle)
+            problems.append(Problem(check="cycle", message=message, connection_id=connection.id))
     return problems
 
 
@@ -214,10 +249,10 @@ def _identity(connection: WorkflowConnection) -> object:
     )
 
 
-def _duplicate_problem(connection: WorkflowConnection, twin: WorkflowConnection) -> Problem:
+def _duplicate_problem(connection: WorkflowConnection, twin: WorkflowConnection, label: Label) -> Problem:
     return Problem(
         check="duplicate_connection",
-        message=f"The connection repeats connection {twin.id}",
+        message=f"The connection repeats {label(twin.id)}",
         connection_id=connection.id,
     )
 

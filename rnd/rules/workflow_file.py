@@ -15,27 +15,29 @@ that is null or left out is the self-peer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from rnd.rules.interfaces import interfaces_from_json, interfaces_to_json
-from rnd.rules.reading import JsonObject, Reading, suggestion
-from rnd.rules.topology import node_name_problem, node_names
+from rnd.rules.reading import JsonObject, MalformedDocument, Reading, suggestion
+from rnd.rules.topology import node_name_problem
 from rnd.types.enums import InterfaceType, ServiceType
 from rnd.types.errors import ValidationFailed
-from rnd.types.ids import NodeId, PeerId
 from rnd.types.services import ServiceInterface
-from rnd.types.workflows import Workflow, WorkflowConnection, WorkflowNode, WorkflowUIState
 
 FORMAT: Final = "rnd.workflow/1"
 NAME_CHARACTERS_MAX: Final = 200
 COORDINATE_MAX: Final = 1_000_000_000
+SUGGESTIONS_MAX: Final = 20
+"""How many unknown names a document is told the nearest known one for: each costs a look at every name."""
+
+Part = TypeVar("Part")
 
 _TOP_KEYS: Final = ("format", "name", "description", "services", "nodes", "connections", "layout")
 _SERVICE_KEYS: Final = ("service_type", "interfaces")
 _NODE_KEYS: Final = (
-    "name", "service_name", "service_type", "peer_id", "order", "gui_x", "gui_y", "interfaces", "entrypoint", "cmd"
+    "name", "service_name", "service_type", "peer_id", "peer", "order", "gui_x", "gui_y", "interfaces", "entrypoint", "cmd"
 )  # fmt: skip
 _CONNECTION_KEYS: Final = (
     "from", "from_interface_type", "from_interface_path", "to", "to_interface_type", "to_interface_path",
@@ -45,15 +47,17 @@ _CONNECTION_KEYS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileNode:
-    """One node: which service it uses, by name, and on which peer (`None`: the peer that imports).
+    """One node: which service it uses, by name, and on which peer.
 
-    `service_type` and `interfaces` are `None` where the file leaves them to the service that is found.
+    That is `peer_id`, or `peer` (an id, or the name that the importing peer has for it); both `None`: the peer that
+    imports, unless `service_name` is `peer/service` (`split_service`). `service_type` and `interfaces` are `None` where the file leaves them to the service that is found.
     """
 
     name: str
     service_name: str
     service_type: ServiceType | None = None
     peer_id: str | None = None
+    peer: str | None = None
     order: int = 0
     gui_x: int = 0
     gui_y: int = 0
@@ -104,9 +108,24 @@ class WorkflowFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FileReading:
+    """What could be read of a document, and every misreading with its place (`nodes[2].cmd`).
+
+    `file` keeps the document's positions. What `sound_nodes` and `sound_connections` (positions) leave out was misread and
+    stands for nothing.
+    """
+
+    file: WorkflowFile
+    misreadings: tuple[str, ...]
+    sound_nodes: frozenset[int]
+    sound_connections: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Service:
     service_type: ServiceType | None
     interfaces: tuple[ServiceInterface, ...] | None
+    misread: bool = False
 
 
 def parse_workflow_file(document: object) -> WorkflowFile:
@@ -114,26 +133,48 @@ def parse_workflow_file(document: object) -> WorkflowFile:
 
     Raises `MalformedDocument` (a `ValueError`) whose `misreadings` name every problem with its place (`nodes[2].cmd`).
     """
+    read = read_workflow_file(document)
+    if read.misreadings:
+        raise MalformedDocument(read.misreadings)
+    return read.file
+
+
+def read_workflow_file(document: object) -> FileReading:
+    """Read as much of a document of format `rnd.workflow/1` as there is to read."""
     reading = Reading()
     top = reading.json_object(document, "", known=_TOP_KEYS)
     said = top.text("format")
     if "format" in top.fields and said != FORMAT and isinstance(top.fields["format"], str):
         reading.note("format", f"must be {FORMAT}, not {said!r}")
     services = _read_services(top)
-    nodes = tuple(_read_node(item, services) for item in _objects(top, "nodes", _NODE_KEYS))
+    nodes, sound_nodes = _read_each(top, "nodes", _NODE_KEYS, lambda item: _read_node(item, services))
     _note_shared_names(reading, nodes)
-    names = [node.name for node in nodes]
-    workflow = WorkflowFile(
+    names = _Names({node.name for node in nodes})
+    connections, sound_connections = _read_each(
+        top, "connections", _CONNECTION_KEYS, lambda item: _read_connection(item, names), optional=True
+    )
+    file = WorkflowFile(
         name=_short_text(top, "name"),
         description=top.text("description", ""),
         nodes=nodes,
-        connections=tuple(
-            _read_connection(item, names) for item in _objects(top, "connections", _CONNECTION_KEYS, optional=True)
-        ),
+        connections=connections,
         layout=_read_layout(top),
     )
-    reading.finish()
-    return workflow
+    unread = {
+        at for at, node in enumerate(nodes) if node.service_name in services and services[node.service_name].misread
+    }
+    return FileReading(
+        file=file,
+        misreadings=tuple(reading.misreadings),
+        sound_nodes=sound_nodes - unread,
+        sound_connections=sound_connections,
+    )
+
+
+def split_service(service_name: str) -> tuple[str, str] | None:
+    """Return peer and service of a name written `peer/service`, cut at the first slash; `None` where it is not."""
+    peer, slash, service = service_name.partition("/")
+    return (peer, service) if peer.strip() and slash and service.strip() else None
 
 
 def emit_workflow_file(workflow: WorkflowFile) -> dict[str, object]:
@@ -153,66 +194,37 @@ def emit_workflow_file(workflow: WorkflowFile) -> dict[str, object]:
     return written
 
 
-def workflow_to_file(
-    workflow: Workflow,
-    nodes: Sequence[WorkflowNode],
-    connections: Sequence[WorkflowConnection],
-    ui_state: WorkflowUIState,
-    *,
-    self_peer_id: PeerId,
-) -> WorkflowFile:
-    """Return a drawn workflow as a file: nodes by name, services by name, nodes of this peer without a peer_id.
-
-    Raises `KeyError` for a connection to a node that is not among `nodes`.
-    """
-    names = node_names(nodes)
-    return WorkflowFile(
-        name=workflow.name,
-        description=workflow.description,
-        nodes=tuple(
-            FileNode(
-                name=names[node.id],
-                service_name=node.service_name,
-                service_type=node.service_type,
-                peer_id=None if node.peer_id == self_peer_id else node.peer_id,
-                order=node.order,
-                gui_x=node.gui_x,
-                gui_y=node.gui_y,
-                interfaces=node.interfaces,
-                entrypoint=node.entrypoint,
-                cmd=node.cmd,
-            )
-            for node in nodes
-        ),
-        connections=tuple(_connection_to_file(connection, names) for connection in connections),
-        layout=Layout(
-            snap_to_grid=ui_state.snap_to_grid,
-            zoom_level=ui_state.zoom_level,
-            pan_x=ui_state.pan_x,
-            pan_y=ui_state.pan_y,
-            self_peer_x=ui_state.self_peer_x,
-            self_peer_y=ui_state.self_peer_y,
-        ),
-    )
+def _read_each(
+    top: JsonObject, key: str, known: Sequence[str], read: Callable[[JsonObject], Part], *, optional: bool = False
+) -> tuple[tuple[Part, ...], frozenset[int]]:
+    """Read the objects of a list; return them with the positions of those that were read without a misreading."""
+    notes = top.reading.misreadings
+    objects: list[JsonObject] = []
+    misread: set[int] = set()
+    for at, (where, value) in enumerate(top.items(key, optional=optional)):
+        noted = len(notes)
+        objects.append(top.reading.json_object(value, where, known=known))
+        if len(notes) > noted:
+            misread.add(at)
+    parts: list[Part] = []
+    for at, item in enumerate(objects):
+        noted = len(notes)
+        parts.append(read(item))
+        if len(notes) > noted:
+            misread.add(at)
+    return tuple(parts), frozenset(range(len(parts))) - misread
 
 
-def _connection_to_file(connection: WorkflowConnection, names: Mapping[NodeId, str]) -> FileConnection:
-    return FileConnection(
-        from_node=None if connection.from_node_id is None else names[connection.from_node_id],
-        from_interface_type=connection.from_interface_type,
-        to_node=None if connection.to_node_id is None else names[connection.to_node_id],
-        to_interface_type=connection.to_interface_type,
-        from_interface_path=connection.from_interface_path,
-        to_interface_path=connection.to_interface_path,
-        destination_file_name=connection.destination_file_name,
-        include=connection.include,
-        source_path=connection.source_path,
-    )
+@dataclass(slots=True)
+class _Names:
+    """The names of all nodes. The nearest one is looked for a few times, and then no more."""
 
+    known: Collection[str]
+    suggested: int = 0
 
-def _objects(top: JsonObject, key: str, known: Sequence[str], *, optional: bool = False) -> list[JsonObject]:
-    reading = top.reading
-    return [reading.json_object(item, where, known=known) for where, item in top.items(key, optional=optional)]
+    def suggestion(self, name: str) -> str:
+        self.suggested += 1
+        return suggestion(name, self.known) if self.suggested <= SUGGESTIONS_MAX else ""
 
 
 def _short_text(item: JsonObject, key: str) -> str:
@@ -231,10 +243,11 @@ def _read_services(top: JsonObject) -> Mapping[str, _Service]:
     section = top.reading.json_object(top.fields["services"], "services")
     services: dict[str, _Service] = {}
     for name, value in section.fields.items():
+        noted = len(top.reading.misreadings)
         item = top.reading.json_object(value, section.place(name), known=_SERVICE_KEYS)
-        services[name] = _Service(
-            service_type=item.word_or_none("service_type", ServiceType), interfaces=_read_interfaces(item)
-        )
+        service_type, interfaces = item.word_or_none("service_type", ServiceType), _read_interfaces(item)
+        misread = len(top.reading.misreadings) > noted
+        services[name] = _Service(service_type=service_type, interfaces=interfaces, misread=misread)
     return services
 
 
@@ -261,13 +274,23 @@ def _read_node(item: JsonObject, services: Mapping[str, _Service]) -> FileNode:
         service_name=service_name,
         service_type=item.word_or_none("service_type", ServiceType) or shared.service_type,
         peer_id=item.text_or_none("peer_id"),
+        peer=_peer(item),
         order=_coordinate(item, "order"),
-        gui_x=_coordinate(item, "gui_x"),
-        gui_y=_coordinate(item, "gui_y"),
+        gui_x=_position(item, "gui_x"),
+        gui_y=_position(item, "gui_y"),
         interfaces=shared.interfaces if own_interfaces is None else own_interfaces,
         entrypoint=item.texts_or_none("entrypoint"),
         cmd=item.texts_or_none("cmd"),
     )
+
+
+def _peer(item: JsonObject) -> str | None:
+    peer = item.text_or_none("peer")
+    if peer is not None and item.has("peer_id"):
+        item.reading.note(item.place("peer"), "says the same as peer_id; give one of them")
+    elif peer == "":
+        item.reading.note(item.place("peer"), "must not be empty")
+    return peer
 
 
 def _node_name(item: JsonObject) -> str:
@@ -285,6 +308,14 @@ def _coordinate(item: JsonObject, key: str) -> int:
     return number
 
 
+def _position(item: JsonObject, key: str) -> int:
+    """Read a place on the canvas: designers send fractions, the schema keeps whole pixels."""
+    number = item.number(key, 0.0)
+    if abs(number) > COORDINATE_MAX:
+        item.reading.note(item.place(key), "is too large a number")
+    return round(number)
+
+
 def _note_shared_names(reading: Reading, nodes: Sequence[FileNode]) -> None:
     first: dict[str, int] = {}
     for index, node in enumerate(nodes):
@@ -292,7 +323,7 @@ def _note_shared_names(reading: Reading, nodes: Sequence[FileNode]) -> None:
             reading.note(f"nodes[{index}].name", f"{node.name!r} is the name of nodes[{first[node.name]}] already")
 
 
-def _read_connection(item: JsonObject, names: Sequence[str]) -> FileConnection:
+def _read_connection(item: JsonObject, names: _Names) -> FileConnection:
     from_node, to_node = _read_end(item, "from", names), _read_end(item, "to", names)
     if not item.has("from") and not item.has("to") and not item.malformed:
         item.reading.note(item.where, "needs a node in from or in to; left out, both are the self-peer")
@@ -309,10 +340,10 @@ def _read_connection(item: JsonObject, names: Sequence[str]) -> FileConnection:
     )
 
 
-def _read_end(item: JsonObject, key: str, names: Sequence[str]) -> str | None:
+def _read_end(item: JsonObject, key: str, names: _Names) -> str | None:
     name = item.text_or_none(key)
-    if name is not None and name not in names:
-        item.reading.note(item.place(key), f"no node is named {name!r}{suggestion(name, names)}")
+    if name is not None and name not in names.known:
+        item.reading.note(item.place(key), f"no node is named {name!r}{names.suggestion(name)}")
     return name
 
 
@@ -366,6 +397,8 @@ def _emit_node(node: FileNode, shared: _Service) -> dict[str, object]:
     written: dict[str, object] = {"name": node.name, "service_name": node.service_name, **_emit_service(own)}
     if node.peer_id is not None:
         written["peer_id"] = node.peer_id
+    if node.peer is not None:
+        written["peer"] = node.peer
     for key in ("order", "gui_x", "gui_y"):
         if getattr(node, key):
             written[key] = getattr(node, key)

@@ -15,9 +15,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from rnd.types.definitions import JobPlan
 from rnd.types.enums import LogStream
 from rnd.types.ids import JobExecutionId
-from rnd.types.services import ResourceLimits
+from rnd.types.services import ResourceLimits, Service
 
 
 class Phase(StrEnum):
@@ -37,12 +38,36 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """Whether an executor can take work now. `sandbox` is the tier that confined jobs get: "none" means none can run."""
+    """Whether an executor can take work now.
+
+    `sandbox` is the tier that confined jobs get; "none" means that none can run, and `sandbox_reason` says why.
+    """
 
     available: bool
     version: str | None = None
     reason: str | None = None
     sandbox: str = "none"
+    sandbox_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A file or folder that a confined program sees, under its own name.
+
+    `own` is one of the job's own folders; it may be missing, and a link in its place is refused.
+    """
+
+    path: Path
+    writable: bool = False
+    own: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confinement:
+    """What a confined run sees beside the system and its executable. Without `network` it gets no socket to anywhere."""
+
+    places: tuple[Place, ...]
+    network: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +79,7 @@ class JobRun:
     executable. `stdin_files` are fed in order as one stream; none means end of file at once. `stream_bytes` caps each
     captured stream. `grace_s` is the longest that processes left behind by the program get between SIGTERM and
     SIGKILL. `secrets` are given as files of these names and never appear in arguments, environment or logs.
+    `confinement` is `None` where the run may do what the daemon's user may.
     """
 
     job_execution_id: JobExecutionId
@@ -68,6 +94,7 @@ class JobRun:
     stream_bytes: int = 1 << 30
     grace_s: float = 2.0
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    confinement: Confinement | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +122,13 @@ class Executor(Protocol):
 
     async def check(self) -> Health:
         """Say whether work can be taken, and why not."""
+
+    def refusal(self, service: Service, plan: JobPlan, *, foreign: bool) -> str | None:
+        """Return why a job of a service could not be run here as things are, in words, or `None`.
+
+        Asked before anything is created; `foreign` says that another peer orders it. May look at the disk, so call it in
+        a thread.
+        """
 
     async def submit(self, run: JobRun) -> str:
         """Start `run`, or find the run that already has its `engine_name`, and return its handle.

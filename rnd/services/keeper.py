@@ -20,6 +20,7 @@ import traceback
 from typing import NoReturn
 
 from rnd.services import linux, processes, program, run_files, streams
+from rnd.services.disk_use import DiskUse
 
 LINGER_S = 1.0
 """What the program leaves running has this long to end by itself (a shell's `> >(tee log)` is still writing then)."""
@@ -27,7 +28,9 @@ LEFTOVER_GRACE_S = 2.0
 KILL_AGAIN_S = 0.02
 KILL_AGAIN_MAX_S = 1.0
 COUNT_EVERY_S = 0.25
-"""How often the processes of a job with a limit on them are counted."""
+"""How often the processes and the files of a job with a limit on them are counted."""
+COUNTING_SHARE = 0.1
+"""How much of the time may go into counting: what takes long to count is counted less often."""
 RUNS_MAX = 500
 """After so many runs a keeper makes room for a fresh one; its garbage is never collected."""
 
@@ -49,12 +52,13 @@ def serve(link: socket.socket, signals: linux.SignalQueue, sink: int) -> NoRetur
         linux.name_process(b"rnd-keeper")
         linux.adopt_orphans()
         signals.reopen()
-        for _ in range(RUNS_MAX):
+        for number in range(1, RUNS_MAX + 1):
             order = _next_order(link)
             if order is None:
                 break
             ended, reusable = Keeper(order, signals, sink).run()
             del order
+            reusable = reusable and number < RUNS_MAX  # said before it ends, or the spawner would have it run another
             link.sendall((ENDED if reusable else ENDED_FOR_GOOD) + ended)
             if not reusable:
                 break
@@ -91,6 +95,7 @@ class Keeper:
         self._captures: dict[int, streams.Capture] = {}
         self._every_capture: list[streams.Capture] = []
         self._journal: streams.Journal | None = None
+        self._disk_use: DiskUse | None = None
         self._main: int | None = None
         self._feeder: int | None = None
         self._status: int | None = None  # of the program, negative for a signal
@@ -153,14 +158,26 @@ class Keeper:
         if run_files.cancel_grace_s(self._order.directory, self._order.engine_name) is not None:
             raise program.NotStarted("it was cancelled before it started")
         self._write_secrets()
+        bounds = self._bounds()
         writers = self._open_streams()
         stdin, feed_end = program.open_input(self._order.stdin_files)
-        self._main = program.start(self._order, stdin, *writers)
+        self._main = program.start(self._order._replace(bounds=bounds), stdin, *writers)
         for descriptor in (stdin, *writers):
             os.close(descriptor)
         if feed_end is not None:
             self._feeder = self._fork_feeder(feed_end)
         self._poller.register(self._signals.fd, select.POLLIN)
+
+    def _bounds(self) -> program.Bounds:
+        """Return the limits to start with: the kernel's on single files is the last resort for what is counted here."""
+        bounds = self._order.bounds
+        if bounds.disk_bytes is None:
+            return bounds
+        try:
+            self._disk_use = DiskUse(self._order.directory, bounds.disk_bytes)
+        except OSError as error:
+            raise program.NotStarted(f"its folder cannot be looked through: {error.strerror}") from error
+        return bounds._replace(disk_bytes=self._disk_use.file_limit_bytes)
 
     def _write_secrets(self) -> None:
         folder = self._order.secrets_directory
@@ -219,7 +236,8 @@ class Keeper:
 
     def _supervise(self) -> None:
         """Carry output, reap and, when it is time, end what is left, until no process of the job remains."""
-        count_at = time.monotonic() + COUNT_EVERY_S if self._order.bounds.pids else None
+        is_counted = self._order.bounds.pids is not None or self._disk_use is not None
+        count_at = time.monotonic() + COUNT_EVERY_S if is_counted else None
         while not self._childless:
             for descriptor, _ in self._poller.poll(self._patience_ms(count_at)):
                 if descriptor == self._signals.fd:
@@ -229,9 +247,13 @@ class Keeper:
             now = time.monotonic()
             if count_at is not None and now >= count_at:
                 self._count_processes()
-                count_at = now + COUNT_EVERY_S
+                self._count_files()
+                took_s = time.monotonic() - now
+                count_at = now + took_s + max(COUNT_EVERY_S, took_s / COUNTING_SHARE)
             self._end_in_time(now)
         self._drain()
+        if (self._status or 0) >= 0:  # what a limit has cut must not pass for whole, nor for another failure
+            self._count_files()
 
     def _patience_ms(self, count_at: float | None) -> int | None:
         moments = [moment for moment in (count_at, self._term_at, self._kill_at) if moment is not None]
@@ -339,6 +361,11 @@ class Keeper:
         limit = self._order.bounds.pids
         if limit is not None and len(processes.descendants(self._pid, self._spared())) > limit:
             self._fail(f"it had more than its limit of {limit} processes at once")
+
+    def _count_files(self) -> None:
+        excess = self._disk_use.excess() if self._disk_use is not None else ""
+        if excess:
+            self._fail(excess)
 
     def _judge_feeder(self, status: int) -> None:
         """A feeder that gave up closed the pipe by ending, so what the program took for the end of its input was not.

@@ -2,7 +2,8 @@
 
 Everything that can be inherited (no_new_privs, umask, no core dumps) the spawner has set already. posix_spawn does the
 rest: it shares the keeper's memory until the exec (a plain fork of a Python process costs more than many a program),
-and it reports a failed exec by its errno. Standard library only.
+and it reports a failed exec by its errno. What runs confined is forked, since posix_spawn can put up no walls.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import resource
 import signal
 from typing import Any, NamedTuple
 
-from rnd.services import run_files
+from rnd.services import confinement, run_files
+from rnd.services.private_root import Place
 
 FEED_BYTES = 1 << 20
 DEFAULT_SIGNALS = tuple(
@@ -34,7 +36,10 @@ class Bounds(NamedTuple):
 
 
 class Program(NamedTuple):
-    """What a keeper is told to run; paths are absolute. `secrets_directory` is "" where there are no secrets."""
+    """What a keeper is told to run; paths are absolute.
+
+    `secrets_directory` is "" where there are no secrets, `confinement` is `None` for an ordinary process.
+    """
 
     engine_name: str
     directory: str
@@ -47,6 +52,7 @@ class Program(NamedTuple):
     grace_s: float
     secrets: dict[str, bytes]
     secrets_directory: str
+    confinement: confinement.Confinement | None
 
 
 class NotStarted(Exception):
@@ -71,6 +77,7 @@ def program_from_message(fields: dict[str, Any]) -> Program:
         grace_s=float(fields["grace_s"]),
         secrets={str(name): bytes.fromhex(value) for name, value in fields["secrets"].items()},
         secrets_directory=str(fields["secrets_directory"]),
+        confinement=confinement.confinement_from_message(fields["confinement"]),
     )
 
 
@@ -112,6 +119,8 @@ def feed(files: list[str], pipe: int) -> str:
 
 def start(program: Program, stdin: int, stdout: int, stderr: int) -> int:
     """Start `program` on these descriptors and return its pid. Raises `NotStarted`."""
+    if program.confinement is not None:
+        return _start_confined(program, program.confinement, stdin, stdout, stderr)
     _enter(program.working_directory)
     bounded = _bound_self(program.bounds)
     try:
@@ -143,7 +152,7 @@ def why_signal(number: int, bounds: Bounds) -> str:
     name = signal.Signals(number).name if number in set(signal.Signals) else f"number {number}"
     match number:
         case signal.SIGXFSZ:
-            why = f"it wrote a file larger than its limit of {bounds.disk_bytes} bytes"
+            why = f"killed by the disk limit of {bounds.disk_bytes} bytes"
         case signal.SIGXCPU:
             why = "it used up its processor time"
         case signal.SIGKILL:
@@ -157,6 +166,47 @@ def why_signal(number: int, bounds: Bounds) -> str:
         case _:
             why = ""
     return f"ended by signal {name}" + (f": {why}" if why else "")
+
+
+def _start_confined(program: Program, confined: confinement.Confinement, stdin: int, stdout: int, stderr: int) -> int:
+    places = confined.places
+    if program.secrets_directory:
+        places += (Place(program.secrets_directory, writable=False, own=True),)
+    order = confinement.Start(
+        argv=program.argv,
+        env=program.env,
+        directory=program.directory,
+        temporary=os.path.join(program.directory, run_files.TEMPORARY_FOLDER),
+        working_directory=program.working_directory,
+        confinement=confined._replace(places=places),
+        prepare=lambda: _settle_confined(program.bounds),
+    )
+    try:
+        return confinement.start(order, stdin, stdout, stderr)
+    except confinement.CannotConfine as error:
+        raise NotStarted(f"{program.argv[0]} cannot be confined: {error}") from error
+    except confinement.CannotStart as error:
+        words = os.strerror(error.number)
+        if error.step == "argument":
+            raise NotStarted(_why_not(program, ValueError(words))) from error
+        if error.step == "chdir":
+            raise NotStarted(
+                f"its working directory {program.working_directory} cannot be entered: {words} (it runs confined)"
+            ) from error
+        raise NotStarted(f"{_why_not(program, OSError(error.number, words))} (it runs confined)") from error
+    except (OSError, ValueError) as error:
+        raise NotStarted(_why_not(program, error)) from error
+
+
+def _settle_confined(bounds: Bounds) -> None:
+    """In the fork: bound itself for good, and take back what Python and the keeper have made of its signals."""
+    if bounds.cpus is not None:
+        _choose_processors(bounds.cpus)
+    for kind, limit in _limits(bounds).items():
+        resource.setrlimit(kind, (limit, limit))
+    for number in DEFAULT_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _feed_file(file: int, pipe: int) -> None:
@@ -185,18 +235,25 @@ def _bound_self(bounds: Bounds) -> dict[int, tuple[int, tuple[int, int]]]:
     if bounds.cpus is not None:
         _choose_processors(bounds.cpus)
     changed: dict[int, tuple[int, tuple[int, int]]] = {}
+    for kind, limit in _limits(bounds).items():
+        soft, hard = resource.getrlimit(kind)
+        changed[kind] = (limit, (soft, hard))
+        resource.setrlimit(kind, (limit, hard))
+    return changed
+
+
+def _limits(bounds: Bounds) -> dict[int, int]:
+    """Return kind of resource -> limit, for those that are bounded and never above what this process may have."""
+    limits: dict[int, int] = {}
     for kind, wanted in (
         (resource.RLIMIT_DATA, bounds.memory_bytes),
         (resource.RLIMIT_FSIZE, bounds.disk_bytes),
         (resource.RLIMIT_NOFILE, bounds.open_files),
     ):
-        if wanted is None:
-            continue
-        soft, hard = resource.getrlimit(kind)
-        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        changed[kind] = (limit, (soft, hard))
-        resource.setrlimit(kind, (limit, hard))
-    return changed
+        if wanted is not None:
+            hard = resource.getrlimit(kind)[1]
+            limits[kind] = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    return limits
 
 
 def _choose_processors(cpus: float) -> None:

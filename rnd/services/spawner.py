@@ -34,7 +34,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from rnd.services import keeper, linux, processes, program, run_files, streams
+from rnd.services import confinement, keeper, linux, processes, program, run_files, streams
 from rnd.services.keeper_pool import IDLE_KEEPER_S, UNTOLD, KeeperLink, KeeperPool, Kept
 
 SOCKET_NAME = "spawner.sock"
@@ -86,6 +86,7 @@ def main(data_dir: str, version: str) -> None:
     if os.fork():
         return
     _settle(folder)
+    confinement.prepare()
     try:
         Spawner(folder, lock, listener, version).serve()
     except BaseException:  # noqa: BLE001 - the last thing this process can do is to say why it ends

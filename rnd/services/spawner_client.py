@@ -143,26 +143,39 @@ class SpawnerClient:
 
     def _start(self) -> None:
         """Start a spawner and return when it listens. It gets nothing of ours but the data directory's name."""
-        entry = Path(spawner.__file__).with_name("spawner_main.py")
-        command = [sys.executable, "-I", "-S", os.fspath(entry), os.fspath(self._data_dir.absolute()), self._version]
         try:
             # The process that is waited for here forks the spawner and ends.
-            done = subprocess.run(
-                command,
-                check=False,
-                cwd="/",
-                env={"PATH": os.defpath, "LANG": "C.UTF-8"},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-                timeout=START_TIMEOUT_S,
-            )
+            done = _run_entry(self._data_dir, self._version, stdout=subprocess.DEVNULL)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ExecutorUnavailable(f"the spawner does not start: {error}") from error
         if done.returncode != 0:
             last_words = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
             raise ExecutorUnavailable(f"the spawner does not start: {last_words}")
+
+
+def probe_confinement(data_dir: Path) -> str:
+    """Return "" or why programs cannot be confined here. Blocks while a process of its own tries it."""
+    try:
+        done = _run_entry(data_dir, "--probe", stdout=subprocess.PIPE)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"the probe of it does not run: {error}"
+    words = (done.stderr if done.returncode != 0 else done.stdout).decode(errors="replace").strip()
+    return words.rpartition("\n")[2] or ("" if done.returncode == 0 else "the probe of it failed")
+
+
+def _run_entry(data_dir: Path, argument: str, *, stdout: int) -> subprocess.CompletedProcess[bytes]:
+    entry = Path(spawner.__file__).with_name("spawner_main.py")
+    return subprocess.run(
+        [sys.executable, "-I", "-S", os.fspath(entry), os.fspath(data_dir.absolute()), argument],
+        check=False,
+        cwd="/",
+        env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        timeout=START_TIMEOUT_S,
+    )
 
 
 class _Link(asyncio.Protocol):

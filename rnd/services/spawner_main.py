@@ -1,5 +1,7 @@
 """Entry of the spawner process: `python -I -S .../rnd/services/spawner_main.py DATA_DIR VERSION`.
 
+With `--probe` in place of the version it says instead, in a line, why programs cannot be confined; nothing if they can.
+
 Isolated Python knows no package but the standard library, so this file says where `rnd` is.
 """
 
@@ -10,6 +12,11 @@ import sys
 
 if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-    from rnd.services.spawner import main
+    if sys.argv[2] == "--probe":
+        from rnd.services.confinement import probe
 
-    main(sys.argv[1], sys.argv[2])
+        sys.stdout.write(probe(sys.argv[1]))
+    else:
+        from rnd.services.spawner import main
+
+        main(sys.argv[1], sys.argv[2])

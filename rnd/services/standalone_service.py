@@ -1,6 +1,6 @@
 """The STANDALONE executor: native programs of this machine, through the spawner (document: STANDALONE Service Execution).
 
-`build_run` turns a job and its service into what is run; `StandaloneExecutor` has it run. Waiting is a pidfd in the
+`standalone_run` turns a job and its service into what is run; `StandaloneExecutor` has it run. Waiting is a pidfd in the
 event loop, so neither many jobs nor long ones cost anything, and a restarted daemon waits in the same way.
 """
 
@@ -10,8 +10,6 @@ import asyncio
 import contextlib
 import json
 import os
-import re
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -20,69 +18,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rnd import __version__
-from rnd.rules.paths import UnsafePath, mount_folder, normalise_mount_path
 from rnd.services import processes, run_files
-from rnd.services.executor import Health, JobRun, Observation, Phase
-from rnd.services.spawner_client import SpawnerClient
-from rnd.types.enums import Confine, InterfaceType, LogStream
-from rnd.types.errors import ExecutorUnavailable, JobFailed, PermissionDenied
-from rnd.types.executions import JobExecution, JobInterface
-from rnd.types.services import Service, StandaloneSettings
+from rnd.services.executor import Confinement, Health, JobRun, Observation, Phase
+from rnd.services.spawner_client import SpawnerClient, probe_confinement
+from rnd.services.standalone_orders import order_refusal
+from rnd.types.definitions import JobPlan
+from rnd.types.enums import LogStream
+from rnd.types.errors import ExecutorUnavailable
+from rnd.types.services import Sandbox, Service
 from rnd.types.times import from_text
 
-SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
-NO_SANDBOX = "none"
-"""The tier in force: programs run as ordinary processes of the daemon's user."""
-MOUNT_TOKEN = re.compile(r"\{mount:(/[^{}]*)\}")
-SECRET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 BOUND_NAMES = ("cpus", "memory_bytes", "pids", "disk_bytes", "open_files")
 """Limits that a native program can be held to; `gpus` is not one of them."""
-
-
-def build_run(
-    job: JobExecution,
-    service: Service,
-    directory: Path,
-    interfaces: Sequence[JobInterface],
-    stdin_files: Sequence[Path] = (),
-    *,
-    engine_name: str,
-    stream_bytes: int,
-    secrets: Mapping[str, bytes] | None = None,
-    grace_s: float = 2.0,
-) -> JobRun:
-    """Return what to run for a job of a STANDALONE service (ruling 13), reading nothing but the executable's mode.
-
-    Raises `ExecutorUnavailable` where the program or the confinement that the service asks for is not there,
-    `PermissionDenied` where another peer's order goes beyond what the owner allows (ruling 15), `JobFailed` where the
-    definition makes no sense here.
-    """
-    settings = service.settings
-    if not isinstance(settings, StandaloneSettings):
-        raise JobFailed(f"service {service.name} is {service.service_type}, not STANDALONE")
-    _require_no_sandbox(job, service, settings)
-    mounts = _mount_directories(service, directory, interfaces)
-    argv = tuple(_with_mounts(argument, mounts) for argument in _merge_arguments(job, service, settings))
-    output = directory / "output"
-    working_directory = output
-    if settings.working_directory:
-        working_directory = Path(_with_mounts(settings.working_directory, mounts))
-        if not working_directory.is_absolute():
-            raise JobFailed(f"the working directory {settings.working_directory} of {service.name} is not absolute")
-    return JobRun(
-        job_execution_id=job.id,
-        attempt=job.attempt,
-        engine_name=engine_name,
-        directory=directory,
-        argv=(_find_executable(argv[0]), *argv[1:]),
-        env=_environment(job, settings, directory, output, mounts),
-        working_directory=working_directory,
-        stdin_files=tuple(stdin_files),
-        limits=settings.limits,
-        stream_bytes=stream_bytes,
-        grace_s=grace_s,
-        secrets=_checked_secrets(secrets or {}),
-    )
+SANDBOX_TIER = "landlock"
+"""The one tier there is: a private root, Landlock, a filter of system calls, no capabilities (ADR 8)."""
 
 
 class StandaloneExecutor:
@@ -91,9 +40,11 @@ class StandaloneExecutor:
     name = "standalone"
 
     def __init__(self, data_dir: Path, *, version: str = __version__) -> None:
+        self._data_dir = data_dir
         self._spawner = SpawnerClient(data_dir, version=version)
         self._boot_id = processes.boot_id() if sys.platform == "linux" else ""
         self._failure = ""
+        self._sandbox: Sandbox | None = None
         self._cancelled: set[str] = set()
         self._tidy: set[str] = set()  # runs whose keeper has said that they left nothing to remove
 
@@ -108,8 +59,15 @@ class StandaloneExecutor:
         """Hang up. Jobs go on; the spawner ends when the last one has, unless a daemon comes back to it."""
         await self._spawner.close(stop=True)
 
+    async def sandbox(self) -> Sandbox:
+        """Return what confines programs here, found out once by confining a process and letting it try to get out."""
+        if self._sandbox is None:
+            reason = await asyncio.to_thread(probe_confinement, self._data_dir)
+            self._sandbox = Sandbox(tier="none", reason=reason) if reason else Sandbox(tier=SANDBOX_TIER, reason="")
+        return self._sandbox
+
     async def check(self) -> Health:
-        """Say whether programs can be run here. Starts nothing, except to try again what failed before."""
+        """Say whether programs can be run here. Starts nothing that stays, except to try again what failed before."""
         if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
             return Health(available=False, reason="native programs need Linux 5.4 or newer")
         if self._failure:
@@ -118,7 +76,12 @@ class StandaloneExecutor:
                 self._failure = ""
             except (ExecutorUnavailable, OSError) as error:
                 return Health(available=False, version=__version__, reason=str(error))
-        return Health(available=True, version=__version__, sandbox=NO_SANDBOX)
+        sandbox = await self.sandbox()
+        return Health(available=True, version=__version__, sandbox=sandbox.tier, sandbox_reason=sandbox.reason or None)
+
+    def refusal(self, service: Service, plan: JobPlan, *, foreign: bool) -> str | None:
+        """Say why a job could not be run here as things are. See `Executor.refusal`."""
+        return order_refusal(service, plan, foreign=foreign)
 
     async def submit(self, run: JobRun) -> str:
         """Start a run, or find the one of this name, and return its handle. See `Executor.submit`."""
@@ -331,109 +294,15 @@ def _message(run: JobRun) -> dict[str, object]:
         "stream_bytes": run.stream_bytes,
         "grace_s": run.grace_s,
         "secrets": {name: value.hex() for name, value in run.secrets.items()},
+        "confinement": None if run.confinement is None else _confinement_message(run.confinement),
     }
 
 
-# ---------------------------------------------------------------- building a run
-
-
-def _require_no_sandbox(job: JobExecution, service: Service, settings: StandaloneSettings) -> None:
-    """Refuse what needs confinement: none is available in this version, and it is never left out silently."""
-    foreign = job.ordering_peer_id != job.executor_peer_id
-    if settings.confine is Confine.ALWAYS:
-        why = "always runs confined"
-    elif settings.confine is Confine.AUTO and foreign:
-        why = "runs confined when another peer orders it"
-    elif settings.min_sandbox not in ("", NO_SANDBOX):
-        why = f"demands the sandbox {settings.min_sandbox}"
-    elif settings.network == "none":
-        why = "runs without network, which takes confinement"
-    else:
-        return
-    raise ExecutorUnavailable(
-        f"service {service.name} {why}, and this version of rnd has no confinement for native programs",
-        hint="The owner can set confine to never, and takes the risk.",
-    )
-
-
-def _merge_arguments(job: JobExecution, service: Service, settings: StandaloneSettings) -> tuple[str, ...]:
-    """Return entrypoint and commands as one list: the order's where it has them and may, else the service's."""
-    own_entrypoint = (settings.executable,)
-    entrypoint = own_entrypoint if job.entrypoint is None else job.entrypoint
-    commands = settings.cmd if job.commands is None else job.commands
-    if job.ordering_peer_id != job.executor_peer_id:
-        if entrypoint != own_entrypoint:
-            raise PermissionDenied(f"the owner of {service.name} lets nobody else choose what is executed")
-        if commands != settings.cmd and not settings.allow_override:
-            raise PermissionDenied(f"the owner of {service.name} lets nobody else choose its arguments")
-    merged = (*entrypoint, *commands)
-    if not merged or not merged[0]:
-        raise JobFailed(f"entrypoint and cmd of {service.name} are empty: there is nothing to run")
-    return merged
-
-
-def _mount_directories(service: Service, directory: Path, interfaces: Sequence[JobInterface]) -> dict[str, Path]:
-    """Return where each MOUNT of the service lies in the job's folder, connected or not, by its path."""
-    declared: Sequence[JobInterface | Any] = (*service.interfaces, *interfaces)
-    paths = {normalise_mount_path(each.path) for each in declared if each.interface_type is InterfaceType.MOUNT}
-    try:
-        return {path: directory / mount_folder(path) for path in sorted(paths)}
-    except UnsafePath as error:
-        raise JobFailed(str(error)) from error
-
-
-def _with_mounts(text: str, mounts: Mapping[str, Path]) -> str:
-    def place(token: re.Match[str]) -> str:
-        path = normalise_mount_path(token[1])
-        if path not in mounts:
-            raise JobFailed(f"{token[0]} names a MOUNT that the service does not have")
-        return os.fspath(mounts[path].absolute())
-
-    return MOUNT_TOKEN.sub(place, text)
-
-
-def _find_executable(name: str) -> str:
-    """Return the absolute path of a program; a bare name is looked for where a clean PATH would find it."""
-    if "/" not in name:
-        found = shutil.which(name, path=SEARCH_PATH)
-        if found is None:
-            raise ExecutorUnavailable(f"there is no executable {name} in {SEARCH_PATH}")
-        return found
-    if not name.startswith("/"):
-        raise ExecutorUnavailable(f"{name} is neither an absolute path nor a bare name")
-    if not os.path.isfile(name) or not os.access(name, os.X_OK):
-        raise ExecutorUnavailable(f"{name} is not executable" if os.path.exists(name) else f"{name} is not there")
-    return name
-
-
-def _environment(
-    job: JobExecution, settings: StandaloneSettings, directory: Path, output: Path, mounts: Mapping[str, Path]
-) -> dict[str, str]:
-    """Return a clean environment, the service's own, and what tells the program where its things are.
-
-    A MOUNT is in RND_MOUNT_ and its path with everything but letters and digits as `_`: `/data/in` is
-    RND_MOUNT_DATA_IN. Where two MOUNTs would share a name, neither gets one; the `{mount:...}` tokens remain.
-    """
-    folder = os.fspath(directory.absolute())
-    environment = {
-        "PATH": SEARCH_PATH,
-        "HOME": folder,
-        "LANG": "C.UTF-8",
-        "TMPDIR": os.path.join(folder, run_files.TEMPORARY_FOLDER),
-        **settings.env,
-        "RND_JOB_ID": str(job.id),
-        "RND_ATTEMPT": str(job.attempt),
-        "RND_OUTPUT": os.fspath(output.absolute()),
+def _confinement_message(confinement: Confinement) -> dict[str, object]:
+    return {
+        "network": confinement.network,
+        "places": [
+            {"path": os.fspath(place.path.absolute()), "writable": place.writable, "own": place.own}
+            for place in confinement.places
+        ],
     }
-    names = {path: "RND_MOUNT_" + re.sub(r"[^A-Za-z0-9]", "_", path.strip("/")).upper() for path in mounts}
-    for path, name in names.items():
-        if list(names.values()).count(name) == 1:
-            environment[name] = os.fspath(mounts[path].absolute())
-    return environment
-
-
-def _checked_secrets(secrets: Mapping[str, bytes]) -> dict[str, bytes]:
-    for name in secrets:
-        if not SECRET_NAME.fullmatch(name):
-            raise JobFailed(f"{name!r} cannot be the file name of a secret")
-    return dict(secrets)

@@ -13,6 +13,7 @@ class Limits:
     nodes_per_workflow: int = 1_000
     connections_per_workflow: int = 5_000
     concurrent_jobs: int = 200
+    peers: int = 100
     files_per_transfer: int = 100_000
     file_bytes: int = 1 << 40
     stream_bytes: int = 1 << 30
@@ -26,7 +27,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadlines:
-    """Bounds on every wait, in seconds; `workflow.execute` may only shorten the first three and the last."""
+    """Bounds on every wait, in seconds; `workflow.execute` may only shorten the first five."""
 
     start_by_s: float = 15 * 60.0
     max_runtime_s: float = 24 * 3600.0
@@ -44,7 +45,8 @@ class Config:
     this machine has. `tls_gate` is `open` or `pinned`.
 
     `job_slots` is how many DOCKER and STANDALONE jobs run at once (0: four a processor, at least 8, at most
-    `limits.concurrent_jobs`). `log_file` True writes `<data-dir>/logs/peer.log` beside standard error.
+    `limits.concurrent_jobs`). `operate_roots` are the folders whose files a token of scope `operate` may name (none: it
+    sends what it has uploaded). `log_file` True writes `<data-dir>/logs/peer.log` beside standard error.
     """
 
     data_dir: Path
@@ -57,6 +59,7 @@ class Config:
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     allowed_roots: tuple[str, ...] = ("/",)
+    operate_roots: tuple[str, ...] = ()
     job_slots: int = 0
     transfer_slots: int = 8
     queue_interval_s: float = 10.0

@@ -41,12 +41,16 @@ class NotFound(ApplicationError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing that is wrong with a workflow or a service; `check` names the rule, `message` says it to a person."""
+    """One thing that is wrong with a workflow or a service; `check` names the rule, `message` says it to a person.
+
+    `place` is where it stands in a document, whose parts have no ids: `connections[0]`.
+    """
 
     check: str
     message: str
     node_id: NodeId | None = None
     connection_id: ConnectionId | None = None
+    place: str | None = None
 
 
 class ValidationFailed(ApplicationError):

@@ -85,6 +85,7 @@ class JobExecution:
 
     Work is keyed by (ordering_peer_id, execution_uid, node_id, attempt). `workflow_job_id` is set for own executions
     only; `order_workflow_job_id` is always the orchestrator's id of this job, and the one that paths use.
+    `remark` is what a person should know of a job that has completed all the same. `service_revision` is what the job runs with, however its service is changed meanwhile.
     """
 
     id: JobExecutionId
@@ -118,6 +119,8 @@ class JobExecution:
     exit_signal: int | None
     cancel_requested_at: datetime | None
     result: str | None
+    remark: str | None = None
+    service_revision: int = 1
     status_seq: int = 0
     deadline_at: datetime | None = None
     transfer_idle_s: float | None = None

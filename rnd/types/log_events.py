@@ -477,6 +477,20 @@ class LogEvent(StrEnum):
     )
     WORKFLOW_DELETED = ("Workflow deleted: workflow_id={workflow_id}", "A workflow is gone; its executions stay.")
 
+    # -- The owner's word on peers
+    PEER_ADDED = (
+        "Peer added: peer_id={peer_id}, state={state}, name={name}",
+        "The owner has written another peer down.",
+    )
+    PEER_STATE_SET = ("Peer state set: peer_id={peer_id}, state={state}", "The owner's word on a peer has changed.")
+    PEER_RENAMED = ("Peer renamed: peer_id={peer_id}, name={name}", "The owner calls a peer by this name now.")
+    PEER_REMOVED = ("Peer removed: peer_id={peer_id}", "A peer is forgotten; it is a stranger from now on.")
+    GRANT_ADDED = (
+        "Grant added: grant_id={grant_id}, peer_id={peer_id}, service_id={service_id}, verbs={verbs}",
+        "A peer (`*`: every allowed one) holds these verbs on a service (`null`: on all of them).",
+    )
+    GRANT_REMOVED = ("Grant removed: grant_id={grant_id}, peer_id={peer_id}", "A grant is taken back.")
+
     # -- Peers and links (document: Issue 3)
     PEER_CONNECTED = (
         "Peer connected (websocket in place of QUIC connection): peer_id={peer_id}",
@@ -533,7 +547,7 @@ class LogEvent(StrEnum):
         "warning",
     )
     PEER_JOINED = ("Peer joined: peer_id={peer_id}", "An invite was accepted; both sides allow each other.")
-    PEER_INVITED = ("Peer invited: invite_id={invite_id}", "An invite is live; the line itself is never logged.")
+    PEER_INVITE_MADE = ("Peer invite made: expires_at={expires_at}", "The line itself is a secret and in no log.")
     PEER_JOIN_REFUSED = (
         "Peer join refused: peer_id={peer_id}, reason={reason}",
         "Somebody came with an invite that is not live, or with a wrong proof.",

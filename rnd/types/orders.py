@@ -140,4 +140,5 @@ class ExecutionOrder:
     start_by_s: float
     max_runtime_s: float
     transfer_idle_s: float
+    hold_s: float
     workflow_deadline_s: float

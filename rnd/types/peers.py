@@ -46,7 +46,8 @@ class AddressRecord:
 class GrantLimits:
     """Bounds on what is granted; `None` sets none.
 
-    `concurrent_jobs` counts jobs that have not ended, `max_runtime_s` is for one job, `max_bytes` for one transfer.
+    `concurrent_jobs` counts jobs that have not ended, `max_runtime_s` is for one job, `max_bytes` for one
+    transfer between a job of the service and another peer.
     """
 
     concurrent_jobs: int | None = None

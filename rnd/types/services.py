@@ -46,6 +46,14 @@ class HostPath:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sandbox:
+    """What confines native programs on this machine: the tier in force, or "none" and why there is none."""
+
+    tier: str = "none"
+    reason: str = "nobody has looked whether it is possible"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
     """How often a failed run is tried again; only for services that are marked `retry_safe`."""
 
@@ -112,3 +120,15 @@ class Service:
     settings: ServiceSettings
     created_at: datetime
     updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteService:
+    """A service of another peer, as far as a workflow takes over what it is."""
+
+    id: ServiceId
+    name: str
+    service_type: ServiceType
+    interfaces: tuple[ServiceInterface, ...]
+    pricing_amount: float
+    pricing_type: str

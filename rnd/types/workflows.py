@@ -41,7 +41,8 @@ class WorkflowNode:
 
     `interfaces` are copied from the service when the node is made. `entrypoint` and `cmd` are `None` where the node
     leaves the service's own in force, and a list (perhaps empty) where it replaces them. `name` is what people call
-    it, no two nodes of a workflow the same; "" where it is called as its service is.
+    it, no two nodes of a workflow the same; "" where it is called as its service is. `service_revision` is what the
+    service was when the node was drawn (`None`: not known); with `pin` the node runs with no other.
     """
 
     id: NodeId
@@ -59,6 +60,8 @@ class WorkflowNode:
     pricing_amount: float
     pricing_type: str
     name: str = ""
+    service_revision: int | None = None
+    pin: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

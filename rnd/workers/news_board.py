@@ -6,7 +6,7 @@ Rows are the truth; a wake-up only says that looking at them is worth while. Los
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 from rnd.database.news import News
@@ -62,6 +62,8 @@ class NewsBoard:
         self.executions: Bell[ExecutionId] = Bell()
         self.when_started: Callable[[], None] = lambda: None
         """Is called when started jobs wait for inputs, or an execution for results, which may come from other peers."""
+        self.when_called_off: Callable[[Mapping[TransferId, str]], None] = lambda _reasons: None
+        """Is called with deliveries from other peers whose receiver has ended, and why."""
 
     def ring_for_ready(self) -> None:
         """Have the queue look for READY jobs."""
@@ -93,6 +95,13 @@ class NewsBoard:
         here = [transfer.transfer_id for transfer in ended if transfer.direction is TransferDirection.LOCAL]
         if news.transfers_created or here:
             self.transfers.ring(*here)
+        coming = {
+            transfer.transfer_id: transfer.error or "it is not wanted any more"
+            for transfer in ended
+            if transfer.direction is TransferDirection.INCOMING
+        }
+        if coming:
+            self.when_called_off(coming)
         abroad = [transfer.transfer_id for transfer in ended if transfer.direction is not TransferDirection.LOCAL]
         if news.outgoing_created or abroad:
             self.outgoing.ring(*abroad)

@@ -7,7 +7,8 @@ they are read through `workers/files.py`, which follows no link.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import stat
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +51,8 @@ def stage_job(
 ) -> StagedJob:
     """Lay out a job's folder for a new attempt: empty output/ and logs/, mounts filled from the verified inputs.
 
-    Inputs are kept between attempts. Raises `JobFailed` where an input that was acknowledged is not there any more, or
-    two providers of a mount share a name, and `CalledOff`.
+    Inputs are kept between attempts. Raises `JobFailed` where an input has not been delivered or is not there any more,
+    or two providers of a mount share a name, and `CalledOff`.
     """
     directory = folders.job(job)
     path = os.fspath(directory)
@@ -156,6 +157,20 @@ def origin_root(folders: JobFolders, job: JobExecution, origin: str) -> Path:
     raise ValueError(f"{origin!r} is no origin of a {ServiceType.STANDALONE} or {ServiceType.DOCKER} job")
 
 
+def lies_where_it_was_left(folders: JobFolders, job: JobExecution, outputs: Mapping[str, Sequence[FileEntry]]) -> bool:
+    """Say whether every file of a job's manifest is still in its folder, in its size; its content is verified when it is sent."""
+    for origin, entries in outputs.items():
+        root = origin_root(folders, job, origin)
+        for entry in entries:
+            try:
+                found = os.lstat(root / entry.relative_path)
+            except OSError:
+                return False
+            if entry.sha256 and (not stat.S_ISREG(found.st_mode) or found.st_size != entry.size_bytes):
+                return False
+    return True
+
+
 def _stage_mount(
     folders: JobFolders,
     job: JobExecution,
@@ -190,6 +205,10 @@ def _files_of(folders: JobFolders, job: JobExecution, peer: InterfacePeer, limit
 
 def _received(folders: JobFolders, job: JobExecution, peer: InterfacePeer, limits: Limits) -> list[FoundEntry]:
     root = folders.input(job, peer)
+    if not peer.duty_acknowledged:
+        raise JobFailed(
+            f"the input of connection {peer.connection_id} has not been delivered, so the job was not ready to run"
+        )
     if not root.is_dir():
         raise JobFailed(f"the input of connection {peer.connection_id} was delivered but is gone: {root}")
     return scan_tree(root, max_files=limits.files_per_transfer, max_file_bytes=limits.file_bytes)

@@ -38,6 +38,10 @@ class Underway:
         """Take note of bytes that have moved."""
         self.bytes_done += count
 
+    def is_called_off(self) -> bool:
+        """Say whether the delivery was called off; for those who take no room on this disk."""
+        return self._called_off.is_set()
+
     def must_stop(self) -> bool:
         """Say whether the delivery was called off; first wait while the disk has no room.
 

@@ -18,12 +18,12 @@ T = TypeVar("T")
 class Peer:
     """A live API whose event loop runs in a thread of its own."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, **config: Any) -> None:
         self.data_dir = data_dir
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
-        self._serving = serving(data_dir)
+        self._serving = serving(data_dir, **config)
         self.api: LiveApi = self.run(self._serving.__aenter__())
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:

@@ -29,6 +29,7 @@ from rnd.services.data_service import DataService
 from rnd.services.vault import load_vault
 from rnd.types.config import Config, Limits
 from rnd.types.ids import ExecutionUid, TransferId
+from tests.api.peer_desk import DeskInMemory
 
 T = TypeVar("T")
 
@@ -91,6 +92,7 @@ class LiveApi:
             database=self.database, clock=self.clock, entropy=self.entropy, config=config, vault=self.vault
         )
         self.hub = EventHub(self.database, self.clock)
+        self.peers = DeskInMemory(self.database, self.clock, PEER_ID)
         self.context = self._context()
         self.server = ApiServer(self.context)
         self._ids = itertools.count(1)
@@ -110,6 +112,7 @@ class LiveApi:
             entropy=self.entropy,
             workflow_manager=Absent(),  # type: ignore[arg-type]  # nothing is run here
             job_manager=Absent(),  # type: ignore[arg-type]  # nothing is run here
+            peers=self.peers,
             data_service=self.data_service,
             vault=self.vault,
             executors={},

@@ -53,7 +53,8 @@ class Spec:
             Method(name="operate", summary="", scope=Scope.OPERATE, handler=self.note, result={}),
             Method(name="open", summary="", scope=None, handler=self.note, result={}),
         ]
-        self.envelope = Envelope(MethodTable(methods).entries(self.log), max_batch=50, on_fault=self.log)
+        self.table = MethodTable(methods)
+        self.envelope = Envelope(self.table.entries(self.log), max_batch=50, on_fault=self.log)
 
     def _method(self, name: str, handler: Callable[..., Any], *parameters: Any, timeout_s: float = 30) -> Method:
         return Method(
@@ -271,6 +272,25 @@ def test_a_batch_runs_in_order_and_one_call_at_a_time() -> None:
     assert [answer["id"] for answer in answers] == list(range(50))
     assert spec.done == list(range(50))
     assert spec.most_running == 1
+
+
+def test_the_answer_to_a_batch_is_bounded() -> None:
+    """What comes after the bound is refused, and was not done; a notification adds nothing and is done."""
+    spec = Spec()
+    envelope = Envelope(spec.table.entries(spec.log), max_batch=50, on_fault=spec.log, max_answer_bytes=100)
+    members = [{"jsonrpc": "2.0", "id": n, "method": "slow", "params": [n]} for n in range(9)]
+    notification = {"jsonrpc": "2.0", "method": "slow", "params": [9]}
+    body = json.dumps([*members, notification, {"jsonrpc": "2.0"}]).encode()
+    answers = json.loads(asyncio.run(envelope.answer(body, Caller())) or b"")
+    done = [answer["result"] for answer in answers if "result" in answer]
+    assert 0 < len(done) < 9
+    assert spec.done == [*done, 9]
+    refused = answers[len(done) : 9]
+    assert [answer["id"] for answer in refused] == list(range(len(done), 9))
+    assert {(answer["error"]["code"], answer["error"]["data"]["error"]) for answer in refused} == {
+        (1700, "LIMIT_EXCEEDED")
+    }
+    assert answers[9]["error"]["code"] == -32600
 
 
 def test_a_batch_past_the_limit_is_refused_whole() -> None:

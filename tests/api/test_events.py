@@ -209,6 +209,25 @@ def test_a_connection_holds_so_many_subscriptions_and_no_more(tmp_path: Path) ->
     run_with_api(tmp_path / "data", test)
 
 
+def test_a_subscription_from_beyond_the_newest_event_is_told_so_and_goes_on(tmp_path: Path) -> None:
+    """The client speaks of another life of this database; it must not wait for a number that comes in years."""
+
+    async def test(api: LiveApi) -> None:
+        await record(api.database, EventType.JOB_UPDATED)
+        async with api.websocket() as other, api.websocket() as ws:
+            first = Client(other)
+            await first.call("events.subscribe", after_seq=0)  # somebody keeps the hub awake, and it has caught up
+            assert (await first.event())["seq"] == 1
+            client = Client(ws)
+            await client.call("events.subscribe", after_seq=500)
+            told = await client.event()
+            assert (told["type"], told["data"]) == ("events.dropped", {"after_seq": 500, "oldest_seq": 1})
+            new = await record(api.database, EventType.JOB_UPDATED)
+            assert (await client.event())["seq"] == new
+
+    run_with_api(tmp_path / "data", test)
+
+
 @pytest.mark.parametrize("params", [{"types": ["job.exploded"]}, {"types": "job.updated"}, {"after_seq": -1}])
 def test_wrong_subscriptions_are_refused(tmp_path: Path, params: dict[str, Any]) -> None:
     async def test(api: LiveApi) -> None:

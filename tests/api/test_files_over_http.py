@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import os
 import resource
@@ -240,7 +241,8 @@ def test_a_large_upload_is_never_held_in_memory(tmp_path: Path) -> None:
 async def deliver(api: LiveApi, files: dict[str, bytes], *, arrived: bool = True) -> tuple[int, Path]:
     """Write down an execution with one result and put its files in place; return the execution and the folder."""
     now = api.clock.now()
-    order = {"start_by_s": 1.0, "max_runtime_s": 1.0, "transfer_idle_s": 1.0, "workflow_deadline_s": 1.0}
+    order = {"start_by_s": 1.0, "max_runtime_s": 1.0, "transfer_idle_s": 1.0, "hold_s": 1.0}
+    order["workflow_deadline_s"] = 1.0
 
     def write(conn: Any) -> ExecutionId:
         workflow = workflows.create_workflow(conn, name="w", now=now)
@@ -319,7 +321,13 @@ def test_a_result_is_an_attachment_that_no_browser_interprets(tmp_path: Path) ->
         ("bytes=-3", 206, b"789"),
         ("bytes=0-99", 206, b"0123456789"),
         ("bytes=10-", 416, b""),
-        ("bytes=x", 416, b""),
+        ("bytes=-0", 416, b""),
+        ("bytes=x", 200, b"0123456789"),
+        ("bytes=-", 200, b"0123456789"),
+        ("bytes=5-2", 200, b"0123456789"),
+        ("bytes=0-1,4-5", 200, b"0123456789"),
+        ("items=0-3", 200, b"0123456789"),
+        ("Bytes=0-3", 206, b"0123"),
     ],
 )
 def test_ranges_are_honoured(tmp_path: Path, asked: str, status: int, part: bytes) -> None:
@@ -327,8 +335,62 @@ def test_ranges_are_honoured(tmp_path: Path, asked: str, status: int, part: byte
         execution_id, _ = await deliver(api, {"a.txt": b"0123456789"})
         async with api.unix("GET", f"/results/{execution_id}/2/3/a.txt", headers={"Range": asked}) as response:
             assert response.status == status
-            if status == 206:
+            if status == 416:
+                assert response.headers["Content-Range"] == "bytes */10"
+            else:
                 assert await response.read() == part
+
+    run_with_api(tmp_path / "data", test)
+
+
+def test_a_range_holds_for_the_state_of_the_file_that_it_was_asked_for(tmp_path: Path) -> None:
+    async def test(api: LiveApi) -> None:
+        execution_id, _ = await deliver(api, {"a.txt": b"0123456789"})
+        url = f"/results/{execution_id}/2/3/a.txt"
+        async with api.unix("GET", url) as response:
+            tag, modified = response.headers["ETag"], response.headers["Last-Modified"]
+        early = "Mon, 01 Jan 2001 00:00:00 GMT"
+        for state, status in ((tag, 206), (modified, 206), ('"x"', 200), (f"W/{tag}", 200), (early, 200), ("?", 200)):
+            headers = {"Range": "bytes=2-3", "If-Range": state}
+            async with api.unix("GET", url, headers=headers) as response:
+                wanted = b"23" if status == 206 else b"0123456789"
+                assert (response.status, await response.read()) == (status, wanted), state
+        async with api.unix("GET", url, headers={"If-None-Match": tag}) as response:
+            assert response.status == 304
+
+    run_with_api(tmp_path / "data", test)
+
+
+def test_a_result_is_sent_with_its_hash_or_not_at_all(tmp_path: Path) -> None:
+    async def test(api: LiveApi) -> None:
+        execution_id, folder = await deliver(api, {"a.txt": b"0123456789"})
+        url = f"/results/{execution_id}/2/3/a.txt"
+        digest = f"sha-256=:{base64.b64encode(hashlib.sha256(b'0123456789').digest()).decode()}:"
+        for method, headers in (("GET", {}), ("HEAD", {}), ("GET", {"Range": "bytes=0-3"})):
+            async with api.unix(method, url, headers=headers) as response:
+                assert response.headers["Repr-Digest"] == digest
+        (folder / "a.txt").write_bytes(b"01234")
+        async with api.unix("GET", url) as response:
+            told = await response.json()
+            assert (response.status, told["error"]) == (500, "TRANSFER_FAILED")
+            assert "5 bytes" in told["message"]
+
+    run_with_api(tmp_path / "data", test)
+
+
+def test_every_answer_is_rnds(tmp_path: Path) -> None:
+    async def test(api: LiveApi) -> None:
+        execution_id, _ = await deliver(api, {"a.txt": b"fine"})
+        for path in ("/", f"/results/{execution_id}/2/3/a.txt", "/healthz", "/nothing"):
+            async with api.unix("GET", path) as response:
+                assert response.headers["Server"] == "rnd"
+        async with api.websocket() as ws:
+            assert ws._response.headers["Server"] == "rnd"
+        reader, writer = await asyncio.open_connection(*api.url.removeprefix("http://").split(":"))
+        writer.write(b"this is no HTTP\r\n\r\n")
+        assert b"Server: rnd\r\n" in await reader.read()
+        writer.close()
+        await writer.wait_closed()
 
     run_with_api(tmp_path / "data", test)
 
@@ -338,6 +400,9 @@ def test_a_large_result_is_streamed(tmp_path: Path) -> None:
         execution_id, folder = await deliver(api, {"big": b""})
         with (folder / "big").open("wb") as file:
             file.truncate(256 << 20)
+        await api.database.write(
+            lambda conn: conn.execute("UPDATE result_files SET size_bytes = :size", {"size": 256 << 20})
+        )
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         size = 0
         async with api.tcp("GET", f"/results/{execution_id}/2/3/big", token=api.token) as response:
@@ -352,7 +417,11 @@ def test_a_large_result_is_streamed(tmp_path: Path) -> None:
 
 def test_no_link_folder_or_device_is_ever_sent(tmp_path: Path) -> None:
     async def test(api: LiveApi) -> None:
-        execution_id, folder = await deliver(api, {"a.txt": b"fine", "sub/b.txt": b"fine"})
+        came = {"a.txt": b"fine", "sub/b.txt": b"fine", "link": b"fine", "inside": b"fine", "fifo": b"fine"}
+        execution_id, folder = await deliver(api, {**came, "folder-link/api_token": b"fine"})
+        for name in ("link", "inside", "fifo", "folder-link/api_token"):
+            (folder / name).unlink()
+        (folder / "folder-link").rmdir()
         (folder / "link").symlink_to(api.config.data_dir / "api_token")
         (folder / "inside").symlink_to(folder / "a.txt")
         (folder / "folder-link").symlink_to(api.config.data_dir)
@@ -427,6 +496,8 @@ def test_a_ticket_opens_one_file_once_within_its_time(tmp_path: Path) -> None:
 
         issued = await issue()
         Draft7Validator(api.server.table.methods["execution.ticket"].result).validate(issued)
+        async with api.tcp("HEAD", issued["url"]) as response:
+            assert (response.status, response.headers["Content-Length"]) == (200, "3")
         assert await fetch(issued["url"]) == (200, b"yes")
         assert (await fetch(issued["url"]))[0] == 401
         other = (await issue())["ticket"]
@@ -437,6 +508,7 @@ def test_a_ticket_opens_one_file_once_within_its_time(tmp_path: Path) -> None:
         assert (await fetch(late["url"]))[0] == 401
         assert (await fetch(f"/results/{execution_id}/2/3/c.txt?ticket="))[0] == 401
         assert (await api.refusal("execution.ticket", **{**wanted, "node_id": 9})).code == 1000
+        assert (await api.refusal("execution.ticket", **{**wanted, "path": "nothing"})).code == 1000
 
     run_with_api(tmp_path / "data", test)
 

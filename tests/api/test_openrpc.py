@@ -78,13 +78,28 @@ ESSENTIALS: dict[str, Any] = {
     },
 }
 
-# rpc.md, as far as it needs neither a second peer nor a container engine.
+# rpc.md, as far as it needs no container engine.
 CONTRACT: dict[str, list[str]] = {
     "node.status": [],
     "node.capabilities": [],
     "token.create": ["name", "scope", "valid_s"],
     "token.list": ["limit", "after_id"],
     "token.revoke": ["token_id"],
+    "peer.list": [],
+    "peer.get": ["peer_id"],
+    "peer.invite": ["valid_s"],
+    "peer.join": ["invite"],
+    "peer.add": ["peer_id", "addresses", "name", "state"],
+    "peer.connect": ["peer_id"],
+    "peer.disconnect": ["peer_id"],
+    "peer.remove": ["peer_id"],
+    "peer.set_state": ["peer_id", "state"],
+    "peer.capabilities": ["peer_id"],
+    "peer.ping": ["peer_id"],
+    "peer.rename": ["peer_id", "name"],
+    "grant.list": [],
+    "grant.add": ["peer_id", "service_id", "verbs", "limits"],
+    "grant.remove": ["grant_id"],
     "service.create": [
         *(
             "name",
@@ -163,8 +178,22 @@ CONTRACT: dict[str, list[str]] = {
 ADMIN = {
     *("service.create", "service.update", "service.delete", "service.set_status", "service.unlock"),
     *("token.create", "token.list", "token.revoke"),
+    *("peer.invite", "peer.join", "peer.add", "peer.remove", "peer.set_state", "peer.rename"),
+    *("grant.add", "grant.remove"),
 }
-READING = ("get", "list", "status", "capabilities", "search", "validate", "plan", "poll", "subscribe", "unsubscribe")
+READING = (
+    "get",
+    "list",
+    "status",
+    "capabilities",
+    "ping",
+    "search",
+    "validate",
+    "plan",
+    "poll",
+    "subscribe",
+    "unsubscribe",
+)
 
 each_method = pytest.mark.parametrize("method", TABLE.methods.values(), ids=lambda method: method.name)
 

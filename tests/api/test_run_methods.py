@@ -91,7 +91,8 @@ def test_a_plan_says_what_every_executor_would_answer(peer: RunningPeer) -> None
     plan = checked(peer, "workflow.plan", workflow_id=workflow_id)
     assert plan["ok"] is True
     peer_id = peer.call("node.status")["peer_id"]
-    assert plan["jobs"] == [{"node_id": node_id, "executor_peer_id": peer_id, "accepted": True, "reasons": []}]
+    accepted = {"node_id": node_id, "executor_peer_id": peer_id, "accepted": True, "reasons": [], "warnings": []}
+    assert plan["jobs"] == [accepted]
     assert plan["edges"][0]["reachable"] is True
 
 

@@ -180,8 +180,9 @@ def test_an_interpreter_whose_arguments_others_may_choose_gets_a_warning(peer: P
 
 
 def test_host_paths_stay_outside_the_data_directory(peer: Peer) -> None:
-    error = peer.refusal("service.create", **standalone(host_paths=[{"path": str(peer.data_dir)}]))
-    assert error.code == 1600
+    for path in (peer.data_dir, peer.data_dir / "rnd.db", peer.data_dir.parent, "/"):
+        error = peer.refusal("service.create", **standalone(host_paths=[{"path": str(path)}]))
+        assert error.code == 1600, path
 
 
 # ---------------------------------------------------------------- secrets
@@ -361,7 +362,12 @@ def test_services_are_found_by_their_words_and_strangers_are_unreachable(peer: P
     assert peer.call("service.search", query="counter")["items"] == []
     assert len(peer.call("service.search", query="counter", active_only=False)["items"]) == 1
     elsewhere = peer.call("service.search", peer_ids=["rnsomebody"])
-    assert elsewhere == {"items": [], "unreachable": [{"peer_id": "rnsomebody", "reason": "not connected"}]}
+    assert elsewhere == {
+        "items": [],
+        "unreachable": [{"peer_id": "rnsomebody", "reason": "not connected"}],
+        "total": 0,
+        "next_offset": None,
+    }
 
 
 def test_interfaces_are_suggested_by_type(peer: Peer) -> None:
@@ -385,3 +391,18 @@ def test_the_node_tells_its_state_and_what_it_can_do(peer: Peer) -> None:
     check(peer, "node.capabilities", capabilities)
     assert capabilities["cpu_cores"] >= 1
     assert capabilities["executors"]["docker"]["available"] is False
+
+
+def test_an_update_says_what_a_service_of_that_type_takes(peer: Peer, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    data = peer.call("service.create", name="fixed", service_type="DATA", paths=[str(tmp_path / "a.txt")])["id"]
+    error = peer.refusal("service.update", service_id=data, paths=[str(tmp_path)])
+    assert (error.code, error.data["parameter"]) == (-32602, "paths")
+    assert "egress" in error.message
+    assert "executable" not in error.message
+    assert "new service" in error.data["hint"]
+    program = peer.call("service.create", name="runs", service_type="STANDALONE", executable="/bin/cat")["id"]
+    for unknown in ("paths", "egress", "colour"):
+        error = peer.refusal("service.update", service_id=program, **{unknown: "any_job"})
+        assert "is not a parameter of a STANDALONE service (known: access, allow_override" in error.message
+        assert "egress_peers" not in error.message

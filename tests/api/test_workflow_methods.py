@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -596,3 +597,168 @@ def test_a_document_cannot_bring_in_a_path_of_the_data_directory(peer: Peer) -> 
         }
     )
     assert peer.refusal("workflow.import", document=document).code == 1600
+
+
+def large(peer: Peer, nodes: int, connections: int) -> dict[str, Any]:
+    """Return a document of nodes that each feed those after them."""
+    name = service(peer)["name"]
+    pairs = itertools.islice(itertools.combinations(range(nodes), 2), connections)
+    return {
+        "format": "rnd.workflow/1",
+        "name": "large",
+        "nodes": [{"name": f"n{number}", "service_name": name} for number in range(nodes)],
+        "connections": [
+            {"from": f"n{a}", "from_interface_type": "STDOUT", "to": f"n{b}", "to_interface_type": "STDIN"}
+            for a, b in pairs
+        ],
+    }
+
+
+def test_an_import_and_its_deletion_are_one_event_each(peer: Peer) -> None:
+    before = peer.call("events.poll", after_seq=0)["next_seq"]
+    imported = peer.call("workflow.import", document={**large(peer, 5, 8), "layout": {"zoom_level": 2.0}})["id"]
+    peer.call("workflow.delete", workflow_id=imported)
+    told = peer.call("events.poll", after_seq=before, types=["workflow.updated"])["items"]
+    assert [event["data"] for event in told] == [
+        {"workflow_id": imported, "change": "created"},
+        {"workflow_id": imported, "change": "deleted"},
+    ]
+
+
+def test_an_import_costs_as_much_as_is_in_it(peer: Peer) -> None:
+    """Four times the connections are not sixteen times the work; a quadratic import takes ten seconds of this size."""
+    document = large(peer, 1000, 5000)
+    began = time.process_time()
+    assert peer.call("workflow.import", document=document)["id"]
+    assert time.process_time() - began < 3
+
+
+# ---------------------------------------------------------------- documents that are only looked at
+
+
+def problems(peer: Peer, document: dict[str, Any]) -> list[tuple[str | None, str]]:
+    """Return place and message of everything that a check finds; the import finds all that keeps it from being stored."""
+    report = peer.call("workflow.validate", document=document)
+    check(peer, "workflow.validate", report)
+    found = [(problem.get("place"), problem["message"]) for problem in report["problems"]]
+    assert not any("node_id" in problem or "connection_id" in problem for problem in report["problems"])
+    refused = peer.refusal("workflow.import", document=document).data["problems"]
+    told = [(problem.get("place"), problem["message"]) for problem in refused]
+    assert set(told) <= set(found)
+    return found
+
+
+def test_misread_parts_hide_nothing_of_the_others(peer: Peer) -> None:
+    """The shape, names, services, interfaces and connections: each is told, whatever else is wrong."""
+    document = large(peer, 3, 2)
+    document["nodes"][0]["colour"] = "red"
+    document["nodes"].append({"name": "lost", "service_name": "nowhere"})
+    document["nodes"].append({"name": "odd", "service_name": document["nodes"][1]["service_name"], "interfaces": []})
+    document["nodes"][4]["interfaces"] = [{"interface_type": "MOUNT", "path": "/proc"}]
+    document["connections"] = [
+        {"from": "n1", "from_interface_type": "STDOUT", "to": "n2", "to_interface_type": "STDIN"},
+        {"from": "n1", "from_interface_type": "STDOUT", "to": "n2", "to_interface_type": "STDIN"},
+        {"from": "n22", "from_interface_type": "STDOUT", "to": "n2", "to_interface_type": "STDIN"},
+        {"from": "n1", "from_interface_type": "STDIN", "to": "n2", "to_interface_type": "STDIN"},
+        {"to": "lost", "to_interface_type": "STDIN", "source_path": "relative"},
+    ]
+    found = problems(peer, document)
+    assert (None, "nodes[0].colour: unknown key") in found
+    assert (None, "connections[2].from: no node is named 'n22' (did you mean n2?)") in found
+    assert ("nodes[3]", "Service nowhere not found") in found
+    assert any(place == "nodes[4].interfaces" and "/proc" in message for place, message in found)
+    assert ("connections[1]", "The connection repeats connections[0]") in found
+    assert any(place == "connections[3]" and "reversed direction" in message for place, message in found)
+    assert any(place == "connections[4]" and "must be absolute" in message for place, message in found)
+    assert not [place for place, _ in found if place == "connections[2]"]
+    assert len(found) == len(set(found)) == 7
+
+
+def test_a_check_finds_what_only_keeps_it_from_being_run(peer: Peer) -> None:
+    document = large(peer, 3, 1)
+    document["connections"] += [
+        {"from": "n1", "from_interface_type": "STDOUT", "to": "n2", "to_interface_type": "STDIN"},
+        {"from": "n2", "from_interface_type": "STDOUT", "to": "n0", "to_interface_type": "STDIN"},
+        {"to": "n0", "to_interface_type": "STDIN"},
+    ]
+    found = peer.call("workflow.validate", document=document)["problems"]
+    assert [(problem["check"], problem["place"]) for problem in found] == [
+        ("source_path", "connections[3]"),
+        ("cycle", "nodes[0]"),
+    ]
+    assert found[0]["message"].startswith("connections[3] from the self-peer names no file or folder")
+    assert peer.call("workflow.import", document=document)["id"]  # half a drawing is kept all the same
+
+
+def test_a_hostile_name_of_a_document_hides_nothing_either(peer: Peer) -> None:
+    document = {**large(peer, 1, 0), "name": "a\x1b[2Jb"}
+    document["nodes"].append({"name": "lost", "service_name": "nowhere"})
+    assert problems(peer, document) == [
+        (None, "name: must not hold control or invisible characters"),
+        ("nodes[1]", "Service nowhere not found"),
+    ]
+
+
+def test_a_check_is_of_a_workflow_or_of_a_document(peer: Peer) -> None:
+    for given in ({}, {"workflow_id": workflow(peer), "document": {}}):
+        assert peer.refusal("workflow.validate", **given).data["parameter"] == "workflow_id"
+
+
+def test_a_fraction_of_a_pixel_is_rounded_wherever_it_comes_in(peer: Peer) -> None:
+    document = large(peer, 1, 0)
+    document["nodes"][0]["gui_x"] = 1.6
+    imported = peer.call("workflow.import", document=document)["id"]
+    [drawn_node] = peer.call("workflow.list_nodes", workflow_id=imported)["items"]
+    assert (drawn_node["gui_x"], node(peer, imported, gui_x=1.6)["gui_x"]) == (2, 2)
+
+
+def test_a_node_that_would_wait_for_itself_is_refused_where_it_is_drawn(peer: Peer) -> None:
+    workflow_id = workflow(peer)
+    first, second = (node(peer, workflow_id, name=name)["id"] for name in ("a", "b"))
+    ends = {"from_interface_type": "STDOUT", "to_interface_type": "STDIN", "workflow_id": workflow_id}
+    error = peer.refusal("workflow.add_connection", from_node_id=first, to_node_id=first, **ends)
+    assert (error.code, error.message) == (1100, "Workflow has a cycle: a -> a")
+    there = connect(peer, workflow_id, first, second)["id"]
+    error = peer.refusal("workflow.add_connection", from_node_id=second, to_node_id=first, **ends)
+    assert error.message == "Workflow has a cycle: a -> b -> a"
+    # Turned round, a connection stands in nobody's way.
+    peer.call(
+        "workflow.update_connection",
+        workflow_id=workflow_id,
+        connection_id=there,
+        from_node_id=second,
+        to_node_id=first,
+    )
+    document = peer.call("workflow.export", workflow_id=workflow_id)
+    document["connections"].append({**document["connections"][0], "from": "a", "to": "b"})
+    assert problems(peer, document) == [("connections[1]", "Workflow has a cycle: b -> a -> b")]
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "words"),
+    [
+        ("workflow.execute", {"workflow_id": 1, "inputs": {"x": "/a"}}, "must be an id"),
+        ("workflow.execute", {"workflow_id": 1, "deadlines": {"soon": 1}}, "must be one of start_by_s, max_runtime_s"),
+        (
+            "workflow.execute",
+            {"workflow_id": 1, "deadlines": {"cancel_by_s": 1}},
+            "must be one of start_by_s, max_runtime_s",
+        ),
+        ("workflow.execute", {"workflow_id": 1, "deadlines": {"start_by_s": 1e9}}, "between 0.001 and 31622400"),
+        ("workflow.execute", {"workflow_id": 1, "inputs": {"1": "upload:.x"}}, "1 to 128 letters, digits"),
+        ("workflow.add_node", {"workflow_id": 1, "service_id": 1, "peer_id": "a b"}, "must be the id of a peer"),
+        ("upload.delete", {"name": "../x"}, "must be 1 to 128 letters, digits"),
+        ("service.create", {"name": "n", "service_type": "STANDALONE", "env": {"1": "x"}}, "not begin with a digit"),
+        (
+            "service.create",
+            {"name": "n", "service_type": "DATA", "paths": ["x"]},
+            "must be an absolute path, or upload:",
+        ),
+    ],
+)
+def test_what_a_parameter_must_be_is_said_in_words(peer: Peer, method: str, params: dict[str, Any], words: str) -> None:
+    error = peer.refusal(method, **params)
+    assert error.code == -32602
+    assert words in error.message
+    assert not set("[]{}\\^") & set(error.message.partition("must")[2]), error.message
+    assert error.data["hint"] == f"rpc.discover says what {method} takes."

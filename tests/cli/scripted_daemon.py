@@ -44,10 +44,12 @@ class ScriptedDaemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer)
         self.raw: bytes | None = None
         self.status = 200
         self.hang_ups = 0
+        self.connections = 0
         self.calls: list[tuple[str, dict[str, Any]]] = []
 
     def get_request(self) -> tuple[socket.socket, Any]:
         request, _ = super().get_request()
+        self.connections += 1
         return request, ("client", 0)
 
     def called(self, method: str) -> list[dict[str, Any]]:

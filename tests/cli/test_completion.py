@@ -43,7 +43,7 @@ def complete(rnd: Rnd, *words: str) -> list[str]:
     ("words", "offered"),
     [
         (["s"], ["serve", "status", "service", "show"]),
-        (["service", ""], ["add", "list", "show", "rm", "set-status", "unlock"]),
+        (["service", ""], ["add", "list", "search", "show", "rm", "set-status", "unlock"]),
         (["service", "add", "d"], ["data"]),
         (["ps", "--st"], ["--status"]),
         (["ps", "--status", "C"], ["COMPLETED", "CANCELLED"]),

@@ -80,6 +80,16 @@ def test_a_floor_that_the_disk_is_below(rnd: Rnd) -> None:
     assert verdicts(rnd, RND_LIMITS_DISK_FLOOR_BYTES=str(1 << 50))["disk"][0] == "wrong"
 
 
+def test_the_disk_that_a_peer_takes_is_shown(rnd: Rnd) -> None:
+    before = verdicts(rnd)["disk"][1]
+    (rnd.data_dir / "workflows/deep").mkdir(parents=True)
+    (rnd.data_dir / "workflows/deep/left").write_bytes(bytes(3 << 20))
+    after = verdicts(rnd)["disk"][1]
+    assert "held here, " in before
+    assert not before.startswith("3.")
+    assert after.startswith("3.")
+
+
 def test_the_configuration_is_shown_with_its_origins(rnd: Rnd) -> None:
     (rnd.data_dir / "rnd.toml").write_text("job_slots = 3\n")
     done = rnd("config", "show", "--origin", "--api", "127.0.0.1:5", RND_LOG_LEVEL="DEBUG")

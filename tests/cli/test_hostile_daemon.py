@@ -328,6 +328,41 @@ def test_results_of_several_connections_have_folders_of_their_own(rnd: Rnd, daem
     assert found == ["_up", "_up/empty", "_up/f", "n2-c20", "n2-c20/f", "n2-c21", "n2-c21/f"]
 
 
+def test_many_results_come_over_a_few_connections_page_by_page(rnd: Rnd, daemon: ScriptedDaemon) -> None:
+    items = []
+    for number in range(60):
+        content = b"x" * (number + 1)
+        offer(daemon, f"f{number}", content)
+        items += daemon.methods["execution.results"]["items"]
+
+    def listing(params: dict[str, Any]) -> dict[str, Any]:
+        after = params.get("after_id", 0)
+        end = after + 25
+        more = end if end < len(items) else None
+        return {"items": items[after:end], "total": len(items), "next_after_id": more, "outstanding": []}
+
+    daemon.methods["execution.results"] = listing
+    done = rnd("results", "1", "-o", rnd.home / "out")
+    assert done.code == 0, done.err
+    assert done.out.splitlines() == [str(rnd.home / "out" / f"f{number}") for number in range(60)]
+    assert [(rnd.home / "out" / f"f{number}").stat().st_size for number in range(60)] == list(range(1, 61))
+    assert daemon.connections <= 9
+    assert len(rnd("results", "1", "-q").out.splitlines()) == 60
+
+
+def test_one_file_of_many_that_is_not_as_announced_fails_the_command(rnd: Rnd, daemon: ScriptedDaemon) -> None:
+    items = []
+    for number in range(20):
+        offer(daemon, f"f{number}", b"right")
+        items += daemon.methods["execution.results"]["items"]
+    daemon.files["/results/1/1/2/f7"] = b"wrong"
+    daemon.methods["execution.results"] = {"items": items, "outstanding": []}
+    done = rnd("results", "1", "-o", rnd.home / "out")
+    assert done.code == 1
+    assert "f7 did not arrive as it was announced" in done.err
+    assert not [path for path in (rnd.home / "out").iterdir() if path.name.endswith(".part")]
+
+
 # ---------------------------------------------------------------- long histories, daemons that come and go
 
 

@@ -25,6 +25,7 @@ def services(peer: RunningPeer) -> None:
     peer.program("upper", "tr a-z A-Z")
     peer.program("fails", "echo to stdout; echo to stderr >&2; exit 3")
     peer.program("sleeps", "sleep 600")
+    peer.program("leaves", "setsid sleep 600 >/dev/null 2>&1 & echo left")
     peer.program("speaks", 'printf "\\033[31mred\\033[0m\\n"; echo second')
     gate = peer.data_dir.parent / "gate"
     peer.program("gated", f"echo before; while ! [ -e '{gate}' ]; do sleep 0.05; done; echo after")
@@ -261,14 +262,36 @@ def test_check_finds_every_problem_and_leaves_nothing_behind(on_peer: Rnd) -> No
     assert bad.code == 1
     assert bad.err.splitlines() == [
         "rnd: 2 problems found",
-        "  - Service nobody not found",
-        "  - Service nothing not found",
+        "  - nodes[0]: Service nobody not found",
+        "  - nodes[1]: Service nothing not found",
     ]
     (on_peer.home / "empty.json").write_text('{"format": "rnd.workflow/1", "nodes": []}')
     empty = on_peer("workflow", "check", "empty.json")
     assert empty.code == 1
     assert "Workflow must have at least one job" in empty.err
+    missing = workflow_file(on_peer, "missing", "upper", source_path="nowhere.txt")
+    refused = on_peer("workflow", "check", missing)
+    assert (refused.code, refused.err.splitlines()[0]) == (1, "rnd: 1 problem found")
+    assert "connections[0]: The file to send is not there" in refused.err
     assert ok(on_peer("workflow", "list", "-q")).out == before
+
+
+def test_a_check_writes_nothing_and_tells_nobody(on_peer: Rnd, peer: RunningPeer) -> None:
+    """So whatever ends the command leaves nothing, and nobody sees a workflow come and go."""
+    newest = "SELECT (SELECT MAX(seq) FROM events), (SELECT seq FROM sqlite_sequence WHERE name = 'workflows')"
+    before = peer.sql(newest)
+    ok(on_peer("workflow", "check", workflow_file(on_peer, "quiet", "upper")))
+    assert peer.sql(newest) == before
+
+
+def test_an_answer_that_cannot_be_written_is_said_and_ends_with_its_code(on_peer: Rnd) -> None:
+    for arguments in (["ps"], ["ps", "--json"], ["service", "list"], ["service", "list", "-q"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                on_peer.command(*arguments), stdout=full, stderr=subprocess.PIPE, env=on_peer.environment(), check=False
+            )
+        assert done.returncode == 74, (arguments, done.stderr)
+        assert done.stderr == b"rnd: the answer cannot be written: No space left on device\n"
 
 
 @pytest.mark.parametrize(
@@ -278,15 +301,21 @@ def test_check_finds_every_problem_and_leaves_nothing_behind(on_peer: Rnd) -> No
         ("x.json", '{"a": 1, "a": 2}', "'a' stands twice"),
         ("x.json", "[]", "a workflow is an object"),
         ("x.toml", "= 1", "is not TOML"),
+        ("x.toml", "nodes = [{gui_x = 2026-01-31}]", "x.toml: nodes[0].gui_x: a date (2026-01-31)"),
+        ("x.toml", "layout = {pan_x = 1.0, pan_y = inf}", "x.toml: layout.pan_y: inf"),
+        ("x.toml", "layout = {zoom_level = nan}", "x.toml: layout.zoom_level: nan"),
+        ("x.json", '{"layout": {"zoom_level": NaN}}', "x.json: layout.zoom_level: nan"),
         ("x.json", None, "there is no file"),
     ],
 )
 def test_a_file_that_is_none_is_a_usage_error(on_peer: Rnd, name: str, content: str | None, words: str) -> None:
     if content is not None:
         (on_peer.home / name).write_text(content)
-    done = on_peer("run", name)
-    assert done.code == 2
-    assert words in done.err
+    for command in (("run",), ("workflow", "check"), ("workflow", "import")):
+        done = on_peer(*command, name)
+        assert done.code == 2
+        assert words in done.err
+        assert "Traceback" not in done.err
 
 
 # ---------------------------------------------------------------- runs and how they end
@@ -349,6 +378,32 @@ def test_a_failed_run_says_which_job_and_why(on_peer: Rnd) -> None:
     assert (retried.code, retried.json["retry_of"]) == (3, int(number[1]))
     shown = ok(on_peer("show", "last")).out
     assert re.search(r"fails +\d+  STANDALONE  ERRORED +3", shown)
+
+
+def test_a_run_that_was_refused_is_explained_by_the_refusal(on_peer: Rnd, peer: RunningPeer) -> None:
+    peer.program("vanishes", "true")
+    path = workflow_file(on_peer, "vanishing", "vanishes")
+    (peer.data_dir.parent / f"{peer.data_dir.name}-programs" / "vanishes").unlink()
+    failed = on_peer("run", path)
+    assert failed.code == 3
+    shown = ok(on_peer("show", "last")).out
+    assert "rnd logs" not in shown
+    explained = ok(on_peer("explain", "-e", "last")).out
+    assert "job vanishes is CANCELLED: It was never created: phase 1 was refused: vanishes: The executable" in explained
+    assert "No such file or directory" in explained
+    assert ok(on_peer("explain", "last", "vanishes", "--json")).json["job_execution_id"] is None
+    logs = on_peer("logs", "-e", "last")
+    assert logs.code == 1
+    assert "never created: phase 1 was refused" in logs.err
+
+
+def test_what_a_job_left_behind_is_shown(on_peer: Rnd) -> None:
+    ok(on_peer("run", workflow_file(on_peer, "leaving", "leaves")))
+    words = "1 of its processes outlived the program and were ended"
+    shown = ok(on_peer("show", "last"))
+    assert f"note: leaves: {words}" in shown.out + shown.err
+    assert f"{words}." in ok(on_peer("explain", "last", "leaves")).out
+    assert ok(on_peer("rpc", "job.list", "newest_first=true", "limit=1", "--json")).json["items"][0]["remark"] == words
 
 
 def test_a_run_that_outlives_its_watching_goes_on_and_is_cancelled_by_name(on_peer: Rnd) -> None:

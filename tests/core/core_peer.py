@@ -25,13 +25,15 @@ from rnd.rules.lifecycle import execution_is_terminal
 from rnd.services.data_service import DataService
 from rnd.services.executor import Health, JobRun, Observation, Phase
 from rnd.services.service_secrets import ServiceSecrets
+from rnd.services.standalone_orders import order_refusal
 from rnd.services.vault import load_vault
 from rnd.types.config import Config, Deadlines, Limits
+from rnd.types.definitions import JobPlan
 from rnd.types.enums import InterfaceType, MountFunction, ServiceType
 from rnd.types.errors import DatabaseFailed, RndError
 from rnd.types.executions import WorkflowExecution
 from rnd.types.ids import ConnectionId, ExecutionId, NodeId, PeerId, WorkflowId
-from rnd.types.services import RetryPolicy, Service, ServiceInterface, StandaloneSettings
+from rnd.types.services import RetryPolicy, Sandbox, Service, ServiceInterface, StandaloneSettings
 from rnd.types.workflows import WorkflowConnection, WorkflowNode
 from rnd.workers.data_worker import DataWorker
 from rnd.workers.deliveries import DeliveryDesk
@@ -104,6 +106,9 @@ class ScriptedEngine:
 
     async def check(self) -> Health:
         return Health(available=True)
+
+    def refusal(self, service: Service, plan: JobPlan, *, foreign: bool) -> str | None:
+        return order_refusal(service, plan, foreign=foreign)
 
     async def submit(self, run: JobRun) -> str:
         if self.submit_error is not None and not self.is_answer_lost:
@@ -203,6 +208,7 @@ class Machine:
     deadlines: Deadlines = field(default_factory=Deadlines)
     limits: Limits = field(default_factory=lambda: Limits(disk_floor_bytes=0))
     boot_id: str = "boot 1"
+    sandbox: Sandbox = field(default_factory=lambda: Sandbox(tier="landlock", reason=""))
     tick_s: float = 0.2
     daemons: int = 0
 
@@ -278,17 +284,20 @@ class Daemon:
             data_worker=self.data_worker,
             disk=disk,
             board=self.board,
+            sandbox=machine.sandbox,
         )
         explainer = Explainer(database=database, clock=machine.clock, folders=self.folders, runner=self.runner)
         self.job_manager = JobManager(
             **seams,
             folders=self.folders,
+            executors={ServiceType.STANDALONE: machine.engine},
             runner=self.runner,
             explainer=explainer,
             disk=disk,
             board=self.board,
             peer_id=ME,
             boot_id=machine.boot_id,
+            sandbox=machine.sandbox,
         )
         self.workflow_manager = WorkflowManager(
             **seams,

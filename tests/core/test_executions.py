@@ -15,6 +15,7 @@ from rnd.services.executor import Observation, Phase
 from rnd.types.enums import ExecutionPhase, ExecutionStatus, ServiceStatus
 from rnd.types.errors import CalledOff, Conflict, NotFound, StaleState
 from rnd.types.ids import ExecutionId, ServiceId
+from rnd.types.services import Service
 from tests.core.core_peer import ME, Daemon, Machine, Script, edge
 from tests.seams import CountingEntropy
 
@@ -30,7 +31,6 @@ def _two_phases(daemon: Daemon) -> TwoPhases:
         endpoint_of=lambda _: daemon.job_manager,
         board=daemon.board,
         peer_id=ME,
-        hold_s=60.0,
     )
 
 
@@ -219,13 +219,14 @@ def test_a_retry_runs_only_what_did_not_complete(machine: Machine) -> None:
 def test_a_retry_keeps_the_deadlines_that_its_order_shortened(machine: Machine) -> None:
     async def play(daemon: Daemon) -> None:
         drawn = await daemon.draw([await daemon.program("a", bad())], [])
-        wishes = {"start_by_s": 60.0, "max_runtime_s": 7.0, "transfer_idle_s": 8.0, "workflow_deadline_s": 100.0}
+        wishes = {"start_by_s": 60.0, "max_runtime_s": 7.0, "transfer_idle_s": 8.0, "hold_s": 9.0}
+        wishes["workflow_deadline_s"] = 100.0
         await daemon.workflow_manager.execute(drawn.workflow_id, deadlines=wishes)
         await daemon.ended(ONE)
         await daemon.workflow_manager.retry(ONE)
         retried = await daemon.ended(TWO)
-        bounds = "SELECT start_by_s, max_runtime_s, transfer_idle_s FROM workflow_executions WHERE id = 2"
-        assert await daemon.sql(bounds) == [(60.0, 7.0, 8.0)]
+        bounds = "SELECT start_by_s, max_runtime_s, transfer_idle_s, hold_s FROM workflow_executions WHERE id = 2"
+        assert await daemon.sql(bounds) == [(60.0, 7.0, 8.0, 9.0)]
         assert (retried.deadline_at - retried.created_at).total_seconds() == 100.0
         assert await daemon.sql("SELECT DISTINCT max_runtime_s FROM job_executions") == [(7.0,)]
 
@@ -268,15 +269,80 @@ def test_a_retry_survives_deaths_between_its_commits(machine: Machine) -> None:
     assert machine.engine.submitted == ["job-1-1", "job-2-1", "job-4-1"]
 
 
-def test_outputs_that_are_gone_end_the_retry_with_words(machine: Machine) -> None:
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_a_job_whose_outputs_are_gone_runs_again_in_a_retry(machine: Machine, damage: str) -> None:
     async def play(daemon: Daemon) -> None:
         await _chain(daemon, Script(), bad())
         await daemon.ended(ONE)
-        shutil.rmtree(machine.data_dir / "workflows")
+        (left,) = machine.data_dir.glob("workflows/*/1/jobs/*/1/logs/stdout.txt")
+        if damage == "gone":
+            shutil.rmtree(left.parent)
+        else:
+            left.write_bytes(b"")
+        daemon.engine.scripts["b"] = Script()
         await daemon.workflow_manager.retry(ONE)
+        assert (await daemon.ended(TWO)).status is ExecutionStatus.COMPLETED
+        assert await daemon.home(TWO) == {"b/stdout.txt": b"a\nb\n"}
+        assert daemon.engine.submitted == ["job-1-1", "job-2-1", "job-3-1", "job-4-1"]
+
+    machine.play(play)
+
+
+def test_outputs_that_go_while_a_retry_starts_end_it_with_words(machine: Machine) -> None:
+    async def begin(daemon: Daemon) -> None:
+        await _chain(daemon, Script(), bad())
+        await daemon.ended(ONE)
+
+    async def start(daemon: Daemon) -> None:
+        await daemon.workflow_manager.retry(ONE)
+        await _start(daemon, TWO)
+        shutil.rmtree(machine.data_dir / "workflows")
+
+    async def end(daemon: Daemon) -> None:
         execution = await daemon.ended(TWO)
         assert execution.status is ExecutionStatus.FAILED
         assert "the outputs of job 1 (a) cannot be read any more" in str(execution.error)
+
+    machine.play(begin)
+    machine.play(start, is_idle=True)
+    machine.play(end)
+
+
+async def _data_and_two_programs(daemon: Daemon) -> Service:
+    """Run DATA that feeds a job that completes and one that does not; return the DATA."""
+    data = await daemon.files("text", {"text": b"1"})
+    good, fails = await daemon.program("good"), await daemon.program("fails", bad())
+    drawn = await daemon.draw([data, good, fails], [edge(0, 1), edge(0, 2), edge(1, None)])
+    await daemon.workflow_manager.execute(drawn.workflow_id)
+    await daemon.ended(ONE)
+    return data
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_retry_that_needs_a_service_that_is_not_ready_is_refused_at_once(machine: Machine, *, is_gone: bool) -> None:
+    """Its DATA has completed, and is needed all the same; nothing is accepted that could only fail."""
+
+    async def play(daemon: Daemon) -> None:
+        data = await _data_and_two_programs(daemon)
+        change = "DELETE FROM offered_services" if is_gone else "UPDATE offered_services SET status = 'INACTIVE'"
+        await daemon.by_hand(f"{change} WHERE id = {data.id}")
+        words = f"text: Service {data.id} not found" if is_gone else "text: service text is INACTIVE"
+        with pytest.raises(Conflict, match=f"cannot be retried: {words}") as refusal:
+            await daemon.workflow_manager.retry(ONE)
+        assert "service text" in refusal.value.hint
+        assert await daemon.sql("SELECT COUNT(*) FROM workflow_executions") == [(1,)]
+
+    machine.play(play)
+
+
+def test_a_job_that_is_reused_needs_its_service_no_more(machine: Machine) -> None:
+    async def play(daemon: Daemon) -> None:
+        await _chain(daemon, Script(), bad())
+        await daemon.ended(ONE)
+        await daemon.by_hand("UPDATE offered_services SET status = 'INACTIVE' WHERE name = 'a'")
+        daemon.engine.scripts["b"] = Script()
+        await daemon.workflow_manager.retry(ONE)
+        assert (await daemon.ended(TWO)).status is ExecutionStatus.COMPLETED
 
     machine.play(play)
 
@@ -372,9 +438,26 @@ def test_a_ready_job_that_its_inputs_fail_is_not_claimed(machine: Machine) -> No
         await daemon.by_hand("UPDATE job_executions SET status = 'READY' WHERE id = 2")
         daemon.tick()
         await daemon.eventually("SELECT status FROM job_executions WHERE id = 2", ("ERRORED",))
-        assert "was delivered but is gone" in (await daemon.story())[1][2]
+        assert "the input of connection 1 has not been delivered" in (await daemon.story())[1][2]
         daemon.engine.let_go("a")
         assert (await daemon.ended(ONE)).status is ExecutionStatus.FAILED
+
+    machine.play(play)
+
+
+def test_a_job_made_ready_by_hand_sees_no_input_that_is_not_acknowledged(machine: Machine) -> None:
+    """Even where something lies in its place."""
+
+    async def play(daemon: Daemon) -> None:
+        await _chain(daemon, Script(holds=True), Script())
+        await daemon.until(lambda: bool(daemon.engine.submitted))
+        place = machine.data_dir / f"workflows/{ME}/2/jobs/{ME}/2/input/{ME}/1"
+        place.mkdir(parents=True)
+        (place / "stdout.txt").write_bytes(b"half")
+        await daemon.by_hand("UPDATE job_executions SET status = 'READY' WHERE id = 2")
+        daemon.tick()
+        await daemon.eventually("SELECT status FROM job_executions WHERE id = 2", ("ERRORED",))
+        assert "job-2-1" not in daemon.engine.submitted
 
     machine.play(play)
 
@@ -390,6 +473,36 @@ def test_an_execution_closed_by_hand_stops_its_jobs(machine: Machine) -> None:
         await daemon.until(lambda: daemon.engine.running() == [])
         await daemon.eventually("SELECT DISTINCT status FROM job_executions", ("CANCELLED",))
         assert (await daemon.story())[0][2] == "execution 1 was set to COMPLETED by hand"
+
+    machine.play(play)
+
+
+def test_an_execution_whose_row_was_deleted_by_hand_stops_its_jobs(machine: Machine) -> None:
+    async def play(daemon: Daemon) -> None:
+        await _chain(daemon, Script(holds=True), Script())
+        await daemon.until(lambda: bool(daemon.engine.running()))
+        await daemon.by_hand("DELETE FROM workflow_executions")
+        daemon.tick()
+        await daemon.until(lambda: daemon.engine.running() == [])
+        await daemon.eventually(
+            "SELECT DISTINCT status, error_message FROM job_executions WHERE id = 1",
+            ("CANCELLED", "execution 1 was deleted by hand"),
+        )
+        await daemon.eventually("SELECT DISTINCT status FROM job_executions", ("CANCELLED",))
+        assert not daemon.is_dead()
+
+    machine.play(play)
+
+
+def test_a_job_whose_row_was_deleted_by_hand_is_ended(machine: Machine) -> None:
+    async def play(daemon: Daemon) -> None:
+        await _chain(daemon, Script(holds=True))
+        await daemon.until(lambda: bool(daemon.engine.running()))
+        await daemon.by_hand("DELETE FROM job_executions")
+        daemon.tick()
+        await daemon.until(lambda: daemon.engine.running() == [])
+        await daemon.until(lambda: daemon.job_manager.slots()[0] == 0)
+        assert not daemon.is_dead()
 
     machine.play(play)
 

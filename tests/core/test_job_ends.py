@@ -227,7 +227,7 @@ def test_a_job_that_takes_too_long_is_killed(machine: Machine) -> None:
         await _run(daemon, Script(holds=True), timeout_s=0.05)
         await daemon.ended(ONE)
         ((_, status, error),) = await daemon.story()
-        assert (status, error) == ("ERRORED", "timed out after 0.05 s (max_runtime)")
+        assert (status, error) == ("ERRORED", "timed out after 0.05 s (timeout_s of service a)")
         assert await daemon.sql("SELECT exit_signal FROM job_executions") == [(15,)]
 
     machine.play(play)

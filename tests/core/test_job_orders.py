@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from rnd.core.job_orders import request_digest
-from rnd.database import grants, peers
+from rnd.database import grants, offered_services, peers
 from rnd.rules.definition import definition_from_json
 from rnd.types.definitions import JobPlan
-from rnd.types.enums import Egress, PeerState, ServiceType, Verb
+from rnd.types.enums import Confine, Egress, PeerState, ServiceType, Verb
 from rnd.types.errors import StaleState
 from rnd.types.ids import ExecutionUid, PeerId, ServiceId, WorkflowJobId
 from rnd.types.orders import JobRequest
+from rnd.types.services import Sandbox, Service, StandaloneSettings
 from tests.core.core_peer import ME, Daemon, Machine, edge
 
 OTHER = PeerId("rnother")
@@ -45,6 +47,14 @@ async def _grant(daemon: Daemon, verb: Verb) -> None:
     )
 
 
+async def _set(daemon: Daemon, service: Service, **settings: Any) -> None:
+    """Change how a service runs."""
+    assert isinstance(service.settings, StandaloneSettings)
+    changed = replace(service, settings=replace(service.settings, **settings))
+    now = daemon.clock.now()
+    await daemon.database.write(lambda conn: offered_services.update_service(conn, changed, now=now))
+
+
 async def _plans(
     daemon: Daemon,
     egress: Egress = Egress.ANY_JOB,
@@ -63,9 +73,9 @@ async def _plans(
         WHERE id = {data.id}
         """
     )
-    drawn = await daemon.draw(
-        [data, await daemon.program("a")], [edge(0, 1)] + ([edge(0, None)] if downloadable else [])
-    )
+    program = await daemon.program("a")
+    await _set(daemon, program, allow_override=True)
+    drawn = await daemon.draw([data, program], [edge(0, 1)] + ([edge(0, None)] if downloadable else []))
     report = await daemon.workflow_manager.validate(drawn.workflow_id)
     assert report.definition is not None, report.problems
     return list(report.definition.jobs)
@@ -162,6 +172,60 @@ def test_a_service_that_is_not_what_was_ordered_is_refused_with_every_reason(mac
         assert len(answer.reasons) == 3
         (gone,) = await daemon.job_manager.check_jobs([_request(replace(plan, service_id=ServiceId(99)))])
         assert gone.reasons == ("Service 99 not found",)
+
+    machine.play(play, is_idle=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"executable": "/no/such"}, "The executable /no/such cannot be used: No such file or directory"),
+        ({"executable": "/etc/passwd"}, "The file /etc/passwd is not executable by rnd's user"),
+        ({"working_directory": "/no/such"}, "the working directory /no/such of a is not a folder"),
+        ({"confine": Confine.ALWAYS}, "service a always runs confined, and programs cannot be confined here"),
+        ({"network": "none"}, "service a runs without network, which takes confinement, and programs cannot"),
+    ],
+)
+def test_what_the_engine_cannot_run_is_refused_before_anything_is_created(
+    machine: Machine, settings: dict[str, Any], reason: str
+) -> None:
+    machine.sandbox = Sandbox(reason="the kernel has no Landlock")
+
+    async def play(daemon: Daemon) -> None:
+        service = await daemon.program("a")
+        await _set(daemon, service, **settings)
+        drawn = await daemon.draw([service], [edge(0, None)])
+        [planned] = (await daemon.workflow_manager.plan(drawn.workflow_id)).jobs
+        assert not planned.accepted
+        assert planned.reasons[0].startswith(reason)
+        execution = await daemon.ended(await daemon.workflow_manager.execute(drawn.workflow_id))
+        assert execution.error == f"phase 1 was refused: a: {planned.reasons[0]}"
+        assert await daemon.sql("SELECT COUNT(*) FROM job_executions") == [(0,)]
+
+    machine.play(play)
+
+
+def test_another_peers_choice_of_what_runs_is_refused_before_anything_is_created(machine: Machine) -> None:
+    async def play(daemon: Daemon) -> None:
+        _, plan = await _plans(daemon)
+        (answer,) = await daemon.job_manager.check_jobs([_request(replace(plan, entrypoint=("/bin/sh",)))])
+        assert answer.reasons == ("the owner of a lets nobody else choose what is executed",)
+
+    machine.play(play, is_idle=True)
+
+
+def test_a_program_that_cannot_be_confined_here_is_not_taken_on_for_another_peer(machine: Machine) -> None:
+    machine.sandbox = Sandbox(reason="the kernel has no Landlock")
+
+    async def play(daemon: Daemon) -> None:
+        _, plan = await _plans(daemon)
+        (foreign,) = await daemon.job_manager.create_jobs([_request(plan)])
+        (reason,) = foreign.reasons
+        assert reason.startswith("service a runs confined when another peer orders it, and")
+        assert reason.endswith("programs cannot be confined here: the kernel has no Landlock")
+        (own,) = await daemon.job_manager.check_jobs([replace(_request(plan), orchestrator_peer_id=ME)])
+        assert own.reasons == ()
+        assert await daemon.sql("SELECT COUNT(*) FROM job_executions") == [(0,)]
 
     machine.play(play, is_idle=True)
 

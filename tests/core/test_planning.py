@@ -17,9 +17,11 @@ WISHABLE = Deadlines()
 
 
 def test_deadlines_may_be_shortened() -> None:
-    wishes = {"start_by_s": 1.0, "max_runtime_s": 2.0, "transfer_idle_s": 3.0, "workflow_deadline_s": 4.0}
+    wishes = {"start_by_s": 1.0, "max_runtime_s": 2.0, "transfer_idle_s": 3.0, "hold_s": 5.0}
+    wishes["workflow_deadline_s"] = 4.0
     short = shortened(WISHABLE, wishes)
     assert (short.start_by_s, short.max_runtime_s, short.transfer_idle_s, short.workflow_deadline_s) == (1, 2, 3, 4)
+    assert short.hold_s == 5
     assert shortened(WISHABLE, {}) == WISHABLE
     assert shortened(WISHABLE, {"start_by_s": WISHABLE.start_by_s}) == WISHABLE
 
@@ -32,7 +34,7 @@ def test_deadlines_may_be_shortened() -> None:
         ("start_by_s", math.nan, "more than 0 s"),
         ("start_by_s", math.inf, "may only be shortened"),
         ("max_runtime_s", WISHABLE.max_runtime_s + 1, "may only be shortened"),
-        ("hold_s", 1.0, "no deadline hold_s"),
+        ("cancel_by_s", 1.0, "no deadline cancel_by_s"),
         ("tea_time_s", 1.0, "no deadline tea_time_s"),
     ],
 )

@@ -94,6 +94,7 @@ class Graph:
             start_by_s=60.0,
             max_runtime_s=60.0,
             transfer_idle_s=60.0,
+            hold_s=60.0,
             workflow_deadline_s=60.0,
         )
         self.execution = workflow_executions.create_execution(self.conn, order, now=NOW)

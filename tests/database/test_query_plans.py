@@ -46,6 +46,7 @@ from rnd.database import (
     results,
     retention,
     sealed_secrets,
+    service_revisions,
     transfers,
     uploads,
     workflow_connections,
@@ -234,6 +235,18 @@ def suppressed(call: Callable[[], object]) -> None:
         call()
 
 
+def get_result_file(conn: sqlite3.Connection, world: World) -> None:
+    """Look for a file that has come home; before that nothing is looked for."""
+    results.mark_arrived(conn, ResultId(1), [ENTRY])
+    results.get_result_file(
+        conn,
+        execution_id=world.execution.id,
+        node_id=world.node.id,
+        connection_id=ConnectionId(1),
+        path=ENTRY.relative_path,
+    )
+
+
 def new_report(world: World) -> JobStatusReport:
     return JobStatusReport(
         execution_uid=world.execution.execution_uid,
@@ -310,6 +323,10 @@ CALLS: Final[dict[str, Call]] = {
     "workflow_ui_state.set_ui_state": lambda c, w: workflow_ui_state.set_ui_state(
         c, WorkflowUIState(workflow_id=w.workflow.id), now=w.now
     ),
+    "workflow_ui_state.add_ui_state": lambda c, w: workflow_ui_state.add_ui_state(
+        c, WorkflowUIState(workflow_id=w.workflow.id)
+    ),
+    "workflow_nodes.add_nodes": lambda c, w: workflow_nodes.add_nodes(c, [replace(w.node, name="another")]),
     "workflow_nodes.add_node": lambda c, w: workflow_nodes.add_node(c, w.node, now=w.now),
     "workflow_nodes.get_node": lambda c, w: workflow_nodes.get_node(c, w.workflow.id, w.node.id),
     "workflow_nodes.list_workflows_of_service": lambda c, w: workflow_nodes.list_workflows_of_service(
@@ -320,6 +337,7 @@ CALLS: Final[dict[str, Call]] = {
     "workflow_nodes.count_nodes": lambda c, w: workflow_nodes.count_nodes(c, w.workflow.id),
     "workflow_nodes.update_node": lambda c, w: workflow_nodes.update_node(c, w.node, now=w.now),
     "workflow_nodes.delete_node": lambda c, w: workflow_nodes.delete_node(c, w.workflow.id, w.node.id, now=w.now),
+    "workflow_connections.add_connections": lambda c, w: workflow_connections.add_connections(c, [w.connection]),
     "workflow_connections.add_connection": lambda c, w: workflow_connections.add_connection(c, w.connection, now=w.now),
     "workflow_connections.get_connection": lambda c, w: workflow_connections.get_connection(
         c, w.workflow.id, w.connection.id
@@ -346,6 +364,8 @@ CALLS: Final[dict[str, Call]] = {
     "offered_services.set_status": lambda c, w: offered_services.set_status(
         c, w.service.id, ServiceStatus.INACTIVE, now=w.now
     ),
+    "service_revisions.keep_revision": lambda c, w: service_revisions.keep_revision(c, w.service.id),
+    "service_revisions.get_ordered": lambda c, w: service_revisions.get_ordered(c, w.service.id, 1),
     "offered_services.delete_service": lambda c, w: offered_services.delete_service(
         c, w.service.id, self_peer_id=PeerId("rnother"), now=w.now
     ),
@@ -400,6 +420,7 @@ CALLS: Final[dict[str, Call]] = {
     ),
     "workflow_executions.list_unfinished_cancels": lambda c, w: workflow_executions.list_unfinished_cancels(c),
     "workflow_executions.count_open": lambda c, w: workflow_executions.count_open(c),
+    "workflow_executions.list_deleted_with_open_jobs": lambda c, w: workflow_executions.list_deleted_with_open_jobs(c),
     "workflow_executions.list_unsettled_executions": lambda c, w: workflow_executions.list_unsettled_executions(c),
     "workflow_executions.count_by_status": lambda c, w: workflow_executions.count_by_status(c),
     "workflow_executions.mark_running": lambda c, w: workflow_executions.mark_running(c, w.execution.id, now=w.now),
@@ -419,6 +440,7 @@ CALLS: Final[dict[str, Call]] = {
     "workflow_jobs.list_workflow_jobs": lambda c, w: workflow_jobs.list_workflow_jobs(c, w.execution.id),
     "workflow_executions.get_state": lambda c, w: workflow_executions.get_state(c, w.execution.id),
     "workflow_executions.cancel_reason": lambda c, w: workflow_executions.cancel_reason(c, w.execution.id),
+    "workflow_jobs.find_uncreated_job": lambda c, w: workflow_jobs.find_uncreated_job(c, w.execution.id, w.node.id),
     "workflow_jobs.fail_pending_jobs": lambda c, w: workflow_jobs.fail_pending_jobs(c, w.execution.id, "why"),
     "workflow_jobs.execution_progress": lambda c, w: workflow_jobs.execution_progress(c, w.execution.id),
     "job_moves.create_jobs": lambda c, w: (
@@ -457,7 +479,6 @@ CALLS: Final[dict[str, Call]] = {
     "job_executions.list_unsettled": lambda c, w: job_executions.list_unsettled(c),
     "job_executions.list_taken_away": lambda c, w: job_executions.list_taken_away(c, executor=ME),
     "job_executions.count_by_status": lambda c, w: job_executions.count_by_status(c),
-    "job_executions.count_completed": lambda c, w: job_executions.count_completed(c, w.execution.id),
     "job_moves.mark_started": lambda c, w: job_moves.mark_started(c, [w.job.id]),
     "job_moves.mark_all_ready": lambda c, w: make_ready(c, w),
     "job_moves.mark_all_running": lambda c, w: make_running(c, w),
@@ -471,7 +492,9 @@ CALLS: Final[dict[str, Call]] = {
     ),
     "job_moves.mark_errored": lambda c, w: job_moves.mark_errored(c, w.job.id, END, now=w.now),
     "job_moves.mark_cancelled": lambda c, w: job_moves.mark_cancelled(c, w.job.id, END, now=w.now),
-    "job_moves.mark_reused": lambda c, w: job_moves.mark_reused(c, w.job.id, execution_id=w.execution.id, now=w.now),
+    "job_moves.mark_reused": lambda c, w: job_moves.mark_reused(
+        c, w.job.id, execution_id=w.execution.id, service_revision=1, now=w.now
+    ),
     "job_moves.mirror_status": lambda c, w: job_moves.mirror_status(
         c,
         w.job.id,
@@ -507,6 +530,9 @@ CALLS: Final[dict[str, Call]] = {
                 ],
             )
         ],
+    ),
+    "job_interfaces.has_other_routes": lambda c, w: job_interfaces.has_other_routes(
+        c, w.job.id, [Route(connection_id=ConnectionId(1), peer_workflow_job_id=None, peer_job_execution_id=w.job.id)]
     ),
     "job_interfaces.acknowledge_duty": lambda c, w: job_interfaces.acknowledge_duty(c, InterfacePeerId(1)),
     "job_interfaces.open_inputs": lambda c, w: job_interfaces.open_inputs(c, w.job.id),
@@ -585,6 +611,7 @@ CALLS: Final[dict[str, Call]] = {
     "peers.pair_peer": lambda c, w: peers.pair_peer(c, OTHER, self_peer_id=ME, name="x", now=w.now),
     "peers.find_peer": lambda c, w: peers.find_peer(c, OTHER),
     "peers.get_peer": lambda c, w: peers.get_peer(c, OTHER),
+    "peers.require_room": lambda c, w: peers.require_room(c, OTHER, limit=100),
     "peers.list_peers": lambda c, w: peers.list_peers(c, state=PeerState.ALLOWED),
     "peers.page_peers": lambda c, w: peers.page_peers(c, state=PeerState.ALLOWED, limit=9, after_id=1),
     "peers.set_state": lambda c, w: peers.set_state(c, OTHER, PeerState.DENIED, now=w.now),
@@ -644,6 +671,7 @@ CALLS: Final[dict[str, Call]] = {
         for execution_id in (None, w.execution.id)
         for status in (None, TransferStatus.FAILED)
     ],
+    "transfers.list_pending_outgoing": lambda c, w: transfers.list_pending_outgoing(c, each=9),
     "transfers.list_pending": lambda c, w: transfers.list_pending(c, direction=TransferDirection.LOCAL, limit=9),
     "transfers.find_pending": lambda c, w: transfers.find_pending(
         c, source_job=w.job.id, connection_id=ConnectionId(1), dest_job=SELF_PEER_JOB
@@ -674,8 +702,9 @@ CALLS: Final[dict[str, Call]] = {
     "results.get_result": lambda c, w: results.get_result(
         c, execution_id=w.execution.id, node_id=w.node.id, connection_id=ConnectionId(1)
     ),
+    "results.get_result_file": get_result_file,
     "results.list_result_rows": lambda c, w: results.list_result_rows(c, w.execution.id),
-    "results.list_results": lambda c, w: results.list_results(c, w.execution.id),
+    "results.list_results": lambda c, w: results.list_results(c, w.execution.id, limit=9, after_id=1),
     "results.mark_arrived": lambda c, w: results.mark_arrived(c, ResultId(1), [ENTRY]),
     "results.mark_failed": lambda c, w: results.mark_failed(c, ResultId(1), "why"),
     "results.mark_failed_of_job": lambda c, w: results.mark_failed_of_job(c, w.execution.id, w.job.id, "why"),
@@ -725,6 +754,7 @@ def order(workflow: Workflow, uid: str) -> ExecutionOrder:
         start_by_s=1.0,
         max_runtime_s=1.0,
         transfer_idle_s=1.0,
+        hold_s=1.0,
         workflow_deadline_s=1.0,
     )
 

@@ -143,9 +143,9 @@ def execution(conn: sqlite3.Connection, workflow: Workflow, status: str) -> int:
         """
         INSERT INTO workflow_executions (
             workflow_id, status, execution_uid, definition, created_at, deadline_at, start_by_s, max_runtime_s,
-            transfer_idle_s
+            transfer_idle_s, hold_s
         )
-        VALUES (:workflow_id, :status, hex(randomblob(16)), '{}', '', '', 1, 1, 1)
+        VALUES (:workflow_id, :status, hex(randomblob(16)), '{}', '', '', 1, 1, 1, 1)
         RETURNING id
         """,
         {"workflow_id": workflow.id, "status": status},

@@ -162,6 +162,7 @@ def test_cancel_by_ends_the_wait_for_a_job_that_does_not_die_and_the_killing_goe
         ({"start_by_s": 901}, "start_by_s may only be shortened: at most 900 s, not 901"),
         ({"max_runtime_s": 86401}, "max_runtime_s may only be shortened: at most 86400 s"),
         ({"transfer_idle_s": 300.5}, "transfer_idle_s may only be shortened: at most 300 s"),
+        ({"hold_s": 86401}, "hold_s may only be shortened: at most 86400 s"),
         ({"workflow_deadline_s": 604801}, "workflow_deadline_s may only be shortened: at most 604800 s"),
     ],
 )
@@ -174,7 +175,8 @@ def test_a_deadline_is_never_lengthened(shared: RunningPeer, wish: dict[str, flo
 
 
 def test_deadlines_as_long_as_the_configured_ones_are_taken(shared: RunningPeer) -> None:
-    wishes = {"start_by_s": 900, "max_runtime_s": 86400, "transfer_idle_s": 300, "workflow_deadline_s": 604800}
+    wishes = {"start_by_s": 900, "max_runtime_s": 86400, "transfer_idle_s": 300, "hold_s": 86400}
+    wishes["workflow_deadline_s"] = 604800
     execution = shared.run(1, deadlines=wishes)
     assert execution["status"] == "COMPLETED", execution
 
@@ -185,7 +187,9 @@ def test_every_deadline_that_is_too_long_is_named_at_once(shared: RunningPeer) -
     assert len(caught.value.data["problems"]) == 2
 
 
-@pytest.mark.parametrize("wish", [{"max_runtime_s": 0}, {"max_runtime_s": -1}, {"hold_s": 1}, {"max_runtime_s": "1"}])
+@pytest.mark.parametrize(
+    "wish", [{"max_runtime_s": 0}, {"max_runtime_s": -1}, {"cancel_by_s": 1}, {"max_runtime_s": "1"}]
+)
 def test_what_is_no_deadline_is_refused_by_name(shared: RunningPeer, wish: dict[str, Any]) -> None:
     with pytest.raises(RpcError) as caught:
         shared.execute(1, deadlines=wish)

@@ -72,7 +72,7 @@ def test_a_job_that_ignores_sigterm_ends_at_its_timeout(tmp_path: Path) -> None:
         begun = time.monotonic()
         execution, job = _run_one(with_short_grace, "trap '' TERM; while :; do sleep 0.1; done", timeout_s=1)
         assert (execution["status"], job["status"]) == ("FAILED", "ERRORED")
-        assert job["error_message"] == "timed out after 1 s (max_runtime)"
+        assert job["error_message"] == "timed out after 1 s (timeout_s of service one)"
         assert time.monotonic() - begun < 15
         _alive(with_short_grace)
     finally:

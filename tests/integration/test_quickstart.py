@@ -84,7 +84,7 @@ def test_it_can_be_repeated_and_shows_where_to_look(place: Path) -> None:
     (counts,) = (place / "results").rglob("counts.txt")
     assert counts.read_text().splitlines() == counts_of(text)
     assert "identical" in output
-    for word in ("sqlite3 -readonly peer/rnd.db", "grep ", "curl -s --unix-socket peer/api.sock"):
+    for word in ("sqlite3 -readonly home/rnd.db", "grep ", "curl -s --unix-socket home/api.sock"):
         assert word in output
     assert processes_that_know(place) == []
 

@@ -19,7 +19,6 @@ def test_data_here_goes_through_a_program_there_and_comes_home(tmp_path: Path) -
             service_type="STANDALONE",
             executable="/usr/bin/tr",
             cmd=["a-z", "A-Z"],
-            confine="never",
         )
         workflow = orchestrator.workflow("across")
         source = orchestrator.node(workflow, text["id"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -23,3 +24,18 @@ def test_a_data_directory_that_is_a_file_is_refused_in_one_line(tmp_path: Path) 
     assert (served.returncode, served.stdout) == (1, "")
     assert served.stderr == f"rnd: {place} cannot hold a peer: it is not a folder\n"
     assert place.read_text() == "mine"
+
+
+def test_an_address_in_use_is_refused_as_a_data_directory_in_use_is(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        served = subprocess.run(
+            [sys.executable, "-m", "rnd", "serve", "--data-dir", str(tmp_path / "peer"), "--api", address],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert served.returncode == 69
+    assert f"{address} is in use by another process: stop what listens there, or choose another" in served.stderr

@@ -197,7 +197,9 @@ def test_cycles_are_named(make: Any) -> None:
     assert messages(make, nodes, connections) == ["Workflow has a cycle: a -> b (node 2) -> b (node 3) -> a"]
     loop = [make.connection(1, (1, "STDOUT"), (1, "STDIN"))]
     assert messages(make, nodes[:1], loop) == ["Workflow has a cycle: a -> a"]
-    validate_connection(loop[0], nodes[:1])  # drawing more can mend it
+    with pytest.raises(ValidationFailed, match=r"^Workflow has a cycle: a -> a$"):
+        validate_connection(loop[0], nodes[:1])  # no drawing mends it
+    validate_connection(connections[2], nodes, connections[:2])  # of a longer one, any part may be the wrong one
 
 
 def test_limits_hold_at_the_limit_and_not_one_past_it(make: Any) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from rnd.rules.reading import MalformedDocument
 from rnd.rules.topology import node_name_problem, node_names
+from rnd.rules.workflow_export import workflow_to_file
 from rnd.rules.workflow_file import (
     FileConnection,
     FileNode,
@@ -21,7 +22,7 @@ from rnd.rules.workflow_file import (
     WorkflowFile,
     emit_workflow_file,
     parse_workflow_file,
-    workflow_to_file,
+    split_service,
 )
 from rnd.types.enums import InterfaceType, MountFunction, ServiceType
 from rnd.types.ids import PeerId, WorkflowId
@@ -326,3 +327,32 @@ JSON = st.recursive(
 def test_no_document_makes_the_reader_fail_otherwise_than_by_saying_so(document: object) -> None:
     with contextlib.suppress(MalformedDocument):
         parse_workflow_file(document)
+
+
+def test_a_node_may_name_a_peer_by_name_or_id_but_not_twice() -> None:
+    node = {"name": "a", "service_name": "count", "peer": "office"}
+    file = parse_workflow_file(changed(nodes=[node], connections=[]))
+    assert (file.nodes[0].peer, file.nodes[0].peer_id) == ("office", None)
+    assert parse_workflow_file(emit_workflow_file(file)) == file
+    twice = changed(
+        nodes=[{**node, "peer_id": "rnfar"}, {"name": "b", "service_name": "x", "peer": ""}], connections=[]
+    )
+    assert misreadings(twice) == [
+        "nodes[0].peer: says the same as peer_id; give one of them",
+        "nodes[1].peer: must not be empty",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("service_name", "split"),
+    [
+        ("office/count", ("office", "count")),
+        ("office/count/words", ("office", "count/words")),
+        ("count", None),
+        ("/count", None),
+        ("office/", None),
+        (" /count", None),
+    ],
+)
+def test_a_service_name_is_cut_at_its_first_slash(service_name: str, split: tuple[str, str] | None) -> None:
+    assert split_service(service_name) == split

@@ -297,7 +297,7 @@ class ExecutorConformance(ExecutorHarness):
         self.go(data_dir, test)
 
     def test_another_daemon_finds_the_run_and_waits_for_it(self, data_dir: Path) -> None:
-        run = self.order(data_dir, "until test -e ../go; do sleep 0.02; done; echo went; exit 6")
+        run = self.order(data_dir, "until test -e go; do sleep 0.02; done; echo went; exit 6")
 
         async def test(first: Executor) -> None:
             handle = await first.submit(run)
@@ -305,7 +305,7 @@ class ExecutorConformance(ExecutorHarness):
                 found = await second.find(run.engine_name, run.directory)
                 assert found is not None
                 assert (await second.poll([found]))[found].phase is Phase.RUNNING
-                (run.directory / "go").touch()
+                (run.directory / "output/go").touch()
                 assert (await second.wait(found)).exit_code == 6
                 assert (await second.poll([found]))[found].exit_code == 6
                 await second.cleanup(handle)
@@ -313,14 +313,14 @@ class ExecutorConformance(ExecutorHarness):
         self.go(data_dir, test)
 
     def test_a_cancelled_wait_leaves_the_run_alone(self, data_dir: Path) -> None:
-        run = self.order(data_dir, "until test -e ../go; do sleep 0.02; done; exit 6")
+        run = self.order(data_dir, "until test -e go; do sleep 0.02; done; exit 6")
 
         async def test(executor: Executor) -> None:
             handle = await executor.submit(run)
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.05):
                     await executor.wait(handle)
-            (run.directory / "go").touch()
+            (run.directory / "output/go").touch()
             assert (await executor.wait(handle)).exit_code == 6
             await executor.cleanup(handle)
 
@@ -329,11 +329,11 @@ class ExecutorConformance(ExecutorHarness):
     # ---------------------------------------------------------------- cancel
 
     def test_cancel_ends_a_run_by_sigterm(self, data_dir: Path) -> None:
-        run = self.order(data_dir, "trap 'echo bye; exit 8' TERM; touch ../up; while :; do sleep 0.02; done")
+        run = self.order(data_dir, "trap 'echo bye; exit 8' TERM; touch up; while :; do sleep 0.02; done")
 
         async def test(executor: Executor) -> None:
             handle = await executor.submit(run)
-            await eventually((run.directory / "up").exists)
+            await eventually((run.directory / "output/up").exists)
             await executor.cancel(handle, 30.0)
             assert (await executor.wait(handle)).exit_code == 8
             assert (run.directory / "logs/stdout.txt").read_text() == "bye\n"
@@ -343,11 +343,11 @@ class ExecutorConformance(ExecutorHarness):
         self.go(data_dir, test)
 
     def test_cancel_kills_what_ignores_sigterm_after_the_grace(self, data_dir: Path) -> None:
-        run = self.order(data_dir, "trap '' TERM; touch ../up; while :; do sleep 0.02; done")
+        run = self.order(data_dir, "trap '' TERM; touch up; while :; do sleep 0.02; done")
 
         async def test(executor: Executor) -> None:
             handle = await executor.submit(run)
-            await eventually((run.directory / "up").exists)
+            await eventually((run.directory / "output/up").exists)
             await executor.cancel(handle, 1000.0)
             await executor.cancel(handle, 0.1)
             assert (await executor.wait(handle)).signal == signal.SIGKILL

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rnd.types.config import Limits
+from tests.services.confined import require_confinement
 from tests.services.data_peer import Peer
+from tests.services.native_processes import assert_no_processes
+
+
+@pytest.fixture(scope="session")
+def confinement() -> None:
+    """Skip, or fail, where programs cannot be confined."""
+    require_confinement()
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Iterator[Path]:
+    """A data directory whose processes must all be gone at the end."""
+    directory = tmp_path / "data"
+    directory.mkdir()
+    yield directory
+    assert_no_processes(directory)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from rnd.services import run_files, spawner
+from rnd.services import keeper, run_files, spawner
 from rnd.services.executor import JobRun
 from rnd.services.spawner_client import SpawnerClient
 from rnd.services.standalone_service import StandaloneExecutor, _message
@@ -65,7 +65,7 @@ def _order(data_dir: Path, number: int, script: str, **fields: Any) -> JobRun:
 def test_nothing_is_started_before_it_is_needed(data_dir: Path) -> None:
     async def test(executor: StandaloneExecutor) -> None:
         health = await executor.check()
-        assert (health.available, health.sandbox) == (True, "none")
+        assert (health.available, health.sandbox) == (True, "landlock")
         assert await executor.find("job-1-1", data_dir) is None
         assert processes_of(data_dir) == {}
 
@@ -317,6 +317,20 @@ def test_an_end_is_told_to_who_ordered_the_run_and_only_once(data_dir: Path) -> 
         await client.close(stop=True)
 
     asyncio.run(test())
+
+
+def test_no_run_is_given_to_a_keeper_that_has_had_its_share(data_dir: Path) -> None:
+    async def test(executor: StandaloneExecutor) -> None:
+        keepers = set()
+        for number in range(keeper.RUNS_MAX + 5):
+            run = _order(data_dir, number, "", argv=("/bin/true",))
+            handle = await executor.submit(run)
+            assert (await executor.wait(handle)).exit_code == 0
+            await executor.cleanup(handle)
+            keepers.add(json.loads(handle)["keeper_pid"])
+        assert len(keepers) > 1
+
+    _go(data_dir, test)
 
 
 def test_a_run_that_leaves_something_in_its_temporary_folder_is_not_called_tidy(data_dir: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from rnd.services.executor import JobRun
-from rnd.services.standalone_service import build_run
+from rnd.services.executor import Confinement, JobRun, Place
+from rnd.services.standalone_run import build_run
 from rnd.types.enums import (
     Confine,
     ExecutionConstraint,
@@ -25,7 +25,15 @@ from rnd.types.enums import (
 from rnd.types.errors import ExecutorUnavailable, JobFailed, PermissionDenied
 from rnd.types.executions import JobExecution, JobInterface
 from rnd.types.ids import ExecutionUid, JobExecutionId, JobInterfaceId, NodeId, PeerId, ServiceId
-from rnd.types.services import ResourceLimits, RetryPolicy, Service, ServiceInterface, StandaloneSettings
+from rnd.types.services import (
+    HostPath,
+    ResourceLimits,
+    RetryPolicy,
+    Sandbox,
+    Service,
+    ServiceInterface,
+    StandaloneSettings,
+)
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 HERE, THERE = PeerId("rn-here"), PeerId("rn-there")
@@ -134,7 +142,7 @@ def test_what_needs_confinement_is_refused_in_words(
 ) -> None:
     with pytest.raises(ExecutorUnavailable, match=words) as refusal:
         _build(_service(**settings), tmp_path, ordering_peer_id=ordering)
-    assert "no confinement" in refusal.value.message
+    assert "cannot be confined here: nobody has looked" in refusal.value.message
 
 
 def test_mount_tokens_become_absolute_paths_anywhere_in_an_argument(tmp_path: Path) -> None:
@@ -219,9 +227,9 @@ def test_a_bare_name_is_looked_for_in_a_clean_path(tmp_path: Path, monkeypatch: 
 def test_programs_that_cannot_run_are_refused_before_anything_starts(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("text")
     for executable, words in [
-        (f"{tmp_path}/missing", "is not there"),
+        (f"{tmp_path}/missing", "cannot be used: No such file or directory"),
         (f"{tmp_path}/plain", "is not executable"),
-        (f"{tmp_path}", "is not executable"),
+        (f"{tmp_path}", "is not a regular file"),
         ("./relative", "neither an absolute path"),
     ]:
         with pytest.raises(ExecutorUnavailable, match=words):
@@ -252,3 +260,76 @@ def test_only_native_services_are_built(tmp_path: Path) -> None:
     )
     with pytest.raises(JobFailed, match="not STANDALONE"):
         _build(data, tmp_path)
+
+
+LANDLOCK = Sandbox(tier="landlock", reason="")
+
+
+def _build_confined(
+    directory: Path, *mounts: ServiceInterface, data_dir: Path | None = None, **settings: Any
+) -> JobRun:
+    service = replace(_service(**({"confine": Confine.ALWAYS} | settings)), interfaces=mounts)
+    return build_run(
+        _job(), service, directory, (), engine_name="job-7-2", stream_bytes=1, sandbox=LANDLOCK, data_dir=data_dir
+    )
+
+
+def test_a_confined_program_sees_of_its_folder_what_its_mounts_say(tmp_path: Path) -> None:
+    mounts = [
+        ServiceInterface(interface_type=InterfaceType.MOUNT, path=f"/{function}".lower(), mount_function=function)
+        for function in (*MountFunction, None)
+    ]
+    confinement = _build_confined(tmp_path, *mounts).confinement
+    assert confinement is not None
+    assert not confinement.network
+    assert all(place.own for place in confinement.places)
+    assert {str(place.path.relative_to(tmp_path)): place.writable for place in confinement.places} == {
+        "input": False,
+        "output": True,
+        "tmp": True,
+        "mounts/input": False,
+        "mounts/both": True,
+        "mounts/none": False,
+    }
+
+
+def test_the_home_of_a_confined_program_is_where_it_can_write(tmp_path: Path) -> None:
+    assert _build_confined(tmp_path).env["HOME"] == f"{tmp_path}/tmp"
+    assert _build_confined(tmp_path, env={"HOME": "/opt"}).env["HOME"] == "/opt"
+
+
+def test_confinement_follows_the_service_and_who_orders(tmp_path: Path) -> None:
+    def confinement(ordering: PeerId, **settings: Any) -> Confinement | None:
+        return build_run(
+            _job(ordering_peer_id=ordering), _service(**settings), tmp_path, (), engine_name="j", stream_bytes=1,
+            sandbox=LANDLOCK,
+        ).confinement  # fmt: skip
+
+    assert confinement(HERE) is None
+    assert confinement(THERE) is not None
+    assert confinement(THERE, confine=Confine.NEVER) is None
+    opened = confinement(THERE, network="host")
+    assert opened is not None
+    assert opened.network
+
+
+def test_what_the_owner_opens_is_looked_at_again_when_it_is_used(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    (data_dir / "run").mkdir(parents=True)
+    (tmp_path / "fine").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "fine")
+
+    def places(path: str) -> list[Place]:
+        opened = (HostPath(path=path, writable=True),)
+        confinement = _build_confined(data_dir / "job", data_dir=data_dir, host_paths=opened).confinement
+        assert confinement is not None
+        return [place for place in confinement.places if not place.own]
+
+    assert places(f"{tmp_path}/link") == [Place(path=tmp_path / "link", writable=True)]
+    for target in (data_dir, data_dir / "run", tmp_path, Path("/")):
+        (tmp_path / "link").unlink()
+        (tmp_path / "link").symlink_to(target)
+        with pytest.raises(PermissionDenied, match="host path"):
+            places(f"{tmp_path}/link")
+    with pytest.raises(ExecutorUnavailable, match="is not there"):
+        places(f"{tmp_path}/gone")

@@ -3,7 +3,7 @@
     python tools/bench/jobs.py [--rounds 5] [--jobs 1000] [--chain 100] [--only rnd,bare]
 
 Every round runs all contenders one after another on the same machine, in changing order; the table gives medians and
-the ratio to the bare asyncio-subprocess loop of the same run. dask.distributed and parsl take part where they are
+the ratio to the bare asyncio-subprocess loop of the same run. `confined` is rnd with every program confined. dask.distributed and parsl take part where they are
 installed. Nothing here is a test: machines differ, ratios less so.
 """
 
@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import atexit
 import contextlib
+import functools
 import os
 import shutil
 import statistics
@@ -170,10 +171,10 @@ def parsl_jobs(count: int) -> float:
             parsl.clear()
 
 
-def rnd_jobs(count: int) -> float:
+def rnd_jobs(count: int, confine: str = "auto") -> float:
     """Run no-ops as one workflow of a peer; from `workflow.execute` to COMPLETED."""
     with _peer() as peer:
-        service = int(peer.call("service.create", name="noop", service_type="STANDALONE", executable=NOOP)["id"])
+        service = _service(peer, NOOP, confine)
         workflow = peer.workflow("noops")
         for _ in range(count):
             peer.node(workflow, service)
@@ -185,10 +186,10 @@ def rnd_jobs(count: int) -> float:
         return took
 
 
-def rnd_chain(count: int) -> float:
+def rnd_chain(count: int, confine: str = "auto") -> float:
     """Run `cat` after `cat` as one workflow of a peer, each fed with the output of the one before."""
     with _peer() as peer:
-        service = int(peer.call("service.create", name="cat", service_type="STANDALONE", executable=CAT)["id"])
+        service = _service(peer, CAT, confine)
         workflow = peer.workflow("chain")
         previous = peer.node(workflow, service)
         for _ in range(count - 1):
@@ -200,6 +201,13 @@ def rnd_chain(count: int) -> float:
         took = time.perf_counter() - begun
         assert execution["status"] == "COMPLETED", execution["error"]
         return took
+
+
+def _service(peer: RunningPeer, executable: str, confine: str) -> int:
+    offered = peer.call(
+        "service.create", name="measured", service_type="STANDALONE", executable=executable, confine=confine
+    )
+    return int(offered["id"])
 
 
 @contextlib.contextmanager
@@ -215,6 +223,7 @@ CONTENDERS: list[Contender] = [
     ("bare", bare_jobs, bare_chain),
     ("make", make_jobs, make_chain),
     ("rnd", rnd_jobs, rnd_chain),
+    ("confined", functools.partial(rnd_jobs, confine="always"), functools.partial(rnd_chain, confine="always")),
     ("dask", dask_jobs, dask_chain),
     ("parsl", parsl_jobs, None),
 ]

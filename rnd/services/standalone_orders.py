@@ -1,0 +1,93 @@
+"""Whether this machine can run what is ordered of a STANDALONE service, and what that is (document: Phase 1, ruling 15).
+
+Asked before a job is created, and again when it is run: a program can be gone by then. Reads nothing but the modes of
+files.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Sequence
+
+from rnd.types.definitions import JobPlan
+from rnd.types.errors import ExecutorUnavailable, JobFailed, PermissionDenied, RndError
+from rnd.types.services import Service, StandaloneSettings
+
+SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+def order_refusal(service: Service, plan: JobPlan, *, foreign: bool) -> str | None:
+    """Return why a job of a STANDALONE service could not be run here as things are, or `None`; blocks on the disk.
+
+    `foreign` says that another peer orders it. Whether it can be confined is a rule of its own (`rules/confinement.py`).
+    """
+    settings = service.settings
+    if not isinstance(settings, StandaloneSettings):
+        return None
+    try:
+        find_executable(merge_arguments(service, settings, plan.entrypoint, plan.cmd, foreign=foreign)[0])
+    except RndError as error:
+        return str(error)
+    folder = settings.working_directory
+    if folder and "{mount:" not in folder and not os.path.isdir(folder):
+        return f"the working directory {folder} of {service.name} is not a folder"
+    return None
+
+
+def merge_arguments(
+    service: Service,
+    settings: StandaloneSettings,
+    entrypoint: Sequence[str] | None,
+    commands: Sequence[str] | None,
+    *,
+    foreign: bool,
+) -> tuple[str, ...]:
+    """Return entrypoint and commands as one list: the order's where it has them and may, else the service's.
+
+    Raises `PermissionDenied` where another peer's order goes beyond what the owner allows, `JobFailed` where nothing is
+    left to run.
+    """
+    own_entrypoint = (settings.executable,)
+    entrypoint = own_entrypoint if entrypoint is None else tuple(entrypoint)
+    commands = settings.cmd if commands is None else tuple(commands)
+    if foreign:
+        if entrypoint != own_entrypoint:
+            raise PermissionDenied(f"the owner of {service.name} lets nobody else choose what is executed")
+        if commands != settings.cmd and not settings.allow_override:
+            raise PermissionDenied(f"the owner of {service.name} lets nobody else choose its arguments")
+    merged = (*entrypoint, *commands)
+    if not merged or not merged[0]:
+        raise JobFailed(f"entrypoint and cmd of {service.name} are empty: there is nothing to run")
+    return merged
+
+
+def find_executable(name: str) -> str:
+    """Return the absolute path of a program; a bare name is looked for where a clean PATH would find it.
+
+    Raises `ExecutorUnavailable`.
+    """
+    if "/" not in name:
+        found = shutil.which(name, path=SEARCH_PATH)
+        if found is None:
+            raise ExecutorUnavailable(f"there is no executable {name} in {SEARCH_PATH}")
+        return found
+    if not name.startswith("/"):
+        raise ExecutorUnavailable(f"{name} is neither an absolute path nor a bare name")
+    check_executable(name)
+    return name
+
+
+def check_executable(path: str) -> None:
+    """Raise `ExecutorUnavailable` unless the path is a regular file that this user may execute."""
+    hint = "Give the absolute path of a program on the machine that rnd runs on."
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise ExecutorUnavailable(f"The executable {path} cannot be used: {reason}", hint=hint) from None
+    if not stat.S_ISREG(found.st_mode):
+        raise ExecutorUnavailable(f"The executable {path} is not a regular file", hint=hint)
+    if not os.access(path, os.X_OK):
+        raise ExecutorUnavailable(f"The file {path} is not executable by rnd's user", hint="Set its executable bit.")

@@ -1,0 +1,315 @@
+"""A hostile receiver: it accepts what was not offered, acknowledges what was not sent, or nothing at all, and takes its time.
+
+The sender ends each attempt with words, and whoever else it owes something gets it meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from rnd.protocol.frames import HEADER_BYTES, read_frame
+from rnd.protocol.messages import (
+    ChunkAck,
+    DataTransferAccept,
+    DataTransferComplete,
+    DataTransferReject,
+    DataTransferRequest,
+    DataTransferStop,
+    JobCancel,
+    Message,
+    Refusal,
+)
+from rnd.types.enums import InterfaceType, MountFunction
+from rnd.types.ids import ExecutionUid, JobExecutionId, TransferId
+from rnd.types.peers import RefusalCode, RejectionCode
+from tests.hostile.scripted_peer import ScriptedLink, ScriptedPeer, answer_politely, cast
+from tests.hostile.stage import NODE, OUTPUT, Daemon, daemon, end, fresh_uid, job_plan, order, play, route, start
+from tests.running_peers import wait_until
+
+CONTENT = bytes(range(256)) * 4_096  # 1 MiB
+SLOTS = 4
+IDLE_S = 0.5
+
+
+def orderer() -> ScriptedPeer:
+    return ScriptedPeer("outgoing orderer")
+
+
+@pytest.fixture(scope="module")
+def peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    folder = tmp_path_factory.mktemp("outgoing")
+    (folder / "data.bin").write_bytes(CONTENT)
+    names = ("orderer", "receiver", "honest")
+    standings = {ScriptedPeer(f"outgoing {name}"): "allowed" for name in names}
+    with daemon(folder, standings, config=f"transfer_slots = {SLOTS}\n") as peer:
+        peer.data("data", folder / "data.bin")
+        with (folder / "big.bin").open("wb") as file:
+            file.truncate(40 << 20)  # more than a window
+        peer.data("big", folder / "big.bin")
+        yield peer
+
+
+@dataclass(slots=True)
+class Order:
+    """A job that owes its content to somebody."""
+
+    daemon: Daemon
+    uid: ExecutionUid
+    job_id: JobExecutionId
+
+    def transfer(self) -> tuple[str, str | None]:
+        """Return how its delivery stands, and why."""
+        query = "SELECT status, error FROM transfers WHERE source_job_execution_id = ?"
+        rows = self.daemon.rows(query, self.job_id)
+        return rows[0] if rows else ("", None)
+
+
+async def order_for(
+    daemon: Daemon, control: ScriptedLink, receiver: ScriptedPeer, *, idle_s: float = 300.0, is_big: bool = False
+) -> Order:
+    """Order and start DATA that goes to a receiver; big DATA does not go out without acknowledgements."""
+    uid = fresh_uid()
+    outputs = [end(receiver.peer_id, OUTPUT, MountFunction.INPUT, node=3)]
+    service = {"id": 2 if is_big else 1, "name": "big" if is_big else "data", "service_type": "DATA"}
+    plan = job_plan(daemon.peer_id, service, outputs=outputs, output_type=InterfaceType.MOUNT)
+    job_id = await order(control, uid, plan, transfer_idle_s=idle_s)
+    await start(control, uid, job_id, route(OUTPUT, 901))
+    return Order(daemon, uid, job_id)
+
+
+class Taking:
+    """A receiver that does as the wire says, unless a test puts something in place of one of its steps."""
+
+    def __init__(self) -> None:
+        self.link: ScriptedLink | None = None
+        self.offers: list[DataTransferRequest] = []
+        self.ended: list[DataTransferComplete] = []
+        self.on_offer: Callable[[DataTransferRequest], Message | None] = self.accept
+        self.on_end: Callable[[DataTransferComplete], Message | None] = self.confirm
+
+    def reply(self, message: Message) -> Message | None:
+        match message:
+            case DataTransferRequest():
+                self.offers.append(message)
+                return self.on_offer(message)
+            case DataTransferComplete():
+                self.ended.append(message)
+                return self.on_end(message)
+        return answer_politely(message)
+
+    def accept(self, message: DataTransferRequest) -> Message:
+        return DataTransferAccept(transfer_id=message.transfer_id, offset=0)
+
+    def confirm(self, message: DataTransferComplete) -> Message:
+        offer = next(each for each in self.offers if each.transfer_id == message.transfer_id)
+        size = offer.manifest_bytes + offer.size_bytes
+        return DataTransferComplete(transfer_id=message.transfer_id, success=True, bytes_received=size, error=None)
+
+    def content(self, offer: DataTransferRequest) -> bytes:
+        """Return what has come of an offer, without its manifest."""
+        assert self.link is not None
+        frames = [read_frame(frame) for frame in self.link.frames]
+        return b"".join(bytes(each.payload) for each in frames if each.stream == offer.stream)[offer.manifest_bytes :]
+
+
+@asynccontextmanager
+async def receiving(daemon: Daemon, name: str = "outgoing receiver") -> AsyncIterator[tuple[ScriptedPeer, Taking]]:
+    """Have a receiver with a data link."""
+    taking = Taking()
+    async with ScriptedPeer(name, reply=taking.reply) as who:
+        taking.link = await daemon.data_link(who)
+        yield who, taking
+
+
+async def until(found: Callable[[], bool], what: str) -> None:
+    """Wait for something that the daemon writes down."""
+    await asyncio.to_thread(wait_until, found, what)
+
+
+async def cancelled(control: ScriptedLink, order: Order) -> None:
+    """Cancel what will never arrive."""
+    await control.ask(JobCancel(execution_uid=order.uid, node_id=NODE, reason="enough"))
+    await until(lambda: order.transfer()[0] == "CANCELLED", "it is called off")
+
+
+def other_id() -> TransferId:
+    return TransferId("ffffffff-ffff-4fff-8fff-ffffffffffff")
+
+
+ANSWERS: dict[str, tuple[Callable[[DataTransferRequest], Message], str]] = {
+    "from beyond the end": (
+        lambda it: DataTransferAccept(transfer_id=it.transfer_id, offset=2**40),
+        "asked for the stream",
+    ),
+    "with another message": (
+        lambda it: DataTransferComplete(transfer_id=it.transfer_id, success=True, bytes_received=0, error=None),
+        "was answered by",
+    ),
+    "with a refusal": (lambda it: Refusal(code=RefusalCode.INTERNAL, reason="no idea"), "no idea"),
+    "with busy": (
+        lambda it: DataTransferReject(transfer_id=it.transfer_id, code=RejectionCode.BUSY, reason="come again"),
+        "come again",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_offer_that_is_answered_wrongly_waits_with_words(peer: Daemon, name: str) -> None:
+    answer, words = ANSWERS[name]
+
+    async def test() -> None:
+        async with cast(who := orderer()), receiving(peer) as (receiver, taking):
+            control = await peer.control(who)
+            taking.on_offer = answer
+            order = await order_for(peer, control, receiver)
+            await until(lambda: words in (order.transfer()[1] or ""), "the reason is written down")
+            assert peer.job(order.job_id)["status"] == "RUNNING"
+            taking.on_offer = taking.accept
+            await until(lambda: order.transfer()[0] == "COMPLETED", "it arrives after all")
+            assert taking.content(taking.offers[-1]) == CONTENT
+
+    play(test())
+
+
+def test_a_receiver_that_lies_about_how_much_it_has_completes_nothing(peer: Daemon) -> None:
+    async def test() -> None:
+        async with cast(who := orderer()), receiving(peer) as (receiver, taking):
+            control = await peer.control(who)
+            taking.on_end = lambda message: DataTransferComplete(
+                transfer_id=message.transfer_id, success=True, bytes_received=5, error=None
+            )
+            order = await order_for(peer, control, receiver)
+            await until(lambda: "bytes complete" in (order.transfer()[1] or ""), "the lie is written down")
+            taking.on_end = taking.confirm
+            await until(lambda: order.transfer()[0] == "COMPLETED", "it arrives after all")
+
+    play(test())
+
+
+def test_a_receiver_that_fails_again_and_again_fails_for_good(peer: Daemon) -> None:
+    async def test() -> None:
+        async with cast(who := orderer()), receiving(peer) as (receiver, taking):
+            control = await peer.control(who)
+            taking.on_end = lambda message: DataTransferComplete(
+                transfer_id=message.transfer_id, success=False, bytes_received=0, error="my disk is full"
+            )
+            order = await order_for(peer, control, receiver)
+            await until(lambda: order.transfer()[0] == "FAILED", "it is given up")
+            assert "my disk is full" in (order.transfer()[1] or "")
+            await until(lambda: peer.job(order.job_id)["status"] == "ERRORED", "the job says so")
+
+    play(test())
+
+
+SAYINGS: dict[str, tuple[Callable[[TransferId], Message], str]] = {
+    "acknowledges what was not sent": (lambda it: ChunkAck(transfer_id=it, offset=2**50), "acknowledged"),
+    "stops it": (lambda it: DataTransferStop(transfer_id=it, reason="I am full"), "I am full"),
+}
+
+
+@pytest.mark.parametrize("name", SAYINGS)
+def test_a_receiver_that_speaks_out_of_turn_ends_its_own_attempt(peer: Daemon, name: str) -> None:
+    saying, words = SAYINGS[name]
+
+    async def test() -> None:
+        async with cast(who := orderer()), receiving(peer) as (receiver, taking):
+            assert taking.link is not None
+            control = await peer.control(who)
+            order = await order_for(peer, control, receiver, is_big=True)
+            await taking.link.until(lambda: len(taking.link.frames) >= 32, "the window is full")
+            await taking.link.say(saying(taking.offers[0].transfer_id))
+            await until(lambda: words in (order.transfer()[1] or ""), "the reason is written down")
+            await cancelled(control, order)
+
+    play(test())
+
+
+def test_nobody_ends_the_transfer_of_somebody_else(peer: Daemon) -> None:
+    async def test() -> None:
+        async with (
+            cast(who := orderer()),
+            receiving(peer) as (receiver, taking),
+            receiving(peer, "outgoing honest") as (_, thief),
+        ):
+            assert taking.link is not None
+            assert thief.link is not None
+            control = await peer.control(who)
+            taking.on_end = lambda _: None
+            order = await order_for(peer, control, receiver)
+            await taking.link.until(lambda: bool(taking.ended), "all was sent")
+            transfer_id = taking.offers[0].transfer_id
+            await thief.link.say(ChunkAck(transfer_id=transfer_id, offset=2**50))
+            await thief.link.say(DataTransferStop(transfer_id=transfer_id, reason="sabotage"))
+            lie = DataTransferComplete(transfer_id=transfer_id, success=False, bytes_received=0, error="sabotage")
+            assert isinstance(await thief.link.ask(lie), Refusal)
+            assert order.transfer()[1] is None
+            assert not thief.offers
+            await cancelled(control, order)
+
+    play(test())
+
+
+def test_receivers_that_never_acknowledge_hold_up_nobody_else(peer: Daemon) -> None:
+    """One peer lets more deliveries lie than there are slots; another one's arrives as quickly as before."""
+
+    async def test() -> None:
+        async with cast(who := orderer()), receiving(peer) as (receiver, taking):
+            control = await peer.control(who)
+            async with receiving(peer, "outgoing honest") as (honest, theirs):
+
+                async def deliver() -> float:
+                    begun = time.monotonic()
+                    order = await order_for(peer, control, honest)
+                    await until(lambda: order.transfer()[0] == "COMPLETED", "the honest one has it")
+                    assert theirs.content(theirs.offers[-1]) == CONTENT
+                    return time.monotonic() - begun
+
+                alone_s = min([await deliver() for _ in range(3)])
+                taking.on_end = lambda _: None
+                lying = [await order_for(peer, control, receiver) for _ in range(3 * SLOTS)]
+                assert taking.link is not None
+                await taking.link.until(lambda: len(taking.ended) >= 2, "some are lying")
+                together_s = min([await deliver() for _ in range(3)])
+                assert together_s < 2 * alone_s + 0.2
+                for each in lying:
+                    await cancelled(control, each)
+
+    play(test())
+
+
+def test_acknowledging_the_same_again_is_no_progress(peer: Daemon) -> None:
+    """transfer_idle counts from the last byte that was acknowledged, not from the last word."""
+
+    async def test() -> None:
+        async with cast(who := orderer()), receiving(peer) as (receiver, taking):
+            assert taking.link is not None
+            control = await peer.control(who)
+            given_up = await order_for(peer, control, receiver, idle_s=IDLE_S, is_big=True)
+            await taking.link.until(lambda: len(taking.link.frames) >= 32, "the window is full")
+            same = ChunkAck(transfer_id=taking.offers[0].transfer_id, offset=0)
+            async with asyncio.timeout(20 * IDLE_S):
+                while "transfer_idle" not in (given_up.transfer()[1] or ""):
+                    await taking.link.say(same)
+            await cancelled(control, given_up)
+
+    play(test())
+
+
+def test_no_more_is_sent_than_the_window_allows_and_all_of_it_is_true(peer: Daemon) -> None:
+    async def test() -> None:
+        async with cast(who := orderer()), receiving(peer) as (receiver, taking):
+            control = await peer.control(who)
+            order = await order_for(peer, control, receiver)
+            await until(lambda: order.transfer()[0] == "COMPLETED", "it has arrived")
+            assert taking.link is not None
+            assert sum(len(frame) - HEADER_BYTES for frame in taking.link.frames) <= 32 << 20
+            assert hashlib.sha256(taking.content(taking.offers[0])).digest() == hashlib.sha256(CONTENT).digest()
+
+    play(test())

@@ -1,0 +1,56 @@
+"""Two peers as their owners drive them: paired by a line from one to the other, and run by the commands alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.command import Done, Rnd
+from tests.running_peers import running_peers, wait_until
+
+
+def ok(done: Done) -> Done:
+    assert done.code == 0, done.err
+    return done
+
+
+def test_an_invite_pairs_two_peers_and_a_file_runs_across_them(tmp_path: Path) -> None:
+    words = "to be or not to be\n" * 100
+    (tmp_path / "text.txt").write_text(words)
+    with running_peers(tmp_path, "here", "office") as (one, other):
+        here, office = Rnd(data_dir=one.data_dir, home=tmp_path), Rnd(data_dir=other.data_dir, home=tmp_path)
+        ok(office("service", "add", "standalone", "upper", "/usr/bin/tr", "--", "a-z", "A-Z"))
+        ok(here("service", "add", "data", "text", "text.txt"))
+
+        line = ok(here("peer", "invite")).out
+        ok(office("peer", "join", stdin=line))
+        office_id = other.call("node.status")["peer_id"]
+        ok(here("peer", "rename", office_id, "office"))
+        wait_until(lambda: one.call("peer.get", peer_id=office_id)["connected"], "the link is up")
+        assert "answers after" in ok(here("peer", "ping", "office")).out
+        assert json.loads(ok(here("rpc", "peer.capabilities", f"peer_id={office_id}")).out)["platform"] == "linux"
+        assert ok(here("service", "search", "upper", "-q")).out == f"{office_id}/upper\n"
+
+        document = {
+            "format": "rnd.workflow/1",
+            "nodes": [{"name": "text", "service_name": "text"}, {"name": "upper", "service_name": "office/upper"}],
+            "connections": [
+                {"from": "text", "from_interface_type": "STDOUT", "to": "upper", "to_interface_type": "STDIN"},
+                {"from": "upper", "from_interface_type": "STDOUT", "destination_file_name": "upper.txt"},
+            ],
+        }
+        (tmp_path / "across.json").write_text(json.dumps(document))
+        plan = ok(here("workflow", "plan", "across.json")).out
+        assert plan.endswith("fine: 2 jobs accepted, 2 connections possible\n")
+        assert "upper on office" in plan
+        ok(here("run", "across.json", "-o", "results"))
+        assert (tmp_path / "results" / "upper.txt").read_text() == words.upper()
+        assert ok(here("logs", "last", "upper", "--stream", "stdout")).out == words.upper()
+        assert "COMPLETED" in ok(here("explain", "last", "upper")).out
+
+        ok(here("peer", "deny", "office"))
+        refused = here("workflow", "plan", "across.json")
+        assert refused.code == 1
+        assert here("peer", "ping", "office").code == 1
+        secret = line.split("/")[2]
+        assert secret not in one.log() + other.log()
