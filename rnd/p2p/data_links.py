@@ -25,10 +25,9 @@ TryDial = Callable[[PeerId], Awaitable[str]]
 class DataLinks:
     """Holds the data links to all peers, open or about to be."""
 
-    def __init__(self, book: PeerBook, dial: Dial, try_dial: TryDial, jittered: Callable[[float], float]) -> None:
-        """`dial` opens a data link or raises `PeerUnreachable` or `PeerRefused`; `try_dial` returns why not, "" if it did.
-
-        `jittered` shakes a pause.
+    def __init__(self, book: PeerBook, *, dial: Dial, try_dial: TryDial, jittered: Callable[[float], float]) -> None:
+        """`dial` opens a link or raises `PeerUnreachable` or `PeerRefused`, `try_dial` says why it could not be, "" if it
+        could; `jittered` shakes a pause.
         """
         self._book = book
         self._dial = dial

@@ -97,9 +97,9 @@ class PeerManager:
         self._control: dict[PeerId, Link] = {}
         self._data = DataLinks(
             book,
-            lambda peer_id: self._dial(peer_id, LinkKind.DATA),
-            lambda peer_id: self._try_dial(peer_id, LinkKind.DATA),
-            self._jittered,
+            dial=lambda peer_id: self._dial(peer_id, LinkKind.DATA),
+            try_dial=lambda peer_id: self._try_dial(peer_id, LinkKind.DATA),
+            jittered=self._jittered,
         )
         self._contacts: dict[PeerId, _Contact] = {}
         self._answers: dict[type[Message], AnswerTo] = {}
