@@ -16,7 +16,6 @@ FSYNC_EACH_MAX: Final = 32
 FLUSHES_AT_ONCE: Final = 4
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_flushers = ThreadPoolExecutor(FLUSHES_AT_ONCE, thread_name_prefix="rnd-flushing")
 
 
 def parent_folders(relative_paths: Iterable[str]) -> list[str]:
@@ -61,8 +60,9 @@ def sync_together(descriptors: Sequence[int]) -> None:
         for fd in descriptors:
             os.fsync(fd)
         return
-    for done in [_flushers.submit(os.fsync, fd) for fd in descriptors]:
-        done.result()
+    with ThreadPoolExecutor(min(len(descriptors), FLUSHES_AT_ONCE), thread_name_prefix="rnd-flushing") as threads:
+        for _ in threads.map(os.fsync, descriptors):
+            pass  # but what one has raised is raised here
 
 
 def sync_folders(folders: Iterable[Path]) -> None:
