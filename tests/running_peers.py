@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rnd.types.times import to_text
 from tests.running_peer import RunningPeer
 
 CONNECTED_WITHIN_S = 30.0
@@ -46,15 +43,8 @@ class Peer(RunningPeer):
 
     def allow(self, other: Peer) -> None:
         """Take another peer in, as its owner's word would."""
-        now = to_text(datetime.now(UTC))
-        with contextlib.closing(sqlite3.connect(self.data_dir / "rnd.db", timeout=30)) as conn, conn:
-            conn.execute(
-                """
-                INSERT INTO peers (peer_id, name, state, addresses, created_at, updated_at)
-                VALUES (?, ?, 'allowed', ?, ?, ?)
-                """,
-                (other.peer_id, other.data_dir.name, json.dumps([other.address] if other.address else []), now, now),
-            )
+        addresses = [other.address] if other.address else []
+        self.call("peer.add", peer_id=other.peer_id, name=other.data_dir.name, addresses=addresses)
 
     def log(self) -> str:
         """Return the log so far."""

@@ -13,13 +13,11 @@ import os
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -165,33 +163,12 @@ def two_machines(folder: Path, *, behind_nat: bool) -> Iterator[tuple[Machine, M
             subprocess.run(["ip", "netns", "del", machine.namespace], check=False, timeout=20)
 
 
-def pair(inviter: Machine, joiner: Machine) -> str:
-    """Have two peers allow each other, by one line that their owners carry; return how it was done."""
-    try:
-        invite = inviter.rnd("peer", "invite")
-    except subprocess.CalledProcessError as error:
-        if error.returncode != 2:  # of a command line that is not understood
-            raise
-        how = "by rows, since this version has no command for it"
-        _allow(inviter, joiner, addresses=[])
-        _allow(joiner, inviter, addresses=[f"{inviter.address}:{PORT}"])
-    else:
-        how = "by an invite"
-        (line,) = [word for word in invite.split() if word.startswith("rnd-invite:")]
-        joiner.rnd("peer", "join", line)
+def pair(inviter: Machine, joiner: Machine) -> None:
+    """Have two peers allow each other, by one line that their owners carry."""
+    joiner.rnd("peer", "join", inviter.rnd("peer", "invite").strip())
     for machine in (inviter, joiner):
         wait_until(
             lambda machine=machine: machine.call("node.status")["peers_connected"] > 0, f"{machine.name} is linked"
-        )
-    return how
-
-
-def _allow(machine: Machine, other: Machine, *, addresses: list[str]) -> None:
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-    with contextlib.closing(sqlite3.connect(machine.data_dir / "rnd.db", timeout=30)) as conn, conn:
-        conn.execute(
-            "INSERT INTO peers (peer_id, name, state, addresses, created_at, updated_at) VALUES (?, ?, 'allowed', ?, ?, ?)",
-            (other.peer_id, other.name, json.dumps(addresses), now, now),
         )
 
 
@@ -270,7 +247,8 @@ def main() -> int:
             with two_machines(Path(folder), behind_nat=arguments.behind_nat) as (one, other):
                 for machine in (one, other):
                     machine.start()
-                print(f"a and b are paired {pair(one, other)}")
+                pair(one, other)
+                print("a and b are paired by an invite")
                 offers = {machine.name: offer(machine) for machine in (one, other)}
                 for orchestrator in (one, other):
                     run_across(orchestrator, one, other, offers)
