@@ -234,7 +234,7 @@ def mark_active(conn: sqlite3.Connection, transfer_id: TransferId, *, now: datet
 
 def set_progress(
     conn: sqlite3.Connection,
-    transfer: Transfer,
+    transfer_id: TransferId,
     *,
     file_count: int,
     size_bytes: int,
@@ -251,7 +251,7 @@ def set_progress(
           AND status = 'ACTIVE'
         """,
         {
-            "id": transfer.transfer_id,
+            "id": transfer_id,
             "file_count": file_count,
             "size_bytes": size_bytes,
             "bytes_done": bytes_done,
@@ -259,7 +259,7 @@ def set_progress(
         },
     ).rowcount
     if changed:
-        _announce(conn, transfer.transfer_id, now=now)
+        _announce(conn, transfer_id, now=now)
 
 
 def set_hold_up(conn: sqlite3.Connection, words: str | None, *, direction: TransferDirection, now: datetime) -> None:

@@ -15,13 +15,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Final, TypeVar
 
 from rnd.database import job_executions, transfers
 from rnd.database.connection import Database
-from rnd.database.consequences import call_off_transfer, complete_transfer, fail_transfer
+from rnd.database.consequences import call_off_transfer
 from rnd.log import get_logger
 from rnd.p2p.link import Link
 from rnd.p2p.owner_rules import bytes_allowed, data_refusal
@@ -52,13 +52,14 @@ from rnd.types.errors import (
     TimedOut,
     TransferFailed,
 )
-from rnd.types.executions import FileEntry, Transfer
+from rnd.types.executions import Transfer
 from rnd.types.ids import SELF_PEER_JOB, PeerId, TransferId
 from rnd.types.log_events import LogEvent
 from rnd.types.peers import RejectionCode
 from rnd.types.seams import Clock
 from rnd.workers.deliveries import Delivery, DeliveryDesk
 from rnd.workers.delivery_log import SenderLog, log_initiated, log_sender_completed
+from rnd.workers.delivery_rows import DeliveryRows
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.insistence import insist
 from rnd.workers.news_board import NewsBoard
@@ -132,6 +133,7 @@ class Outgoing:
         self._disk = disk
         self._board = board
         self._links = links
+        self._rows = DeliveryRows(database=database, clock=clock, board=board)
         self._peer_id = peer_id
         self._underway: dict[TransferId, Underway] = {}
         self._receivers: Counter[PeerId] = Counter()
@@ -253,12 +255,12 @@ class Outgoing:
         except (_TryAgain, PeerUnreachable, TimedOut) as error:
             await self._rest(transfer, delivery, error)
         except (SelectionError, RndError) as error:
-            await self._fail(transfer, str(error))
+            await self._fail(transfer.transfer_id, str(error))
         except OSError as error:
-            await self._fail(transfer, f"{error.strerror or error}")
+            await self._fail(transfer.transfer_id, f"{error.strerror or error}")
         except Exception as error:
             log.exception(LogEvent.INTERNAL_ERROR, where="delivery", transfer_id=transfer.transfer_id)
-            await self._fail(transfer, f"internal error: {type(error).__name__}")
+            await self._fail(transfer.transfer_id, f"internal error: {type(error).__name__}")
         finally:
             del self._underway[transfer.transfer_id]
             self._receivers -= Counter([transfer.dest_peer_id])
@@ -298,7 +300,7 @@ class Outgoing:
             )
             link = await self._links.data_link(transfer.dest_peer_id)
             await self._ship(delivery, sending, link, underway)
-        await self._commit(delivery, underway, entries)
+        await self._rows.complete(delivery.transfer.transfer_id, underway, entries, log_done=log_sender_completed)
 
     def _open(self, delivery: Delivery, stack: ExitStack, underway: Underway) -> Sending:
         open_entry, items = self._desk.choose(delivery, stack, underway.is_called_off)
@@ -364,7 +366,7 @@ class Outgoing:
             underway.bytes_done = max(0, machine.acknowledged - machine.offer.manifest_bytes)
             if self._clock.monotonic() - told_s > PROGRESS_INTERVAL_S:
                 told_s = self._clock.monotonic()
-                await self._tell_progress(machine.offer.transfer_id, underway)
+                await self._rows.tell_progress(machine.offer.transfer_id, underway)
 
     async def _wait(self, shipment: _Shipment, idle_s: float) -> None:
         shipment.news.clear()
@@ -424,35 +426,16 @@ class Outgoing:
 
     # ---- rows
 
-    async def _commit(self, delivery: Delivery, underway: Underway, files: tuple[FileEntry, ...]) -> None:
-        now = self._clock.now()
-        done, news = await insist(
-            self._database,
-            lambda conn, news: complete_transfer(
-                conn, delivery.transfer.transfer_id, files, started_at=underway.started_at, now=now, news=news
-            ),
-        )
-        log_sender_completed(done)
-        self._board.publish(news)
-
-    async def _fail(self, transfer: Transfer, error: str) -> None:
-        self._resting.pop(transfer.transfer_id, None)
-        now = self._clock.now()
-        try:
-            _, news = await insist(
-                self._database,
-                lambda conn, news: fail_transfer(conn, transfer.transfer_id, error, now=now, news=news),
-            )
-        except StaleState:
-            return
-        self._board.publish(news)
+    async def _fail(self, transfer_id: TransferId, error: str) -> None:
+        self._resting.pop(transfer_id, None)
+        await self._rows.fail(transfer_id, error)
 
     async def _rest(self, transfer: Transfer, delivery: Delivery | Exception, error: RndError) -> None:
         """Have a delivery wait for another attempt, with the reason in its row; give it up where nobody wants it any more."""
         before = self._resting.get(transfer.transfer_id)
         failures = (before.failures if before else 0) + (isinstance(error, _TryAgain) and error.counts)
         if failures >= RECEIVER_FAILURES_MAX or await self._hold_is_over(delivery):
-            await self._fail(transfer, str(error))
+            await self._fail(transfer.transfer_id, str(error))
             return
         pause_s = min(AGAIN_MOST_S, 2 * before.pause_s) if before else AGAIN_FIRST_S
         if isinstance(error, _TryAgain) and error.at_once:
@@ -477,27 +460,6 @@ class Outgoing:
             and job.hold_s is not None
             and job.ended_at + timedelta(seconds=job.hold_s) < self._clock.now()
         )
-
-    async def _tell_progress(self, transfer_id: TransferId, underway: Underway) -> None:
-        now: datetime = self._clock.now()
-
-        def work(conn: sqlite3.Connection) -> None:
-            if not underway.active:
-                transfers.mark_active(conn, transfer_id, now=underway.started_at)
-            transfers.set_progress(
-                conn,
-                transfers.get_transfer(conn, transfer_id),
-                file_count=underway.file_count,
-                size_bytes=underway.size_bytes,
-                bytes_done=min(underway.bytes_done, underway.size_bytes),
-                now=now,
-            )
-
-        try:
-            await self._database.write(work)
-        except (DatabaseNotNow, StaleState):
-            return  # progress is a courtesy; its end will be written down
-        underway.active = True
 
     async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)

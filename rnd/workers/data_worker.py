@@ -18,7 +18,7 @@ from typing import Final
 
 from rnd.database import job_executions, transfers
 from rnd.database.connection import Database
-from rnd.database.consequences import complete_transfer, fail_transfer, settle_data_job
+from rnd.database.consequences import settle_data_job
 from rnd.database.news import News
 from rnd.database.owing import owe_deliveries
 from rnd.log import get_logger
@@ -28,7 +28,6 @@ from rnd.types.enums import JobStatus, TransferDirection
 from rnd.types.errors import (
     CalledOff,
     DatabaseGone,
-    DatabaseNotNow,
     JobFailed,
     RndError,
     StaleState,
@@ -41,6 +40,7 @@ from rnd.types.services import Service
 from rnd.workers.copying import copy_entries
 from rnd.workers.deliveries import Delivery, DeliveryDesk
 from rnd.workers.delivery_log import DeliveryLog, log_completed, log_initiated
+from rnd.workers.delivery_rows import DeliveryRows
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.insistence import insist
 from rnd.workers.job_folders import JobFolders
@@ -77,6 +77,7 @@ class DataWorker:
         self._desk = desk
         self._disk = disk
         self._board = board
+        self._rows = DeliveryRows(database=database, clock=clock, board=board)
         self._peer_id = peer_id
         self._underway: dict[TransferId, Underway] = {}
         self._is_holding_back = False
@@ -174,18 +175,18 @@ class DataWorker:
                 raise delivery
             self._log_begin(delivery)
             files = await self._supervise(delivery, underway)
-            await self._commit(delivery, underway, files)
+            await self._rows.complete(transfer.transfer_id, underway, files, log_done=log_completed)
         except DatabaseGone:
             raise
         except (CalledOff, StaleState):
             pass  # somebody ended the receiver or the delivery meanwhile, and has said why
         except (SelectionError, RndError) as error:
-            await self._fail(transfer, str(error))
+            await self._rows.fail(transfer.transfer_id, str(error))
         except OSError as error:
-            await self._fail(transfer, f"{error.strerror or error}")
+            await self._rows.fail(transfer.transfer_id, f"{error.strerror or error}")
         except Exception as error:
             log.exception(LogEvent.INTERNAL_ERROR, where="delivery", transfer_id=transfer.transfer_id)
-            await self._fail(transfer, f"internal error: {type(error).__name__}")
+            await self._rows.fail(transfer.transfer_id, f"internal error: {type(error).__name__}")
         finally:
             del self._underway[transfer.transfer_id]
             self._board.transfers.ring()
@@ -205,55 +206,11 @@ class DataWorker:
                     life, idle_since = underway.signs_of_life, self._clock.monotonic()
                 if held_up is not None or underway.bytes_done != told:
                     told = underway.bytes_done
-                    await self._tell_progress(delivery.transfer, underway)
+                    await self._rows.tell_progress(delivery.transfer.transfer_id, underway)
                 if self._clock.monotonic() - idle_since > delivery.idle_s:
                     raise JobFailed(f"no byte has moved for {delivery.idle_s:g} s (transfer_idle)")
         finally:
             underway.call_off()
-
-    async def _tell_progress(self, transfer: Transfer, underway: Underway) -> None:
-        now = self._clock.now()
-
-        def work(conn: sqlite3.Connection) -> None:
-            if not underway.active:
-                transfers.mark_active(conn, transfer.transfer_id, now=underway.started_at)
-            transfers.set_progress(
-                conn,
-                transfer,
-                file_count=underway.file_count,
-                size_bytes=underway.size_bytes,
-                bytes_done=min(underway.bytes_done, underway.size_bytes),
-                held_up=underway.held_up,
-                now=now,
-            )
-
-        try:
-            await self._database.write(work)
-        except DatabaseNotNow:
-            return  # progress is a courtesy; its end will be written down
-        underway.active = True
-
-    async def _commit(self, delivery: Delivery, underway: Underway, files: list[FileEntry]) -> None:
-        now = self._clock.now()
-        done, news = await insist(
-            self._database,
-            lambda conn, news: complete_transfer(
-                conn, delivery.transfer.transfer_id, files, started_at=underway.started_at, now=now, news=news
-            ),
-        )
-        log_completed(done)
-        self._board.publish(news)
-
-    async def _fail(self, transfer: Transfer, error: str) -> None:
-        now = self._clock.now()
-        try:
-            _, news = await insist(
-                self._database,
-                lambda conn, news: fail_transfer(conn, transfer.transfer_id, error, now=now, news=news),
-            )
-        except StaleState:
-            return
-        self._board.publish(news)
 
     def _log_begin(self, delivery: Delivery) -> None:
         assert delivery.destination is not None  # both ends are here

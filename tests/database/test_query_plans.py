@@ -681,8 +681,9 @@ CALLS: Final[dict[str, Call]] = {
     "transfers.count_active": lambda c, w: transfers.count_active(c),
     "transfers.count_open": lambda c, w: transfers.count_open(c),
     "transfers.mark_active": lambda c, w: transfers.mark_active(c, DELIVERY, now=w.now),
-    "transfers.set_progress": lambda c, w: transfers.set_progress(
-        c, transfers.mark_active(c, DELIVERY, now=w.now), file_count=1, size_bytes=1, bytes_done=1, now=w.now
+    "transfers.set_progress": lambda c, w: (
+        transfers.mark_active(c, DELIVERY, now=w.now),
+        transfers.set_progress(c, DELIVERY, file_count=1, size_bytes=1, bytes_done=1, now=w.now),
     ),
     "transfers.set_hold_up": lambda c, w: transfers.set_hold_up(c, "why", direction=TransferDirection.LOCAL, now=w.now),
     "transfers.mark_completed": lambda c, w: (
