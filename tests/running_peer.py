@@ -49,13 +49,17 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class RunningPeer:
-    """A daemon process. `stop` ends it in order, `kill` pulls the plug; `start` brings it up again on the same data."""
+    """A daemon process. `stop` ends it in order, `kill` pulls the plug; `start` brings it up again on the same data.
+
+    `listen_at` is where other peers come in; set while the daemon is away, it holds from the next start on.
+    """
 
     def __init__(self, data_dir: Path, *, config: str = "", env: Mapping[str, str] | None = None) -> None:
         self.data_dir = data_dir
         self._config = config
         self._env = dict(env or {})
         self.process: subprocess.Popen[bytes] | None = None
+        self.listen_at = "127.0.0.1:0"
 
     # ---- life
 
@@ -69,7 +73,7 @@ class RunningPeer:
                 [
                     *(sys.executable, "-m", "rnd", "serve"),
                     *("--data-dir", str(self.data_dir)),
-                    *("--api", "127.0.0.1:0", "--peer", "127.0.0.1:0"),
+                    *("--api", "127.0.0.1:0", "--peer", self.listen_at),
                 ],
                 cwd=PROJECT,
                 stdin=subprocess.DEVNULL,

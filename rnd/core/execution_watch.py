@@ -19,7 +19,7 @@ from rnd.core.retention import Retention
 from rnd.core.two_phases import EndpointOf, PhaseOneRefused, TwoPhases
 from rnd.database import events, job_executions, mirrors, results, transfers, workflow_executions, workflow_jobs
 from rnd.database.connection import Database
-from rnd.database.consequences import fail_transfer, give_up_mirror
+from rnd.database.consequences import call_off_transfer, fail_transfer, give_up_mirror
 from rnd.database.news import News
 from rnd.log import get_logger
 from rnd.rules.definition import definition_from_json
@@ -141,13 +141,17 @@ class ExecutionWatch:
             and not (state.cancel_by is not None and state.cancel_by < now)
         ):
             return
-        outcome, _ = await insist(self._database, lambda conn, _: self._end(conn, execution_id))
+        outcome, news = await insist(self._database, lambda conn, news: self._end(conn, execution_id, news))
+        self._board.publish(news)
         if outcome is not None:
             self._log_outcome(execution_id, outcome)
             self._close(execution_id)
 
-    def _end(self, conn: sqlite3.Connection, execution_id: ExecutionId) -> Outcome | None:
-        """Move an execution to its end if the rules say so, in one transaction with what they decide by."""
+    def _end(self, conn: sqlite3.Connection, execution_id: ExecutionId, news: News) -> Outcome | None:
+        """Move an execution to its end if the rules say so, in one transaction with what they decide by.
+
+        One that was cancelled takes what is on its way with it: nobody may be left who would end that.
+        """
         now = self._clock.now()
         execution = workflow_executions.get_execution(conn, execution_id)
         if execution_is_terminal(execution.status):
@@ -161,8 +165,15 @@ class ExecutionWatch:
             cancel_reason=execution.cancel_reason,
             cancel_expired=execution.cancel_by is not None and execution.cancel_by < now,
         )
-        if outcome is not None:
-            workflow_executions.mark_ended(conn, execution_id, outcome.status, outcome.error, now=now)
+        if outcome is None:
+            return None
+        if outcome.status is ExecutionStatus.CANCELLED:
+            reason = outcome.error or "cancelled"
+            for transfer_id in transfers.list_open_of_execution(conn, execution_id):
+                with contextlib.suppress(StaleState):  # it has ended with one before it
+                    call_off_transfer(conn, transfer_id, reason, now=now, news=news)
+            results.mark_failed_of_execution(conn, execution_id, reason)
+        workflow_executions.mark_ended(conn, execution_id, outcome.status, outcome.error, now=now)
         return outcome
 
     async def _start(self, execution_id: ExecutionId, patience: asyncio.Timeout) -> None:

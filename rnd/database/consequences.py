@@ -243,6 +243,11 @@ def take_notice(
         return False
     if duty.result_id is not None:
         results.mark_failed(conn, duty.result_id, reason)
+        source = duty.source_job_execution_id or SELF_PEER_JOB
+        for transfer in transfers.list_open_from_remote_job(conn, sender, source):
+            if transfer.connection_id == connection_id:
+                ended = transfers.mark_ended(conn, transfer.transfer_id, TransferStatus.FAILED, reason, now=now)
+                news.transfers_ended.append(ended)
         news.touch(conn, duty.workflow_execution_id)
         return True
     try:
@@ -405,7 +410,10 @@ def _cancel_deliveries(conn: sqlite3.Connection, job: JobExecution, reason: str,
     if job.executor_peer_id == here(job):
         found = transfers.list_open_of_job(conn, job.id)
     else:
-        found = transfers.list_open_to_remote_job(conn, job.executor_peer_id, job.remote_job_execution_id or job.id)
+        remote_id = job.remote_job_execution_id or job.id
+        found = transfers.list_open_to_remote_job(conn, job.executor_peer_id, remote_id)
+        coming = transfers.list_open_from_remote_job(conn, job.executor_peer_id, remote_id)
+        found += [transfer.transfer_id for transfer in coming]
     for transfer_id in found:
         transfer = transfers.mark_ended(conn, transfer_id, TransferStatus.CANCELLED, reason, now=now)
         news.transfers_ended.append(transfer)

@@ -437,6 +437,23 @@ def list_open_to_remote_job(
     return [TransferId(row[0]) for row in rows]
 
 
+def list_open_from_remote_job(
+    conn: sqlite3.Connection, peer_id: PeerId, job_execution_id: JobExecutionId
+) -> list[Transfer]:
+    """Return the unfinished deliveries from a job of another peer."""
+    rows = conn.execute(
+        _SELECT
+        + """
+        WHERE source_job_execution_id = :id
+          AND source_peer_id = :peer_id
+          AND direction = 'INCOMING'
+          AND status IN ('PENDING', 'ACTIVE')
+        """,
+        {"id": job_execution_id, "peer_id": peer_id},
+    ).fetchall()
+    return [_transfer(row) for row in rows]
+
+
 def list_open_of_execution(conn: sqlite3.Connection, execution_id: ExecutionId) -> list[TransferId]:
     """Return the unfinished deliveries of an own execution."""
     rows = conn.execute(

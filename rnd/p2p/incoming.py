@@ -298,9 +298,12 @@ class Incoming:
         except BaseException:
             self._forget(arrival)
             raise
-        if opened is None or self._group is None:
+        if opened is None:
             self._forget(arrival)
             return reject(RejectionCode.MALFORMED, "this transfer_id is another transfer's, or this one has ended")
+        if self._group is None:
+            self._forget(arrival)
+            return reject(RejectionCode.BUSY, "this peer is stopping")
         self._group.create_task(self._take(arrival, instructions))
         return None
 

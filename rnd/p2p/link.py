@@ -19,6 +19,7 @@ from rnd.log import get_logger
 from rnd.protocol.messages import Hello, Message, Refusal
 from rnd.protocol.session import Close, CloseCode, Deliver, Ignored, Opened, Resolve, Send, Session
 from rnd.types.errors import (
+    LinkEnded,
     LinkNotOpen,
     MalformedMessage,
     NothingToAnswer,
@@ -139,7 +140,8 @@ class Link:
     async def ask(self, message: Message, *, timeout_s: float) -> Message:
         """Send a request and return its answer.
 
-        Raises `PeerRefused` with the other side's words, `PeerUnreachable` where the link is not open or ends, `TimedOut`.
+        Raises `PeerRefused` with the other side's words, `LinkEnded` where the link is not open or ends, `PeerUnreachable`
+        where too many questions wait for an answer, `TimedOut`.
         """
         number: int | None = None
         try:
@@ -156,7 +158,7 @@ class Link:
         except MalformedMessage as error:
             raise PeerRefused(f"what is to be said to {self.peer_id} cannot be said: {error.reason}") from error
         except LinkNotOpen as error:
-            raise PeerUnreachable(f"the link to {self.peer_id} has ended") from error
+            raise LinkEnded(f"the link to {self.peer_id} has ended") from error
         finally:
             if number is not None:
                 self._waiting.pop(number, None)
@@ -341,4 +343,4 @@ class Link:
         waiting, self._waiting = self._waiting, {}
         for answer in waiting.values():
             if not answer.done():
-                answer.set_exception(PeerUnreachable(f"the link to {self.peer_id} has ended"))
+                answer.set_exception(LinkEnded(f"the link to {self.peer_id} has ended"))

@@ -7,6 +7,7 @@ is up; cancels are written down and told by the courier, however long the peer i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -18,7 +19,8 @@ from rnd.database.owing import owe_inputs_from_self_peer
 from rnd.log import get_logger
 from rnd.p2p.peer_manager import PeerManager
 from rnd.protocol.job_messages import JobRequestMessage, JobResponseMessage, JobStartMessage
-from rnd.types.errors import CalledOff, PeerRefused, PeerUnreachable, TimedOut
+from rnd.protocol.messages import Message
+from rnd.types.errors import CalledOff, LinkEnded, PeerRefused, PeerUnreachable, TimedOut
 from rnd.types.executions import JobExecution
 from rnd.types.ids import JobExecutionId, PeerId
 from rnd.types.log_events import LogEvent
@@ -30,6 +32,8 @@ from rnd.workers.news_board import NewsBoard
 
 ASKED_AT_ONCE: Final = 32
 ANSWER_TIMEOUT_S: Final = 30.0
+LINKS_A_REQUEST: Final = 3
+"""How many links may end before the answer to a request has come: a peer that is started again is asked again."""
 START_AGAIN_S: Final = 1.0
 
 log = get_logger()
@@ -129,11 +133,10 @@ class RemoteExecutor:
         self, request: JobRequest, records: dict[PeerId, AddressRecord], *, check_only: bool
     ) -> JobResponse | PeerUnreachable | TimedOut:
         """Ask for one job. A missing answer is returned, so that one silence does not take back other answers."""
+        message = _message(request, records, check_only=check_only)
         try:
             async with self._places:
-                reply = await self._links.ask(
-                    self._executor, _message(request, records, check_only=check_only), timeout_s=ANSWER_TIMEOUT_S
-                )
+                reply = await self._answer_to(message)
         except PeerRefused as error:
             return JobResponse(
                 node_id=request.plan.node_id, job_execution_id=None, reasons=(error.reason or str(error),)
@@ -143,6 +146,13 @@ class RemoteExecutor:
         assert isinstance(reply, JobResponseMessage)
         reasons = () if reply.accepted else reply.reasons or ("refused without a reason",)
         return JobResponse(node_id=request.plan.node_id, job_execution_id=reply.job_execution_id, reasons=reasons)
+
+    async def _answer_to(self, message: JobRequestMessage) -> Message:
+        """Return the answer to a request, which is made anew where the link that was to bring it has ended."""
+        for _ in range(LINKS_A_REQUEST - 1):
+            with contextlib.suppress(LinkEnded):
+                return await self._links.ask(self._executor, message, timeout_s=ANSWER_TIMEOUT_S)
+        return await self._links.ask(self._executor, message, timeout_s=ANSWER_TIMEOUT_S)
 
     async def _records(self, requests: Sequence[JobRequest]) -> dict[PeerId, AddressRecord]:
         """Return the address records of all peers that the jobs name, as far as they are known here."""

@@ -81,6 +81,10 @@ class PeerUnreachable(ApplicationError):
     default_hint = "Check that the peer runs and that its address is right."
 
 
+class LinkEnded(PeerUnreachable):
+    """The link to that peer has ended before its answer came; whether the peer has taken the question is not known."""
+
+
 class PeerRefused(ApplicationError):
     """The other peer said no; `reason` is its own words."""
 

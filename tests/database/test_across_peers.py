@@ -39,6 +39,7 @@ from rnd.database.job_moves import JobEnd, NewJob
 from rnd.database.news import News
 from rnd.database.owing import owe_inputs_from_self_peer
 from rnd.database.results import NewResult
+from rnd.database.transfers import NewTransfer
 from rnd.protocol.codec import message_from_fields
 from rnd.protocol.job_messages import JobCancel, JobStatusUpdate
 from rnd.protocol.transfer_messages import DataTransferFailed
@@ -463,6 +464,60 @@ def test_what_a_failed_job_was_to_send_home_will_not_come(order: Order) -> None:
     order.take(order.second.report(), C)
     (row,) = results.list_result_rows(order.home, order.execution.id)
     assert row.error == "upstream job job 2 failed: broken"
+
+
+def _broken_off(order: Order) -> TransferId:
+    """Have what the second job was to send home begin to come, and its sender break off."""
+    incoming = NewTransfer(
+        transfer_id=TransferId("homeward"),
+        direction=TransferDirection.INCOMING,
+        workflow_execution_id=order.execution.id,
+        ordering_peer_id=A,
+        execution_uid=UID,
+        connection_id=HOME,
+        source_peer_id=C,
+        source_job_execution_id=order.second.job_id,
+        dest_peer_id=A,
+        dest_job_execution_id=SELF_PEER_JOB,
+        source_peer_row_id=None,
+        dest_peer_row_id=None,
+        result_id=results.list_result_rows(order.home, order.execution.id)[0].id,
+        source_path=None,
+    )
+    assert transfers.open_incoming(order.home, incoming, now=NOW) is not None
+    transfers.put_back(order.home, incoming.transfer_id, "the link was lost", now=NOW)
+    return incoming.transfer_id
+
+
+def test_what_has_begun_to_come_home_ends_with_the_job_that_sent_it(order: Order) -> None:
+    transfer_id = _broken_off(order)
+    order.second.run()
+    order.second.fail("broken")
+    news = order.take(order.second.report(), C)
+    ended = transfers.get_transfer(order.home, transfer_id)
+    assert (ended.status, ended.error) == (TransferStatus.CANCELLED, "upstream job job 2 failed: broken")
+    assert [each.transfer_id for each in news.transfers_ended] == [transfer_id]
+
+
+def test_what_has_begun_to_come_home_ends_when_its_sender_says_that_nothing_comes(order: Order) -> None:
+    transfer_id = _broken_off(order)
+    news = News()
+    assert take_notice(
+        order.home,
+        C,
+        self_peer_id=A,
+        orderer=A,
+        execution_uid=UID,
+        connection_id=HOME,
+        reason="nothing comes",
+        now=LATER,
+        news=news,
+    )
+    ended = transfers.get_transfer(order.home, transfer_id)
+    assert (ended.status, ended.error) == (TransferStatus.FAILED, "nothing comes")
+    assert [each.transfer_id for each in news.transfers_ended] == [transfer_id]
+    (row,) = results.list_result_rows(order.home, order.execution.id)
+    assert row.error == "nothing comes"
 
 
 def test_a_silent_executors_job_is_given_up_and_its_peer_told_to_cancel_it(order: Order) -> None:

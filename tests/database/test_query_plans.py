@@ -693,6 +693,7 @@ CALLS: Final[dict[str, Call]] = {
     "transfers.mark_ended": lambda c, w: transfers.mark_ended(c, DELIVERY, TransferStatus.FAILED, "why", now=w.now),
     "transfers.requeue_active": lambda c, w: transfers.requeue_active(c, direction=TransferDirection.LOCAL),
     "transfers.list_open_of_job": lambda c, w: transfers.list_open_of_job(c, w.job.id),
+    "transfers.list_open_from_remote_job": lambda c, w: transfers.list_open_from_remote_job(c, ME, w.job.id),
     "transfers.list_open_to_remote_job": lambda c, w: transfers.list_open_to_remote_job(c, ME, w.job.id),
     "transfers.list_open_of_execution": lambda c, w: transfers.list_open_of_execution(c, w.execution.id),
     "results.create_result": lambda c, w: results.create_result(c, new_result(w, 2)),

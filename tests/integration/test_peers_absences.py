@@ -139,6 +139,19 @@ def test_a_peer_that_comes_back_in_time_is_asked_again(site: Site) -> None:
     assert site.ran()["late"] == 1
 
 
+def test_a_peer_that_is_killed_with_the_request_in_its_hands_is_asked_again(site: Site) -> None:
+    workflow, home = _two_jobs(site, "again", first="echo x", second=f"{site.note('again')}; cat")
+    site.c.freeze()
+    execution_id = site.home.execute(workflow)
+    site.until_job(site.b, "again-first", "IDLE")
+    site.c.kill()
+    site.c.start()
+    execution = site.home.wait(execution_id)
+    assert (execution["status"], execution["error"]) == ("COMPLETED", None)
+    assert site.home.results(execution_id) == {(home, "stdout.txt"): b"x\n"}
+    assert site.ran()["again"] == 1
+
+
 # ---------------------------------------------------------------- between the phases
 
 

@@ -112,6 +112,24 @@ def test_a_cancel_whose_peer_is_away_ends_in_its_time_and_names_it(site: Site) -
     assert site.ran()["away"] == 1
 
 
+def test_a_cancel_ends_what_was_on_its_way_home_from_a_peer_that_is_away(site: Site) -> None:
+    """Its job is done and cannot be cancelled any more; the peer may never come back, and when it does nobody waits."""
+    execution_id = site.home.execute(_chain(site, "homeward", "head -c 200000000 /dev/zero"))
+    coming = """
+        SELECT COUNT(*) FROM transfers
+        WHERE workflow_execution_id = ? AND direction = 'INCOMING' AND status IN ('PENDING', 'ACTIVE')
+        """
+    site.home.until("SELECT status FROM workflow_jobs WHERE workflow_execution_id = ?", "COMPLETED", execution_id)
+    site.home.until(coming, 1, execution_id)
+    site.b.kill()
+    site.home.call("execution.cancel", execution_id=execution_id)
+    assert site.home.wait(execution_id, timeout_s=10)["status"] == "CANCELLED"
+    assert site.home.rows(coming, execution_id) == [(0,)]
+    site.b.start()
+    site.settle()
+    assert site.home.results(execution_id) == {}
+
+
 @pytest.mark.parametrize("way", ["frozen", "killed"])
 def test_a_cancel_in_phase_1_does_not_wait_for_the_peer_that_is_silent(site: Site, way: str) -> None:
     name = f"early-{way}"
