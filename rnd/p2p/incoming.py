@@ -60,7 +60,7 @@ from rnd.protocol.transfer_messages import (
 from rnd.types.config import Config
 from rnd.types.enums import TransferDirection
 from rnd.types.errors import DatabaseGone, NotFound, PeerUnreachable, RndError, StaleState
-from rnd.types.executions import FileEntry
+from rnd.types.executions import FileEntry, Transfer
 from rnd.types.ids import PeerId, TransferId
 from rnd.types.log_events import LogEvent
 from rnd.types.peers import RejectionCode
@@ -291,13 +291,20 @@ class Incoming:
         self._by_stream[link, offer.stream] = arrival
         self._by_duty[key] = arrival
         now = self._clock.now()
+
+        def work(conn: sqlite3.Connection) -> Transfer | Reject | None:
+            if isinstance(self._look_up(conn, link.peer_id, offer), str):
+                return reject(RejectionCode.NO_DUTY, "its receiver has ended meanwhile")
+            return transfers.open_incoming(conn, self._new_row(link.peer_id, offer, duty), now=now)
+
         try:
-            opened = await self._database.write(
-                lambda conn: transfers.open_incoming(conn, self._new_row(link.peer_id, offer, duty), now=now)
-            )
+            opened = await self._database.write(work)
         except BaseException:
             self._forget(arrival)
             raise
+        if isinstance(opened, Reject):
+            self._forget(arrival)
+            return opened
         if opened is None:
             self._forget(arrival)
             return reject(RejectionCode.MALFORMED, "this transfer_id is another transfer's, or this one has ended")
