@@ -248,7 +248,7 @@ def test_names_are_unique_and_required_parameters_come_first(method: Method) -> 
 
 @each_method
 def test_a_default_is_what_the_parameter_takes(method: Method) -> None:
-    for descriptor in describe([method], version="")["methods"][0]["params"]:  # type: ignore[index,call-overload]
+    for descriptor in describe([method], version="")["methods"][0]["params"]:  # type: ignore[index,call-overload]  # a plain JSON document
         if "default" in descriptor["schema"]:
             Draft7Validator(descriptor["schema"]).validate(descriptor["schema"]["default"])
 

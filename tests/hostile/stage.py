@@ -355,7 +355,7 @@ def play(test: Coroutine[Any, Any, None], *, within_s: float = 60.0) -> None:
         async with asyncio.timeout(within_s):
             await test
         async with asyncio.timeout(5):  # what was closed is gone when the loop has no socket left but its own
-            while len(asyncio.get_running_loop()._selector.get_map()) > 1:  # type: ignore[attr-defined]
+            while len(asyncio.get_running_loop()._selector.get_map()) > 1:  # type: ignore[attr-defined]  # no public way to count
                 await asyncio.sleep(0.005)
 
     asyncio.run(whole())

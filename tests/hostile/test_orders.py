@@ -70,7 +70,7 @@ def service(peer: Daemon) -> dict[str, Any]:
     return peer.cat()
 
 
-def waiting_plan(peer: Daemon, service: dict[str, Any], **more: Any):  # type: ignore[no-untyped-def]
+def waiting_plan(peer: Daemon, service: dict[str, Any], **more: Any) -> Any:
     """Return a job that waits for a delivery of somebody else, and so stays where it is."""
     inputs = [end(ScriptedPeer("orders sender").peer_id, INPUT, MountFunction.OUTPUT)]
     outputs = [end(other().peer_id, OUTPUT, MountFunction.INPUT, node=3)]

@@ -347,7 +347,7 @@ class Attempts:
         self.ends: list[asyncio.Future[str | None]] = [asyncio.get_running_loop().create_future() for _ in range(count)]
 
     def all(self) -> list[Callable[[], Awaitable[str | None]]]:
-        return [lambda number=number: self._attempt(number) for number in range(len(self.ends))]  # type: ignore[misc]
+        return [lambda number=number: self._attempt(number) for number in range(len(self.ends))]  # type: ignore[misc]  # mypy cannot infer a lambda with a default
 
     async def _attempt(self, number: int) -> str | None:
         self.begun.append(number)
