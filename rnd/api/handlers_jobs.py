@@ -201,7 +201,8 @@ async def job_explain(
     job = await call.api.database.read(work)
     if isinstance(job, WorkflowJob):
         explanation = explain_uncreated(job)
-    elif job.executor_peer_id == call.api.peer_id:
+    elif job.executor_peer_id == call.api.peer_id or job_is_terminal(job.status):
+        # How a job elsewhere has ended is on record here; its executor need not be there to say so.
         explanation = await call.api.job_manager.explain(job.id)
     else:
         explanation = await call.api.peers.explain(job)

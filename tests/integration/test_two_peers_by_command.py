@@ -52,5 +52,7 @@ def test_an_invite_pairs_two_peers_and_a_file_runs_across_them(tmp_path: Path) -
         refused = here("workflow", "plan", "across.json")
         assert refused.code == 1
         assert here("peer", "ping", "office").code == 1
+        ended = ok(here("explain", "last", "upper")).out  # on record here, whoever is linked
+        assert "is COMPLETED" in ended
         secret = line.split("/")[2]
         assert secret not in one.log() + other.log()
