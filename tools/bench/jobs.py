@@ -4,7 +4,7 @@
 
 Every round runs all contenders one after another on the same machine, in changing order; the table gives medians and
 the ratio to the bare asyncio-subprocess loop of the same run. `confined` is rnd with every program confined. dask.distributed and parsl take part where they are
-installed. Nothing here is a test: machines differ, ratios less so.
+installed: both call `subprocess.run` in a worker, `parsl-bash` is parsl's own way to run a program, its streams kept in files. Nothing here is a test: machines differ, ratios less so.
 """
 
 from __future__ import annotations
@@ -140,8 +140,41 @@ def dask_chain(count: int) -> float:
         return time.perf_counter() - begun
 
 
+def _command(path: str, stdout: str | None = None, stderr: str | None = None) -> str:
+    del stdout, stderr  # parsl itself reads them from the call
+    return path
+
+
 def parsl_jobs(count: int) -> float:
-    """Run no-ops by parsl's high-throughput executor with worker processes."""
+    """Run no-ops as a function of ours, in worker processes of parsl's high-throughput executor; nothing is kept."""
+    import parsl
+
+    with _parsl():
+        app = parsl.python_app(_call)
+        app(NOOP).result()
+        begun = time.perf_counter()
+        for future in [app(NOOP) for _ in range(count)]:
+            future.result()
+        return time.perf_counter() - begun
+
+
+def parsl_commands(count: int) -> float:
+    """Run no-ops as parsl runs programs, with their streams kept in files."""
+    import parsl
+
+    with _parsl() as folder:
+        app = parsl.bash_app(_command)
+        app(NOOP).result()
+        begun = time.perf_counter()
+        futures = [app(NOOP, stdout=f"{folder}/{each}.out", stderr=f"{folder}/{each}.err") for each in range(count)]
+        for future in futures:
+            future.result()
+        return time.perf_counter() - begun
+
+
+@contextlib.contextmanager
+def _parsl():  # type: ignore[no-untyped-def]  # a generator of its folder; the tools are not part of the typed package
+    """Have parsl's high-throughput executor there, with as many worker processes as there are processors."""
     import parsl
     from parsl.config import Config
     from parsl.executors import HighThroughputExecutor
@@ -160,12 +193,7 @@ def parsl_jobs(count: int) -> float:
         )
         parsl.load(Config(executors=[executor], run_dir=folder, usage_tracking=0))
         try:
-            app = parsl.python_app(_call)
-            app(NOOP).result()
-            begun = time.perf_counter()
-            for future in [app(NOOP) for _ in range(count)]:
-                future.result()
-            return time.perf_counter() - begun
+            yield folder
         finally:
             parsl.dfk().cleanup()
             parsl.clear()
@@ -226,13 +254,14 @@ CONTENDERS: list[Contender] = [
     ("confined", functools.partial(rnd_jobs, confine="always"), functools.partial(rnd_chain, confine="always")),
     ("dask", dask_jobs, dask_chain),
     ("parsl", parsl_jobs, None),
+    ("parsl-bash", parsl_commands, None),
 ]
 
 
 def _installed(name: str) -> bool:
     if name == "make":
         return shutil.which("make") is not None
-    module = {"dask": "distributed", "parsl": "parsl"}.get(name)
+    module = {"dask": "distributed", "parsl": "parsl", "parsl-bash": "parsl"}.get(name)
     if module is None:
         return True
     from importlib.util import find_spec
