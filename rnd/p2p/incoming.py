@@ -75,6 +75,8 @@ from rnd.workers.receiving import Receiving
 INCOMING_MAX: Final = 64
 """How many deliveries come in at once; others are asked to come again."""
 DUTY_BYTES_MAX: Final = 64 << 30
+TOGETHER_MAX: Final = 8
+"""How many steps of a delivery are carried out in one go, if so many have come."""
 
 log = get_logger()
 
@@ -415,8 +417,7 @@ class Incoming:
                         arrival, arrival.machine.take_complete(success=item.success, error=item.error or "")
                     )
                     return
-                arrival.queued_bytes -= len(item.payload)
-                await self._follow(arrival, arrival.machine.take_frame(item))
+                await self._follow(arrival, self._take_frames(arrival, item))
             if arrival.is_called_off() or arrival.machine.state in ENDED:
                 continue
             arrival.news.clear()
@@ -425,6 +426,20 @@ class Incoming:
                     await arrival.news.wait()
             except TimeoutError:
                 arrival.called_off = f"no byte has come for {arrival.idle_s:g} s (transfer_idle)"
+
+    def _take_frames(self, arrival: _Arrival, first: Frame) -> list[ReceiveInstruction]:
+        """Return what follows from a frame and from those that have come after it meanwhile: one way to the thread for all."""
+        instructions: list[ReceiveInstruction] = []
+        item: Frame | DataTransferComplete = first
+        while isinstance(item, Frame):
+            arrival.queued_bytes -= len(item.payload)
+            instructions += arrival.machine.take_frame(item)
+            if len(instructions) >= TOGETHER_MAX or not arrival.queue or arrival.machine.state in ENDED:
+                break
+            if not isinstance(arrival.queue[0], Frame):
+                break
+            item = arrival.queue.popleft()
+        return instructions
 
     async def _follow(self, arrival: _Arrival, instructions: list[ReceiveInstruction]) -> None:
         """Carry instructions out in order, those for the disk together in a thread."""

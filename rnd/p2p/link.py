@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Final, Protocol, assert_never
+from typing import Final, NamedTuple, Protocol, assert_never
 
 from aiohttp import ClientWebSocketResponse, WSMsgType, web
 
@@ -49,6 +50,16 @@ REFLEX_BYTES: Final = 1 << 20
 WebSocket = web.WebSocketResponse | ClientWebSocketResponse
 
 log = get_logger()
+
+
+class _Frame(NamedTuple):
+    """A binary message in the buffer of somebody who wants it back."""
+
+    content: memoryview
+    give_back: Callable[[], None]
+
+    def __len__(self) -> int:
+        return len(self.content)
 
 
 class LinkKind(StrEnum):
@@ -93,7 +104,7 @@ class Link:
         self._websocket = websocket
         self._session = Session(hello=hello, peer_id=peer_id)
         self._user = user
-        self._queue: deque[str | bytes] = deque()
+        self._queue: deque[str | _Frame] = deque()
         self._queued_bytes = 0
         self._has_work = asyncio.Event()
         self._has_room = asyncio.Event()
@@ -174,17 +185,25 @@ class Link:
         except LinkNotOpen as error:
             raise PeerUnreachable(f"the link to {self.peer_id} has ended") from error
 
-    async def send_frame(self, frame: bytes) -> None:
-        """Send a binary message; returns when there is room for another. Raises `PeerUnreachable`."""
-        await self._has_room.wait()
+    async def send_frame(self, frame: memoryview, give_back: Callable[[], None]) -> None:
+        """Send a binary message as soon as there is room for it; `give_back` is called once its buffer may be used again.
+
+        That is when the socket's layer has encrypted it, when the link ends, or at once with `PeerUnreachable`.
+        """
+        try:
+            await self._has_room.wait()
+        except BaseException:
+            give_back()
+            raise
         if not self.is_open:
+            give_back()
             raise PeerUnreachable(f"the link to {self.peer_id} has ended")
-        self._put(frame)
+        self._put(_Frame(frame, give_back))
 
     def _say(self, text: str) -> None:
         self._put(text)
 
-    def _put(self, item: str | bytes) -> None:
+    def _put(self, item: str | _Frame) -> None:
         """Queue what is to be sent. Texts are numbered in the order in which they stand here, so nothing may pass another."""
         self.used_at_s = asyncio.get_running_loop().time()
         self._queue.append(item)
@@ -300,10 +319,13 @@ class Link:
                         if isinstance(item, str):
                             await self._websocket.send_str(item)
                         else:
-                            await self._websocket.send_bytes(item)
+                            await self._websocket.send_bytes(item.content)  # type: ignore[arg-type]  # any buffer will do
                 except (TimeoutError, ConnectionError, RuntimeError):
                     self.close(CloseCode.SILENT)
                     return
+                finally:
+                    if not isinstance(item, str):
+                        item.give_back()
                 self._queued_bytes -= len(item)
                 if self._queued_bytes <= QUEUE_BYTES:
                     self._has_room.set()
@@ -340,6 +362,10 @@ class Link:
         self._session.end()
         self._over.set()
         self._has_room.set()
+        unsent, self._queue = self._queue, deque()
+        for item in unsent:
+            if not isinstance(item, str):
+                item.give_back()
         waiting, self._waiting = self._waiting, {}
         for answer in waiting.values():
             if not answer.done():

@@ -23,10 +23,10 @@ from rnd.database import job_executions, transfers
 from rnd.database.connection import Database
 from rnd.database.consequences import call_off_transfer
 from rnd.log import get_logger
+from rnd.p2p.frame_feed import FrameFeed
 from rnd.p2p.link import Link
 from rnd.p2p.owner_rules import bytes_allowed, data_refusal
 from rnd.p2p.peer_manager import PeerManager
-from rnd.protocol.frames import HEADER_BYTES, write_header
 from rnd.protocol.instructions import Complete, Ends, SendBytes, TransferState
 from rnd.protocol.messages import Message
 from rnd.protocol.offers import make_offer, write_request
@@ -332,6 +332,8 @@ class Outgoing:
                 await self._stream(shipment, sending, underway, lines, idle_s=delivery.idle_s)
             case DataTransferReject(code=code, reason=reason):
                 machine.reject(code, reason)
+        if machine.state is TransferState.FAILED:
+            await self._in_thread(sending.verify)  # a source that has changed is why, then, and stays so
         await self._judge(machine, delivery)
 
     async def _stream(
@@ -339,22 +341,22 @@ class Outgoing:
     ) -> None:
         """Follow the machine until it has come to an end."""
         machine, link = shipment.machine, shipment.link
+        feed = FrameFeed(sending, in_thread=self._in_thread, frame_bytes=self._config.chunk_bytes)
         told_s = self._clock.monotonic()
         while True:
             instruction = machine.take()
             match instruction:
-                case SendBytes(offset=offset, length=length):
-                    frame = bytearray(HEADER_BYTES + length)
-                    write_header(frame, stream=instruction.stream, offset=offset)
+                case SendBytes():
                     try:
-                        await self._in_thread(sending.read_into, memoryview(frame)[HEADER_BYTES:], offset)
+                        frames = await feed.read(machine.take_bytes(instruction, at_most=feed.spare()))
                     except (RndError, OSError) as error:
                         machine.fail(str(error))
                         await self._say_last_words(machine, link)
                         raise
-                    await link.send_frame(bytes(frame))
-                    shipment.note_move()
-                    lines.add(length)
+                    for frame in frames:
+                        await link.send_frame(frame.content, frame.give_back)
+                        shipment.note_move()
+                        lines.add(frame.length)
                 case Complete():
                     await self._announce(machine, link, instruction)
                     if machine.state is not TransferState.ANNOUNCED:

@@ -82,6 +82,16 @@ class SendTransfer:
         if self.sent == self.offer.stream_bytes:
             self.state = TransferState.ANNOUNCED
             return Complete(transfer_id=self.offer.transfer_id, success=True)
+        return self._next_bytes()
+
+    def take_bytes(self, first: SendBytes, *, at_most: int) -> list[SendBytes]:
+        """Return `first` and what may be sent right after it, `at_most` so many in all; each counts as taken."""
+        taken = [first]
+        while len(taken) < at_most and self.sent < self.offer.stream_bytes and (more := self._next_bytes()):
+            taken.append(more)
+        return taken
+
+    def _next_bytes(self) -> SendBytes | None:
         length = min(self._frame_bytes, self.offer.stream_bytes - self.sent)
         if self.sent + length - self.acknowledged > self._window_bytes:
             return None

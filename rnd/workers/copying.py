@@ -144,14 +144,18 @@ def copy_verified(
 
 def check_promise(entry: FileEntry, read_bytes: int, sha256: str) -> None:
     """Raise `TransferFailed` unless a source file that was read has the size and SHA-256 that its entry promises."""
-    name = entry.relative_path
+    check_size(entry, read_bytes)
+    if sha256 != entry.sha256:
+        raise TransferFailed(f"the source file {entry.relative_path} has changed: its SHA-256 is not the promised one")
+
+
+def check_size(entry: FileEntry, read_bytes: int) -> None:
+    """Raise `TransferFailed` unless a source file that was read has the size that its entry promises."""
     if read_bytes != entry.size_bytes:
         came = "more" if read_bytes > entry.size_bytes else f"{read_bytes:,}"
         raise TransferFailed(
-            f"the source file {name} has changed: {entry.size_bytes:,} bytes were promised, {came} came"
+            f"the source file {entry.relative_path} has changed: {entry.size_bytes:,} bytes were promised, {came} came"
         )
-    if sha256 != entry.sha256:
-        raise TransferFailed(f"the source file {name} has changed: its SHA-256 is not the promised one")
 
 
 def copy_hashed(

@@ -1,27 +1,26 @@
 """The sending end of a transfer on disk: a manifest, and the bytes of its stream from any offset on
 (document: Transfer Initiation; docs/wire.md, section 5).
 
-Synchronous, for a thread. Every file is hashed again as it is read, so that what has changed since its manifest was made is
-never sent as if it had not. Memory is the manifest and the caller's buffer; one file is open at a time.
+Synchronous, for a thread. What is read is not hashed again: the receiver hashes all of it and takes nothing that is not what
+the manifest promises. Where it objects, `verify` tells whether a source has changed since its manifest was made. Memory is
+the manifest and the caller's buffer; one file is open at a time.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from rnd.protocol.manifest import Manifest, ManifestRefused, write_manifest
 from rnd.types.errors import CalledOff, TransferFailed, UnfitFiles
 from rnd.types.executions import FileEntry
-from rnd.workers.copying import OpenEntry, Reader, check_promise, named_entries, open_source, read_source
+from rnd.workers.copying import OpenEntry, Reader, check_promise, check_size, named_entries, open_source, read_source
 from rnd.workers.files import buffer_bytes, never_cancelled
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
 
 
 class Sending:
@@ -64,9 +63,8 @@ class Sending:
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fill the buffer with the bytes of the stream from `offset` on.
 
-        Going on where the last call ended is the quick way. Anywhere else, the file that the offset lies in is read from
-        its beginning, so that its hash stays whole; those before it are taken to have arrived verified. The last bytes of
-        a file come only if it is, with them, what its entry promises.
+        Going on where the last call ended is the quick way. The last bytes of a file come only if it has, with them, the size
+        that its entry promises.
         """
         if not 0 <= offset <= offset + len(buffer) <= self.stream_bytes:
             raise ValueError(f"the stream has {self.stream_bytes} bytes, not {offset} and {len(buffer)} more")
@@ -84,6 +82,16 @@ class Sending:
             if isinstance(error, UnfitFiles):
                 raise TransferFailed(f"the source {error}") from error
             raise
+
+    def verify(self) -> None:
+        """Read every source and raise `TransferFailed`, naming it, where one is not what its entry promises."""
+        self.close()
+        buffer = memoryview(bytearray(buffer_bytes(entry.size_bytes for entry in self._sources)))
+        try:
+            for entry in self._sources:
+                self._verify(entry, buffer)
+        except UnfitFiles as error:
+            raise TransferFailed(f"the source {error}") from error
 
     def close(self) -> None:
         """Close the file that is open; a later call opens it again."""
@@ -125,28 +133,36 @@ class Sending:
         self._open = None
         self._index += 1
 
+    def _verify(self, entry: FileEntry, buffer: memoryview) -> None:
+        digest = hashlib.sha256()
+        done = 0
+        reader = open_source(self._open_entry, entry)
+        try:
+            while count := read_source(reader, buffer, entry.relative_path):
+                if self._cancelled():
+                    raise CalledOff("sending was cancelled")
+                digest.update(buffer[:count])
+                done += count
+        finally:
+            reader.close()
+        check_promise(entry, done, digest.hexdigest())
+
     def _seek(self, offset: int) -> None:
         self.close()
         self._index = max(0, bisect_right(self._starts, offset) - 1)
         into_file = offset - self._starts[self._index]
         if into_file > 0:
-            source = self._source()
-            scratch = memoryview(bytearray(buffer_bytes([into_file])))
-            while into_file:
-                if self._cancelled():
-                    raise CalledOff("sending was cancelled")
-                into_file -= source.read(scratch[: min(into_file, len(scratch))])
+            self._source().skip(into_file, self._cancelled)
         self._at = offset
 
 
 class _OpenSource:
-    """A source file on its way through the hash."""
+    """A source file on its way."""
 
     def __init__(self, reader: Reader, entry: FileEntry) -> None:
         self.left = entry.size_bytes
         self._reader = reader
         self._entry = entry
-        self._digest: _Hash = hashlib.sha256()
 
     def read(self, buffer: memoryview) -> int:
         """Read at most as much as is promised, and at least a byte."""
@@ -154,16 +170,27 @@ class _OpenSource:
         count = read_source(self._reader, wanted, self._entry.relative_path)
         if count == 0:
             self.check()
-        self._digest.update(wanted[:count])
         self.left -= count
         return count
 
+    def skip(self, count: int, cancelled: Callable[[], bool]) -> None:
+        """Step over bytes: at once in a plain file, by reading where its content has to be opened on the way."""
+        if isinstance(self._reader, io.FileIO):
+            self._reader.seek(count)
+            self.left -= count
+            return
+        scratch = memoryview(bytearray(buffer_bytes([count])))
+        while count:
+            if cancelled():
+                raise CalledOff("sending was cancelled")
+            count -= self.read(scratch[: min(count, len(scratch))])
+
     def check(self) -> None:
-        """Raise `TransferFailed` unless the file ends here and is what was promised."""
+        """Raise `TransferFailed` unless the file ends here, as promised."""
         done = self._entry.size_bytes - self.left
         if self.left == 0:
             done += read_source(self._reader, memoryview(bytearray(1)), self._entry.relative_path)
-        check_promise(self._entry, done, self._digest.hexdigest())
+        check_size(self._entry, done)
 
     def close(self) -> None:
         self._reader.close()

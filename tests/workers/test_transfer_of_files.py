@@ -13,6 +13,7 @@ import pytest
 
 from rnd.protocol.instructions import Kept, StagingInstruction, TransferState, Write
 from rnd.rules.paths import DEPTH_MAX
+from rnd.types.errors import TransferFailed
 from rnd.workers.receiving import Receiving
 from rnd.workers.sending import Sending
 from tests.workers.carrying import Journey, OpenedSource, manifest_of, under_own_names
@@ -92,10 +93,11 @@ def test_a_link_may_be_lost_many_times_and_nothing_is_written_twice(root: Path, 
     assert manifest_of(tmp_path / "in" / "1") == manifest_of(root)
 
 
-def change_a_byte(root: Path) -> None:
+def change_a_byte(root: Path, offset: int) -> None:
     with (root / "big").open("r+b") as file:
+        file.seek(offset)
         byte = file.read(1)
-        file.seek(0)
+        file.seek(offset)
         file.write(bytes([byte[0] ^ 1]))
 
 
@@ -108,13 +110,28 @@ def test_a_source_that_changes_on_the_way_never_arrives(root: Path, tmp_path: Pa
             first = Journey(sending, receiving)
             first.make(lose_link_after=lost_after)
             kept = first.receiver.kept
-        change_a_byte(root)
+        change_a_byte(root, 399_999)
         sending.close()
         journey = Journey(sending, receiving, kept=kept)
         journey.make()
-    assert journey.states == (TransferState.FAILED, TransferState.CALLED_OFF)
-    assert "big has changed: its SHA-256 is not the promised one" in journey.receiver.reason
-    assert os.listdir(tmp_path / "in") == []
+        assert journey.states == (TransferState.FAILED, TransferState.FAILED)
+        assert journey.sender.reason == "the file big did not arrive as promised: its SHA-256 is another"
+        assert os.listdir(tmp_path / "in") == []
+        with pytest.raises(TransferFailed, match="big has changed: its SHA-256 is not the promised one"):
+            sending.verify()
+
+
+def test_what_has_arrived_before_its_source_changes_arrives_as_promised(root: Path, tmp_path: Path) -> None:
+    receiving = Receiving(tmp_path / "in" / "1")
+    promised = manifest_of(root)
+    with sending_of(root) as sending:
+        first = Journey(sending, receiving)
+        first.make(lose_link_after=3)
+        change_a_byte(root, 0)
+        journey = Journey(sending, receiving, kept=first.receiver.kept)
+        journey.make()
+    assert journey.states == DONE
+    assert manifest_of(tmp_path / "in" / "1") == promised
 
 
 def test_bytes_that_change_on_the_way_never_arrive(root: Path, tmp_path: Path) -> None:

@@ -1,0 +1,261 @@
+"""What a delivery between two peers costs, beside rsync, scp and the raw pipes that bound it.
+
+    python tools/bench/transfers.py [--rounds 5] [--only big,small] [--big-bytes N] [--files N] [--chart FILE.svg]
+
+`big`: one file of 1 GiB. `small`: 10,000 files of 4 KiB. Every round runs all contenders one after the other on this
+machine, in changing order; medians and the ratio to the pipe that is the limit for Python: TLS 1.3 on both sides, SHA-256
+in a thread on both sides, what arrives flushed (for `small`: tar through it, then sha256sum of each file). rnd is measured
+from `workflow.execute` to the commit of the receiver's confirmation: DATA of one peer delivered to a job of another.
+rsync and scp take part where they are installed with sshd; what they write is flushed by `sync -f` in the time that counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import contextlib
+import getpass
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(PROJECT))
+
+from raw_pipes import piped_file, piped_tar, sent_file  # noqa: E402
+
+from tests.running_peers import Peer, pair, running_peers  # noqa: E402 - the project is not installed here
+
+KEPT = Path(tempfile.mkdtemp(prefix="rnd-bench-transfers-"))
+atexit.register(shutil.rmtree, KEPT, ignore_errors=True)
+SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
+
+Contender = Callable[[Path, Path], float]
+
+
+@contextlib.contextmanager
+def peers(folder: Path) -> Iterator[tuple[Peer, Peer]]:
+    """Have two peers that know each other, configured as a daemon is when nobody says otherwise."""
+    env = {
+        "RND_STATUS_INTERVAL_S": "10",
+        "RND_QUEUE_INTERVAL_S": "10",
+        **{k: v for k, v in os.environ.items() if k.startswith("RND_")},
+    }
+    with running_peers(folder, "giver", "taker", env=env) as (giver, taker):
+        pair(giver, taker)
+        yield giver, taker
+
+
+class Delivery:
+    """DATA of one peer, delivered to a job of another, again and again."""
+
+    def __init__(self, giver: Peer, taker: Peer, source: Path) -> None:
+        self._giver = giver
+        self._taker = taker
+        data = giver.give(f"data-{time.monotonic_ns()}", source)
+        program = taker.offer(f"noop-{time.monotonic_ns()}", "exit 0\n")
+        self._workflow = giver.workflow("delivery")
+        first = giver.node(self._workflow, data["id"])
+        second = giver.remote_node(self._workflow, taker, program)
+        giver.connect(self._workflow, first, second)
+
+    def __call__(self, _source: Path, _target: Path) -> float:
+        begun = time.perf_counter()
+        execution_id = self._giver.execute(self._workflow)
+        question = (
+            "SELECT t.status FROM transfers t JOIN workflow_executions w ON w.id = t.workflow_execution_id "
+            "WHERE w.id = ? AND t.direction = 'OUTGOING'"
+        )
+        while self._giver.rows(question, execution_id) != [("COMPLETED",)]:
+            time.sleep(0.01)
+        took = time.perf_counter() - begun
+        assert self._giver.wait(execution_id, timeout_s=120)["status"] == "COMPLETED"
+        return took
+
+
+@contextlib.contextmanager
+def ssh_server(folder: Path) -> Iterator[str]:
+    """Run an sshd of our own on this machine; yield the `ssh` command that reaches it."""
+    folder.mkdir()
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+    shutil.copy(folder / "user.pub", folder / "authorized_keys")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (folder / "config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized_keys\n"
+        "StrictModes no\nUsePAM no\nPidFile none\nSubsystem sftp internal-sftp\n"
+    )
+    Path("/run/sshd").mkdir(exist_ok=True)
+    server = subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "config"], stderr=subprocess.DEVNULL)
+    options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
+    try:
+        command = f"ssh -p {port} -i {folder}/user {options}"
+        for _ in range(100):
+            if (
+                subprocess.run([*command.split(), f"{getpass.getuser()}@127.0.0.1", "true"], check=False).returncode
+                == 0
+            ):
+                break
+            time.sleep(0.05)
+        yield command
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@contextlib.contextmanager
+def rsync_server(folder: Path) -> Iterator[str]:
+    """Run an rsync daemon of our own that takes files into `folder`; yield its URL."""
+    folder.mkdir(exist_ok=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = KEPT / "rsyncd.conf"
+    config.write_text(
+        f"use chroot = no\nuid = {os.getuid()}\ngid = {os.getgid()}\n[in]\npath = {folder}\nread only = no\n"
+    )
+    command = ["rsync", "--daemon", "--no-detach", f"--config={config}", f"--port={port}", "--address=127.0.0.1"]
+    server = subprocess.Popen(command)
+    try:
+        for _ in range(100):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.1):
+                break
+            time.sleep(0.05)
+        yield f"rsync://127.0.0.1:{port}/in"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def timed(*commands: list[str]) -> float:
+    """Return how long these commands take, one after the other."""
+    begun = time.perf_counter()
+    for command in commands:
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - begun
+
+
+def scp(ssh: str) -> Contender:
+    """Copy by scp, then flush."""
+    _, *options = ssh.split()
+    options[0] = "-P"
+    return lambda source, target: timed(
+        ["scp", "-q", "-r", *options, str(source), f"{getpass.getuser()}@127.0.0.1:{target}"],
+        ["sync", "-f", str(target)],
+    )
+
+
+def rsync_ssh(ssh: str) -> Contender:
+    """Copy by rsync over ssh, then flush."""
+    return lambda source, target: timed(
+        ["rsync", "-a", "-W", "-e", ssh, str(source), f"{getpass.getuser()}@127.0.0.1:{target}"],
+        ["sync", "-f", str(target)],
+    )
+
+
+def rsync_daemon(url: str, root: Path) -> Contender:
+    """Copy to an rsync daemon, in the clear, then flush."""
+    return lambda source, target: timed(
+        ["rsync", "-a", "-W", str(source), f"{url}/{target.relative_to(root)}"], ["sync", "-f", str(target)]
+    )
+
+
+def big_file(size_bytes: int) -> Path:
+    """Make a file whose content does not repeat."""
+    path = KEPT / "big.bin"
+    with path.open("wb") as file:
+        for _ in range(size_bytes >> 20):
+            file.write(os.urandom(1 << 20))
+    return path
+
+
+def small_files(count: int) -> Path:
+    """Make a folder of files of 4 KiB."""
+    folder = KEPT / "small"
+    for number in range(count):
+        path = folder / f"{number // 100:03d}" / f"{number:05d}.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(os.urandom(4096))
+    return folder
+
+
+def run(work: str, source: Path, contenders: dict[str, Contender], rounds: int, root: Path) -> dict[str, list[float]]:
+    """Run every contender once a round; return what each took."""
+    took: dict[str, list[float]] = {name: [] for name in contenders}
+    names = list(contenders)
+    for number in range(rounds):
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            target = root / f"{work}-{number}-{name.replace(' ', '-')}"
+            target.mkdir(parents=True)
+            os.sync()
+            took[name].append(contenders[name](source, target))
+            if source.is_file():
+                shutil.rmtree(target)
+            print(f"{work} {number + 1}: {name} {took[name][-1]:.2f} s", file=sys.stderr)
+    return took
+
+
+def table(work: str, took: dict[str, list[float]], limit: str) -> None:
+    """Print medians and ratios to the contender that is the limit."""
+    base = statistics.median(took[limit])
+    print(f"\n| {work} | s (lowest to highest) | ratio |\n|---|---|---|")
+    for name, seconds in sorted(took.items(), key=lambda item: statistics.median(item[1])):
+        median = statistics.median(seconds)
+        print(f"| {name} | {median:.2f} ({min(seconds):.2f} to {max(seconds):.2f}) | {median / base:.2f} |")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="big,small")
+    parser.add_argument("--big-bytes", type=int, default=1 << 30)
+    parser.add_argument("--files", type=int, default=10_000)
+    parser.add_argument("--contenders", default="", help="separated by commas; all where empty")
+    options = parser.parse_args()
+    root = KEPT / "targets"
+    root.mkdir()
+    wanted = options.contenders.split(",") if options.contenders else []
+    with contextlib.ExitStack() as stack:
+        contenders: dict[str, Contender] = {}
+        if shutil.which("scp") and os.access(SSHD, os.X_OK):
+            ssh = stack.enter_context(ssh_server(KEPT / "ssh"))
+            contenders["scp"] = scp(ssh)
+            if shutil.which("rsync"):
+                contenders["rsync over ssh"] = rsync_ssh(ssh)
+        if shutil.which("rsync"):
+            contenders["rsync daemon"] = rsync_daemon(stack.enter_context(rsync_server(root)), root)
+        giver, taker = stack.enter_context(peers(KEPT))
+        if "big" in options.only:
+            source = big_file(options.big_bytes)
+            big: dict[str, Contender] = {
+                "raw sendfile": sent_file, "raw TLS and SHA-256": piped_file, "rnd": Delivery(giver, taker, source),
+                **contenders,
+            }  # fmt: skip
+            big = {name: big[name] for name in big if not wanted or name in wanted}
+            table(
+                "one file",
+                run("big", source, big, options.rounds, root),
+                next(iter(big)) if wanted else "raw TLS and SHA-256",
+            )
+            source.unlink()
+        if "small" in options.only:
+            source = small_files(options.files)
+            small: dict[str, Contender] = {
+                "tar through raw TLS, sha256sum": piped_tar, "rnd": Delivery(giver, taker, source), **contenders,
+            }  # fmt: skip
+            small = {name: small[name] for name in small if not wanted or name in wanted}
+            table("many files", run("small", source, small, options.rounds, root), next(iter(small)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
