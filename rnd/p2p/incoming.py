@@ -11,11 +11,12 @@ import asyncio
 import contextlib
 import sqlite3
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 from rnd.database import duties, job_executions, job_interfaces, transfers, workflow_executions
 from rnd.database.connection import Database
@@ -36,6 +37,7 @@ from rnd.protocol.instructions import (
     Duty,
     EndFile,
     Finish,
+    Kept,
     LayOut,
     Offer,
     ReceiveInstruction,
@@ -46,7 +48,7 @@ from rnd.protocol.instructions import (
 )
 from rnd.protocol.link_messages import Ack
 from rnd.protocol.messages import Message
-from rnd.protocol.offers import read_request
+from rnd.protocol.offers import check_offer, read_request
 from rnd.protocol.transfer import ENDED, WINDOW_BYTES, ReceiveTransfer
 from rnd.protocol.transfer_messages import (
     ChunkAck,
@@ -59,8 +61,8 @@ from rnd.protocol.transfer_messages import (
 )
 from rnd.types.config import Config
 from rnd.types.enums import TransferDirection
-from rnd.types.errors import DatabaseGone, NotFound, PeerUnreachable, RndError, StaleState
-from rnd.types.executions import FileEntry, Transfer
+from rnd.types.errors import DatabaseGone, DatabaseNotNow, NotFound, PeerUnreachable, RndError, StaleState
+from rnd.types.executions import Transfer
 from rnd.types.ids import PeerId, TransferId
 from rnd.types.log_events import LogEvent
 from rnd.types.peers import RejectionCode
@@ -70,15 +72,26 @@ from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.insistence import insist
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
-from rnd.workers.receiving import Receiving
+from rnd.workers.receiving import NOTED_FROM_BYTES, Checkpoint, Receiving
 
 INCOMING_MAX: Final = 64
 """How many deliveries come in at once; others are asked to come again."""
 DUTY_BYTES_MAX: Final = 64 << 30
+PAUSED_MAX: Final = 64
+"""How many deliveries whose link was lost keep an open file and their names in memory; others are read from their notes."""
+NOTE_LAG_BYTES: Final = 6 << 20
+NOTE_LAG_SHARE: Final = 40
+"""How much may have come that is not noted as durable: so many bytes, or this part of all of them."""
+PROGRESS_INTERVAL_S: Final = 0.5
 TOGETHER_MAX: Final = 8
 """How many steps of a delivery are carried out in one go, if so many have come."""
 
+T = TypeVar("T")
+
 log = get_logger()
+
+_DutyKey = tuple[str, str, int]
+"""What a duty is known by: its orchestrator, its execution's uid, its connection."""
 
 
 @dataclass(slots=True)
@@ -92,8 +105,13 @@ class _Arrival:
     lines: ReceiverLog
     idle_s: float
     dest_row: OpenDuty
+    noted: int
+    """How much of the stream was durable when that was last noted."""
     queue: deque[Frame | DataTransferComplete] = field(default_factory=deque)
     queued_bytes: int = 0
+    noting: asyncio.Task[None] | None = None
+    told_s: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    """When the row was last told how far it is, by the event loop's clock."""
     news: asyncio.Event = field(default_factory=asyncio.Event)
     over: asyncio.Event = field(default_factory=asyncio.Event)
     answer: Complete | None = None
@@ -102,6 +120,24 @@ class _Arrival:
     def is_called_off(self) -> bool:
         """Say whether nothing more of it is to be taken; `called_off` says why."""
         return bool(self.called_off)
+
+    @property
+    def behind_bytes(self) -> int:
+        """How much has come that is not noted as durable."""
+        return self.machine.received - self.noted
+
+    @property
+    def lag_bytes(self) -> int:
+        """How much that may be before it is waited for."""
+        return max(NOTE_LAG_BYTES, self.offer.size_bytes // NOTE_LAG_SHARE)
+
+
+class _Paused(NamedTuple):
+    """A delivery whose link was lost: what has come of it waits for its sender."""
+
+    transfer_id: TransferId
+    receiving: Receiving
+    kept: Kept
 
 
 class Incoming:
@@ -127,7 +163,9 @@ class Incoming:
         board.when_called_off = self.call_off
         self._peer_id = peer_id
         self._by_stream: dict[tuple[Link, int], _Arrival] = {}
-        self._by_duty: dict[tuple[str, str, int], _Arrival] = {}
+        self._by_duty: dict[_DutyKey, _Arrival] = {}
+        self._admitting: set[_DutyKey] = set()
+        self._paused: dict[_DutyKey, _Paused] = {}
         self._group: asyncio.TaskGroup | None = None
         self._threads = ThreadPoolExecutor(config.transfer_slots, thread_name_prefix="rnd-receiving")
 
@@ -149,6 +187,10 @@ class Incoming:
             if arrival.offer.transfer_id in reasons:
                 arrival.called_off = reasons[arrival.offer.transfer_id]
                 arrival.news.set()
+        for key, paused in list(self._paused.items()):
+            if paused.transfer_id in reasons:
+                del self._paused[key]
+                self._threads.submit(paused.receiving.discard)
 
     # ---- what links say
 
@@ -157,8 +199,9 @@ class Incoming:
         offer = read_request(message)
         lines = ReceiverLog(offer.transfer_id, size_bytes=offer.size_bytes, chunk_bytes=self._config.chunk_bytes)
         lines.requested()
-        rejection = await self._admit(link, offer, lines)
-        if rejection is not None:
+        answer = await self._admit(link, offer, lines)
+        if isinstance(answer, Reject):
+            rejection = answer
             log.debug(
                 LogEvent.TRANSFER_REJECTED,
                 transfer_id=offer.transfer_id,
@@ -167,8 +210,8 @@ class Incoming:
                 peer_id=link.peer_id,
             )
             return DataTransferReject(transfer_id=rejection.transfer_id, code=rejection.code, reason=rejection.reason)
-        lines.accepted()
-        return DataTransferAccept(transfer_id=offer.transfer_id, offset=0)
+        lines.accepted(answer.offset)
+        return DataTransferAccept(transfer_id=answer.transfer_id, offset=answer.offset)
 
     async def answer_complete(self, link: Link, message: DataTransferComplete) -> Message:
         """The sender has sent all, or calls it off: answer when that is settled here."""
@@ -216,7 +259,6 @@ class Incoming:
         for arrival in list(self._by_stream.values()):
             if arrival.link is link:
                 arrival.machine.lose_link()
-                arrival.called_off = arrival.called_off or "the link was lost"
                 arrival.news.set()
 
     def notices(self) -> AnswerTo:
@@ -246,14 +288,13 @@ class Incoming:
 
     # ---- admitting
 
-    async def _admit(self, link: Link, offer: Offer, lines: ReceiverLog) -> Reject | None:
-        """Take an offer on if a duty waits for it; else return why not. Nothing is allocated before that is known."""
+    async def _admit(self, link: Link, offer: Offer, lines: ReceiverLog) -> Accept | Reject:
+        """Take an offer on if a duty waits for it; else say why not. Nothing is allocated before that is known."""
 
         def reject(code: RejectionCode, reason: str) -> Reject:
             return Reject(transfer_id=offer.transfer_id, code=code, reason=reason)
 
-        ends = offer.ends
-        key = (ends.ordering_peer_id, ends.execution_uid, ends.connection_id)
+        key = _key_of(offer)
         found = await self._database.read(lambda conn: self._look_up(conn, link.peer_id, offer))
         if isinstance(found, str):
             return reject(
@@ -262,33 +303,38 @@ class Incoming:
         duty, destination, idle_s, max_bytes = found
         if duty.is_done:
             return reject(RejectionCode.DONE, "it has arrived before")
-        if (link, offer.stream) in self._by_stream or key in self._by_duty or len(self._by_stream) >= INCOMING_MAX:
+        is_busy = (link, offer.stream) in self._by_stream or key in self._by_duty or key in self._admitting
+        if is_busy or len(self._by_stream) >= INCOMING_MAX:
             return reject(RejectionCode.BUSY, "another transfer for this is under way, or too many are")
         no_room = self._disk.refusal()
         if no_room is not None:
             return reject(RejectionCode.NO_ROOM, no_room)
-        machine = ReceiveTransfer(
-            offer,
-            Duty(
-                source_peer_id=link.peer_id,
-                ends=ends,
-                max_bytes=DUTY_BYTES_MAX if max_bytes is None else min(DUTY_BYTES_MAX, max_bytes),
-                max_entries=self._config.limits.files_per_transfer,
-            ),
-            sender_peer_id=link.peer_id,
+        terms = Duty(
+            source_peer_id=link.peer_id,
+            ends=offer.ends,
+            max_bytes=DUTY_BYTES_MAX if max_bytes is None else min(DUTY_BYTES_MAX, max_bytes),
+            max_entries=self._config.limits.files_per_transfer,
         )
-        instructions = machine.begin()
-        rejection = next((each for each in instructions if isinstance(each, Reject)), None)
+        rejection = check_offer(offer, terms, sender_peer_id=link.peer_id)
         if rejection is not None:
             return rejection
+        self._admitting.add(key)
+        try:
+            receiving, kept = await self._begun_before(offer, destination)
+        finally:
+            self._admitting.discard(key)
+        receiving.report_to(lines.add)
+        machine = ReceiveTransfer(offer, terms, sender_peer_id=link.peer_id, kept=kept)
+        instructions = machine.begin()
         arrival = _Arrival(
             link=link,
             offer=offer,
             machine=machine,
-            receiving=Receiving(destination, progress=lines.add),
+            receiving=receiving,
             lines=lines,
             idle_s=idle_s,
             dest_row=duty,
+            noted=machine.received,
         )
         self._by_stream[link, offer.stream] = arrival
         self._by_duty[key] = arrival
@@ -299,22 +345,33 @@ class Incoming:
                 return reject(RejectionCode.NO_DUTY, "its receiver has ended meanwhile")
             return transfers.open_incoming(conn, self._new_row(link.peer_id, offer, duty), now=now)
 
+        opened: Transfer | Reject | None = None
         try:
             opened = await self._database.write(work)
-        except BaseException:
-            self._forget(arrival)
-            raise
-        if isinstance(opened, Reject):
-            self._forget(arrival)
-            return opened
-        if opened is None:
-            self._forget(arrival)
-            return reject(RejectionCode.MALFORMED, "this transfer_id is another transfer's, or this one has ended")
-        if self._group is None:
-            self._forget(arrival)
-            return reject(RejectionCode.BUSY, "this peer is stopping")
-        self._group.create_task(self._take(arrival, instructions))
-        return None
+            if opened is None:
+                return reject(RejectionCode.MALFORMED, "this transfer_id is another transfer's, or this one has ended")
+            if isinstance(opened, Reject):
+                return opened
+            if self._group is None:
+                return reject(RejectionCode.BUSY, "this peer is stopping")
+            self._group.create_task(self._take(arrival, instructions))
+            return Accept(transfer_id=offer.transfer_id, offset=machine.received)
+        finally:
+            if not isinstance(opened, Transfer) or self._group is None:
+                self._forget(arrival)
+                receiving.close()  # what had come before stays, with its notes
+
+    async def _begun_before(self, offer: Offer, destination: Path) -> tuple[Receiving, Kept | None]:
+        """Return what has come of an offer already: over a link that was lost, or, as its notes say, before a restart."""
+        paused = self._paused.pop(_key_of(offer), None)
+        if paused is not None:
+            return paused.receiving, paused.kept
+        receiving = Receiving(destination)
+        if offer.size_bytes < NOTED_FROM_BYTES:
+            return receiving, None
+        max_folders = self._config.limits.files_per_transfer
+        kept = await self._in_thread(partial(receiving.take_up, offer, max_folders=max_folders))
+        return receiving, kept
 
     def _look_up(
         self, conn: sqlite3.Connection, sender: PeerId, offer: Offer
@@ -381,9 +438,8 @@ class Incoming:
         )
 
     def _forget(self, arrival: _Arrival) -> None:
-        ends = arrival.offer.ends
         self._by_stream.pop((arrival.link, arrival.offer.stream), None)
-        key = (ends.ordering_peer_id, ends.execution_uid, ends.connection_id)
+        key = _key_of(arrival.offer)
         if self._by_duty.get(key) is arrival:
             del self._by_duty[key]
 
@@ -407,6 +463,9 @@ class Incoming:
 
     async def _take_stream(self, arrival: _Arrival) -> None:
         while True:
+            if arrival.machine.kept is not None and not arrival.is_called_off():
+                await self._pause(arrival)
+                return
             if arrival.is_called_off() or arrival.machine.state in ENDED:
                 await self._give_up(arrival, arrival.called_off or arrival.machine.reason)
                 return
@@ -418,6 +477,8 @@ class Incoming:
                     )
                     return
                 await self._follow(arrival, self._take_frames(arrival, item))
+                await self._note(arrival)
+                await self._tell_progress(arrival)
             if arrival.is_called_off() or arrival.machine.state in ENDED:
                 continue
             arrival.news.clear()
@@ -425,7 +486,58 @@ class Incoming:
                 async with asyncio.timeout(arrival.idle_s):
                     await arrival.news.wait()
             except TimeoutError:
-                arrival.called_off = f"no byte has come for {arrival.idle_s:g} s (transfer_idle)"
+                self._stand_still(arrival, f"no byte has come for {arrival.idle_s:g} s (transfer_idle)")
+
+    def _stand_still(self, arrival: _Arrival, reason: str) -> None:
+        """Take no more of an attempt that has come to a stop; what has come of it waits for another one."""
+        transfer_id = arrival.offer.transfer_id
+        self._tell(arrival, DataTransferStop(transfer_id=transfer_id, reason=reason))
+        arrival.machine.lose_link(reason)
+
+    async def _note(self, arrival: _Arrival) -> None:
+        """Have what has come made durable and noted now and then, beside what still comes; never fall far behind with it."""
+        if arrival.behind_bytes > arrival.lag_bytes and arrival.noting is not None:
+            await arrival.noting
+        if arrival.behind_bytes > arrival.lag_bytes // 2 and arrival.noting is None:
+            checkpoint = arrival.receiving.checkpoint(arrival.machine.received)
+            if checkpoint is not None:
+                arrival.noting = asyncio.get_running_loop().create_task(self._make_durable(arrival, checkpoint))
+
+    async def _tell_progress(self, arrival: _Arrival) -> None:
+        """Say in the row how far it is, now and then; a courtesy that nothing waits for."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - arrival.told_s < PROGRESS_INTERVAL_S:
+            return
+        arrival.told_s = now_s
+        offer, received = arrival.offer, arrival.machine.received
+        now = self._clock.now()
+
+        def work(conn: sqlite3.Connection) -> None:
+            transfers.set_progress(
+                conn,
+                offer.transfer_id,
+                file_count=offer.file_count,
+                size_bytes=offer.size_bytes,
+                bytes_done=max(0, received - offer.manifest_bytes),
+                held_up=None,
+                now=now,
+            )
+
+        with contextlib.suppress(DatabaseNotNow, StaleState):
+            await self._database.write(work)
+
+    async def _make_durable(self, arrival: _Arrival, checkpoint: Checkpoint) -> None:
+        try:
+            await self._in_thread(checkpoint.make_durable)
+        except OSError as error:
+            # Only a restart would have profited; where the disk fails for good, writing does too.
+            log.warning(
+                LogEvent.TRANSFER_NOT_NOTED,
+                transfer_id=arrival.offer.transfer_id,
+                reason=error.strerror or str(error),
+            )
+        arrival.noted = checkpoint.offset
+        arrival.noting = None
 
     def _take_frames(self, arrival: _Arrival, first: Frame) -> list[ReceiveInstruction]:
         """Return what follows from a frame and from those that have come after it meanwhile: one way to the thread for all."""
@@ -434,9 +546,11 @@ class Incoming:
         while isinstance(item, Frame):
             arrival.queued_bytes -= len(item.payload)
             instructions += arrival.machine.take_frame(item)
-            if len(instructions) >= TOGETHER_MAX or not arrival.queue or arrival.machine.state in ENDED:
+            if len(instructions) >= TOGETHER_MAX or arrival.machine.state in ENDED:
                 break
-            if not isinstance(arrival.queue[0], Frame):
+            if not arrival.queue or not isinstance(arrival.queue[0], Frame):
+                break
+            if arrival.behind_bytes > arrival.lag_bytes:
                 break
             item = arrival.queue.popleft()
         return instructions
@@ -465,7 +579,10 @@ class Incoming:
             await self._stage(arrival, staging)
 
     async def _stage(self, arrival: _Arrival, staging: list[StagingInstruction]) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._threads, arrival.receiving.carry_out, staging)
+        await self._in_thread(partial(arrival.receiving.carry_out, staging))
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _tell(self, arrival: _Arrival, message: Message) -> None:
         with contextlib.suppress(PeerUnreachable):  # its end is noticed by itself
@@ -473,9 +590,8 @@ class Incoming:
 
     async def _finish(self, arrival: _Arrival) -> None:
         """Put everything in its place, commit that the duty is done, and only then say so."""
-        files: tuple[FileEntry, ...] = await asyncio.get_running_loop().run_in_executor(
-            self._threads, arrival.receiving.finish
-        )
+        await self._noted(arrival)
+        files = await self._in_thread(arrival.receiving.finish)
         arrival.lines.end()
         now = self._clock.now()
         transfer_id = arrival.offer.transfer_id
@@ -493,8 +609,32 @@ class Incoming:
 
     async def _give_up(self, arrival: _Arrival, reason: str) -> None:
         """End a delivery that did not arrive: nothing of it stays, its sender is told, and its row waits for another try."""
+        await self._noted(arrival)
         await self._follow(arrival, arrival.machine.fail(reason))
-        arrival.receiving.discard()
+        await self._in_thread(arrival.receiving.discard)
+        await self._put_back(arrival, reason)
+
+    async def _pause(self, arrival: _Arrival) -> None:
+        """Keep what has come of a delivery whose link was lost, for the next link, and for a restart until then."""
+        await self._noted(arrival)
+        kept = arrival.machine.kept
+        assert kept is not None
+        checkpoint = arrival.receiving.checkpoint(kept.offset)
+        if checkpoint is not None:
+            await self._make_durable(arrival, checkpoint)
+        while len(self._paused) >= PAUSED_MAX:
+            longest = next(iter(self._paused))
+            self._paused.pop(longest).receiving.close()  # its notes stay
+        self._paused[_key_of(arrival.offer)] = _Paused(arrival.offer.transfer_id, arrival.receiving, kept)
+        await self._put_back(arrival, arrival.machine.reason)
+
+    async def _noted(self, arrival: _Arrival) -> None:
+        """Return when nothing is being noted: what follows may remove the notes."""
+        if arrival.noting is not None:
+            await arrival.noting
+
+    async def _put_back(self, arrival: _Arrival, reason: str) -> None:
+        """Have the row wait for another attempt; it may have been called off in the same moment."""
         now = self._clock.now()
         transfer_id = arrival.offer.transfer_id
 
@@ -502,3 +642,10 @@ class Incoming:
             transfers.put_back(conn, transfer_id, reason, now=now)
 
         await insist(self._database, work)
+        if arrival.is_called_off() and (paused := self._paused.pop(_key_of(arrival.offer), None)):
+            await self._in_thread(paused.receiving.discard)
+
+
+def _key_of(offer: Offer) -> _DutyKey:
+    ends = offer.ends
+    return ends.ordering_peer_id, ends.execution_uid, ends.connection_id

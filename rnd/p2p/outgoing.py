@@ -328,7 +328,7 @@ class Outgoing:
         match reply:
             case DataTransferAccept(offset=offset):
                 machine.accept(offset)
-                lines.accepted()
+                lines.accepted(machine.acknowledged)
                 await self._stream(shipment, sending, underway, lines, idle_s=delivery.idle_s)
             case DataTransferReject(code=code, reason=reason):
                 machine.reject(code, reason)

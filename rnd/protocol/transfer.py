@@ -291,11 +291,11 @@ class ReceiveTransfer:
         """Nobody here waits for it any more."""
         return self._end(TransferState.CALLED_OFF, reason)
 
-    def lose_link(self) -> None:
-        """The link is gone. Where the end was announced, finish and say `mark_finished` all the same."""
+    def lose_link(self, reason: str = "the link was lost") -> None:
+        """The link is gone, or nothing comes over it. Where the end was announced, finish and say `mark_finished` all the same."""
         if self.state in _OPEN:
             self.state = TransferState.LINK_LOST
-            self.reason = "the link was lost"
+            self.reason = reason
 
     @property
     def kept(self) -> Kept | None:

@@ -264,6 +264,11 @@ class LogEvent(StrEnum):
         "An attempt came to nothing; another one follows.",
         "debug",
     )
+    TRANSFER_NOT_NOTED = (
+        "Transfer not noted: transfer_id={transfer_id}, reason={reason}",
+        "How far it is could not be made durable; a restart now would begin it anew.",
+        "warning",
+    )
     TRANSFER_REJECTED = (
         "Transfer rejected: transfer_id={transfer_id}, code={code}, reason={reason}",
         "Another peer offered what is not taken here.",

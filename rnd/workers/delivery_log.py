@@ -98,9 +98,13 @@ class SenderLog:
         log.info(LogEvent.TRANSFER_REQUEST_SENT, transfer_id=transfer_id, dest=self._transfer.dest_peer_id)
         log.info(LogEvent.TRANSFER_REQUEST_SIZE, size_bytes=self._size_bytes, transfer_id=transfer_id)
 
-    def accepted(self) -> None:
-        """Say that its bytes begin to move."""
+    def accepted(self, offset: int) -> None:
+        """Say that its bytes begin to move, from an offset of the stream on."""
         log.info(LogEvent.TRANSFER_ACCEPTED, transfer_id=self._transfer.transfer_id)
+        if offset:
+            log.info(LogEvent.TRANSFER_RESUMED, transfer_id=self._transfer.transfer_id, offset=offset)
+            self._done_bytes = offset
+            self._told = min(self._total, offset // self._chunk_bytes)
         log.info(LogEvent.SENDING_CHUNKS, transfer_id=self._transfer.transfer_id, total=self._total)
 
     def add(self, count: int) -> None:
@@ -129,9 +133,13 @@ class ReceiverLog:
         size = describe_size(self._size_bytes)
         log.info(LogEvent.RECEIVED_TRANSFER_REQUEST, transfer_id=self._transfer_id, size=size, bytes=self._size_bytes)
 
-    def accepted(self) -> None:
-        """Say that it may come."""
+    def accepted(self, offset: int) -> None:
+        """Say that it may come, from an offset of the stream on."""
         log.info(LogEvent.TRANSFER_ACCEPTED, transfer_id=self._transfer_id)
+        if offset:
+            log.info(LogEvent.TRANSFER_RESUMED, transfer_id=self._transfer_id, offset=offset)
+            self._done_bytes = offset
+            self._told = min(self._total, offset // self._chunk_bytes)
 
     def add(self, count: int) -> None:
         """Take note of bytes that were written; each chunk that is whole gets its line, at DEBUG."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ FSYNC_EACH_MAX: Final = 32
 
 FLUSHES_AT_ONCE: Final = 4
 
+_KEEP_SIZE: Final = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -51,6 +53,17 @@ def sync_filesystem(fd: int) -> None:
     if _libc.syncfs(fd) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+
+
+def reserve(fd: int, size_bytes: int) -> None:
+    """Have room for so many bytes set aside for a file, whose size stays as it is; nothing where that is not known.
+
+    Raises `OSError` where the disk has not so much.
+    """
+    if _libc.fallocate(fd, _KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(size_bytes)) != 0:
+        code = ctypes.get_errno()
+        if code not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            raise OSError(code, os.strerror(code))
 
 
 def sync_together(descriptors: Sequence[int]) -> None:

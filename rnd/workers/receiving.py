@@ -1,7 +1,8 @@
 """The receiving end of a transfer on disk: staged, verified, durable (document: Transfer Completion; docs/wire.md, section 5).
 
 Synchronous, for a thread. Bytes are hashed as they are written, once, and held nowhere: memory is what the caller hands in.
-One file is open at a time.
+One file is open at a time. Of what is long enough it is noted now and then how much is durable, so that a restarted daemon
+goes on from there.
 """
 
 from __future__ import annotations
@@ -11,17 +12,45 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
-from rnd.protocol.instructions import Discard, EndFile, LayOut, StagingInstruction, Write
+from rnd.protocol.instructions import Discard, EndFile, Kept, LayOut, Offer, StagingInstruction, Write
 from rnd.types.errors import CalledOff, TransferFailed
 from rnd.types.executions import FileEntry
 from rnd.workers.copying import no_progress
-from rnd.workers.files import never_cancelled
+from rnd.workers.durability import sync_filesystem
+from rnd.workers.files import buffer_bytes, never_cancelled
+from rnd.workers.part_notes import PartNotes
 from rnd.workers.staged_folder import StagedFolder, write_all, write_failure
 
 if TYPE_CHECKING:
     from hashlib import _Hash
+
+
+NOTED_FROM_BYTES: Final = 8 << 20
+"""Deliveries shorter than this begin anew after a restart; noting how far they are would take longer."""
+
+
+class Checkpoint:
+    """A moment of a delivery; `make_durable` may run beside what is received after it. Not for two threads at once."""
+
+    def __init__(self, notes: PartNotes, *, fd: int, offset: int, one_file: bool) -> None:
+        """`fd` is of the open file, or of the folder where `one_file` is false; it is closed at the end."""
+        self.offset = offset
+        self._notes = notes
+        self._fd = fd
+        self._one_file = one_file
+
+    def make_durable(self) -> None:
+        """Flush all that had come by then, and note it. Raises `OSError`."""
+        try:
+            if self._one_file:
+                os.fdatasync(self._fd)
+            else:
+                sync_filesystem(self._fd)
+        finally:
+            os.close(self._fd)
+        self._notes.note(self.offset)
 
 
 class Receiving:
@@ -40,11 +69,18 @@ class Receiving:
         cancelled: Callable[[], bool] = never_cancelled,
     ) -> None:
         self._staged = StagedFolder(destination)
+        self._notes = PartNotes(self._staged.path)
+        self._is_noted = False
+        self._ended_noted = 0
         self._progress = progress
         self._cancelled = cancelled
         self._entries: tuple[FileEntry, ...] | None = None
         self._ended = 0
         self._open: _OpenFile | None = None
+
+    def report_to(self, progress: Callable[[int], None]) -> None:
+        """Tell somebody else of the bytes that come from now on."""
+        self._progress = progress
 
     def carry_out(self, instructions: Iterable[StagingInstruction]) -> None:
         """Do what is said, in order."""
@@ -62,6 +98,41 @@ class Receiving:
                     case _:
                         assert_never(instruction)
 
+    def take_up(self, offer: Offer, *, max_folders: int) -> Kept | None:
+        """Go on with what an earlier process has received of this offer; `None`, and nothing is left of it, if nothing can be.
+
+        The part of the file that was being written is hashed again; those before it were verified before they were noted.
+        """
+        note = self._notes.read(offer, max_folders=max_folders)
+        try:
+            if note is not None and self._stand_at(note.entries, note.offset - offer.manifest_bytes):
+                self._is_noted = True
+                return Kept(offer=offer, entries=note.entries, offset=note.offset)
+        except OSError:
+            pass  # a folder or a file of it is gone: it comes anew
+        self._entries = ()
+        self._is_noted = True
+        self.discard()
+        return None
+
+    def checkpoint(self, offset: int) -> Checkpoint | None:
+        """Return this moment, at which everything below `offset` of the stream was carried out; `None` if it is not worth it.
+
+        Call it while nothing else is under way here.
+        """
+        if not self._is_noted or self._entries is None:
+            return None
+        one_file = self._open is not None and self._ended == self._ended_noted
+        self._ended_noted = self._ended
+        try:
+            if one_file and self._open is not None:
+                fd = self._open.duplicate()
+            else:
+                fd = os.open(self._staged.path, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            return None  # out of descriptors; the next moment will do
+        return Checkpoint(self._notes, fd=fd, offset=offset, one_file=one_file)
+
     def finish(self) -> tuple[FileEntry, ...]:
         """Put the folder in its place and return its entries. All of it is durable then, and not before."""
         with self._all_or_nothing():
@@ -72,6 +143,7 @@ class Receiving:
             self._check_wanted()
             self._staged.put_in_place()
         self._entries = None
+        self._forget_notes()
         return entries
 
     def discard(self) -> None:
@@ -81,13 +153,55 @@ class Receiving:
             self._open = None
         if self._entries is not None:
             self._entries = None
+            self._forget_notes()
             self._staged.discard()
+
+    def close(self) -> None:
+        """Let go of the open file; what has come stays, for `take_up`."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
 
     def _lay_out(self, entries: tuple[FileEntry, ...]) -> None:
         self.discard()
         self._entries = entries
-        self._ended = 0
+        self._ended = self._ended_noted = 0
         self._staged.lay_out([entry.relative_path for entry in entries])
+        if sum(entry.size_bytes for entry in entries) >= NOTED_FROM_BYTES:
+            self._notes.begin(entries)
+            self._is_noted = True
+
+    def _forget_notes(self) -> None:
+        if self._is_noted:
+            self._is_noted = False
+            self._notes.remove()
+
+    def _stand_at(self, entries: tuple[FileEntry, ...], content_bytes: int) -> bool:
+        """Stand where so many bytes of content have come; False where what is on disk does not bear that out."""
+        self._staged.take_up([entry.relative_path for entry in entries])
+        self._ended = 0
+        index = 0
+        while index < len(entries) and content_bytes >= entries[index].size_bytes:
+            entry = entries[index]
+            if entry.sha256:
+                if os.lstat(self._staged.path / entry.relative_path).st_size != entry.size_bytes:
+                    return False
+                self._ended += 1
+            content_bytes -= entry.size_bytes
+            index += 1
+        if content_bytes:
+            file = _OpenFile(index, self._staged.reopen_file(entries[index].relative_path))
+            if not file.stand_at(content_bytes, cancelled=self._cancelled):
+                file.close()
+                return False
+            self._open = file
+            index += 1
+        for entry in entries[index:]:
+            if entry.sha256:
+                (self._staged.path / entry.relative_path).unlink(missing_ok=True)
+        self._entries = entries
+        self._ended_noted = self._ended
+        return True
 
     def _write(self, index: int, offset: int, data: memoryview) -> None:
         self._check_wanted()
@@ -115,7 +229,7 @@ class Receiving:
         """Return the file at this index, created where it is not the open one."""
         if self._open is None:
             entry = self._laid_out()[index]
-            fd = self._staged.create_file(entry.relative_path, executable=entry.executable)
+            fd = self._staged.create_file(entry.relative_path, executable=entry.executable, size_bytes=entry.size_bytes)
             self._open = _OpenFile(index, fd)
         if self._open.index != index:
             raise ValueError(f"file {index} was written while file {self._open.index} was open")
@@ -153,6 +267,21 @@ class _OpenFile:
     @property
     def sha256(self) -> str:
         return self._digest.hexdigest()
+
+    def stand_at(self, size_bytes: int, *, cancelled: Callable[[], bool]) -> bool:
+        """Hash what an earlier process has written, up to this size, and cut off the rest; False if there is less."""
+        buffer = memoryview(bytearray(buffer_bytes([size_bytes])))
+        while self.size_bytes < size_bytes:
+            count = os.readv(self._fd, [buffer[: size_bytes - self.size_bytes]])
+            if count == 0 or cancelled():
+                return False
+            self._digest.update(buffer[:count])
+            self.size_bytes += count
+        os.ftruncate(self._fd, size_bytes)
+        return True
+
+    def duplicate(self) -> int:
+        return os.dup(self._fd)
 
     def write(self, data: memoryview) -> None:
         self._digest.update(data)

@@ -17,11 +17,14 @@ from rnd.workers.durability import (
     flushes_each,
     open_folder,
     parent_folders,
+    reserve,
     sync_folder,
     sync_together,
 )
 from rnd.workers.files import OpenTree, clear_tree
 
+RESERVED_FROM_BYTES: Final = 1 << 20
+"""Files from this size on have their room reserved before the first byte is written."""
 WRITE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -37,6 +40,7 @@ class StagedFolder:
         self._names: Sequence[str] = ()
         self._changed: list[Path] = []
         self._is_in_doubt = False
+        self._is_taken_up = False
 
     def lay_out(self, names: Sequence[str]) -> None:
         """Make the folder anew, with all folders that these relative names need; what an earlier run left is deleted."""
@@ -48,11 +52,24 @@ class StagedFolder:
         for folder in parent_folders(names):
             (self.path / folder).mkdir()
 
-    def create_file(self, name: str, *, executable: bool) -> int:
-        """Return a descriptor of a new, empty file; the caller closes it."""
+    def take_up(self, names: Sequence[str]) -> None:
+        """Go on with the folder that an earlier process has left in this state. Raises `OSError` where it is not there."""
+        with os.scandir(self.path):
+            pass
+        self._names = names
+        self._is_taken_up = True
+
+    def reopen_file(self, name: str) -> int:
+        """Return a descriptor of a file that an earlier process has begun, for reading and writing; the caller closes it."""
+        return os.open(f"{self.path}/{name}", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def create_file(self, name: str, *, executable: bool, size_bytes: int = 0) -> int:
+        """Return a descriptor of a new, empty file with room for so many bytes; the caller closes it."""
         fd = os.open(f"{self.path}/{name}", WRITE_FLAGS, 0o600)
         try:
             os.fchmod(fd, 0o755 if executable else 0o644)
+            if size_bytes >= RESERVED_FROM_BYTES:
+                reserve(fd, size_bytes)
         except BaseException:
             os.close(fd)
             raise
@@ -81,7 +98,7 @@ class StagedFolder:
     def _flush(self) -> None:
         """Make the folder durable: its files, its folders, and the names that lead to it."""
         with OpenTree(self.destination) as tree, ExitStack() as stack:
-            if not flushes_each(self._names):
+            if self._is_taken_up or not flushes_each(self._names):  # nobody knows which folders are durable already
                 flush_folders(tree.folder, self._names, flush_each=False)
                 return
             files = [name for name in self._names if not name.endswith("/")]
