@@ -316,7 +316,7 @@ class Outgoing:
             source_path=f"job {offer.ends.source_job_execution_id}",
             dest_path=f"connection {offer.ends.connection_id}",
         )
-        machine = SendTransfer(offer, frame_bytes=self._config.chunk_bytes)
+        machine = SendTransfer(offer, window_bytes=self._config.window_bytes, frame_bytes=self._config.chunk_bytes)
         shipment = _Shipment(link=link, machine=machine)
         self._shipments[offer.transfer_id] = shipment
         lines = SenderLog(transfer, size_bytes=offer.size_bytes, chunk_bytes=self._config.chunk_bytes)

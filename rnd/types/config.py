@@ -46,7 +46,8 @@ class Config:
 
     `job_slots` is how many DOCKER and STANDALONE jobs run at once (0: four a processor, at least 8, at most
     `limits.concurrent_jobs`). `operate_roots` are the folders whose files a token of scope `operate` may name (none: it
-    sends what it has uploaded). `log_file` True writes `<data-dir>/logs/peer.log` beside standard error.
+    sends what it has uploaded). A delivery to another peer goes in frames of `chunk_bytes`, of which at most `window_bytes`
+    are on their way unacknowledged; what a receiver holds of a delivery is bounded by that. `log_file` True writes `<data-dir>/logs/peer.log` beside standard error.
     """
 
     data_dir: Path
@@ -65,6 +66,7 @@ class Config:
     queue_interval_s: float = 10.0
     status_interval_s: float = 10.0
     chunk_bytes: int = 1 << 20
+    window_bytes: int = 32 << 20
     log_level: str = "INFO"
     log_file: bool | None = None
     deadlines: Deadlines = field(default_factory=Deadlines)
