@@ -85,6 +85,9 @@ NOTE_LAG_SHARE: Final = 40
 PROGRESS_INTERVAL_S: Final = 0.5
 TOGETHER_MAX: Final = 8
 """How many steps of a delivery are carried out in one go, if so many have come."""
+FRAMES_WAITING_MAX: Final = 16_384
+"""How many frames of a delivery may wait for the disk: each costs memory, however little it brings. A window of the
+shortest frames that can be configured here (`chunk_bytes`) has half as many."""
 
 T = TypeVar("T")
 
@@ -252,6 +255,8 @@ class Incoming:
         arrival.queued_bytes += len(frame.payload)
         if arrival.queued_bytes > WINDOW_BYTES + (8 << 20):
             arrival.called_off = "the sender sends more than its window allows"
+        elif len(arrival.queue) > FRAMES_WAITING_MAX:
+            arrival.called_off = f"more than {FRAMES_WAITING_MAX:,} frames of it wait here: longer ones are taken"
         arrival.news.set()
 
     def link_lost(self, link: Link) -> None:

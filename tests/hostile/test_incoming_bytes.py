@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from rnd.p2p.incoming import FRAMES_WAITING_MAX
 from rnd.protocol.frames import HEADER_BYTES, PAYLOAD_BYTES_MAX
 from rnd.protocol.manifest import Manifest
 from rnd.protocol.messages import (
@@ -491,6 +492,22 @@ def test_the_longest_frame_is_taken_and_a_longer_one_ends_the_link(peer: Daemon)
             assert acks == sorted(acks)
             await on.data.say_bytes(bytes(PAYLOAD_BYTES_MAX + HEADER_BYTES + 1))
             await on.data.until_over()
+
+    play(test())
+
+
+def test_a_sender_of_tiny_frames_is_given_up_before_they_fill_the_memory(peer: Daemon) -> None:
+    """Far less than a window, in frames of one byte, faster than anybody can write them."""
+
+    async def test() -> None:
+        async with scene(peer) as on:
+            manifest = manifest_of({"a": bytes(1 << 20)})
+            message = await on.accepted(manifest)
+            await on.data.send_frame(1, 0, manifest.data)
+            for offset in range(len(manifest.data), len(manifest.data) + 6 * FRAMES_WAITING_MAX):
+                await on.data.send_frame(1, offset, b"\0")
+            await on.stopped(message, "longer ones are taken")
+            await on.delivers_after_all()
 
     play(test())
 
