@@ -646,6 +646,8 @@ CALLS: Final[dict[str, Call]] = {
     "introductions.introduce": lambda c, w: introductions.introduce(c, w.job.id, [OTHER], valid_until=w.later),
     "introductions.set_end": lambda c, w: introductions.set_end(c, w.job.id, valid_until=w.later),
     "introductions.is_introduced": lambda c, w: introductions.is_introduced(c, OTHER, now=w.now),
+    "introductions.is_introduced_by": lambda c, w: introductions.is_introduced_by(c, ME, OTHER, now=w.now),
+    "introductions.count_introduced_by": lambda c, w: introductions.count_introduced_by(c, OTHER, now=w.now),
     "introductions.list_introductions": lambda c, w: introductions.list_introductions(c, OTHER, now=w.now),
     "introductions.list_introduced_peers": lambda c, w: introductions.list_introduced_peers(c, now=w.now),
     "introductions.forget_peer": lambda c, w: introductions.forget_peer(c, OTHER),
