@@ -73,9 +73,13 @@ from rnd.workers.insistence import insist
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
 from rnd.workers.receiving import NOTED_FROM_BYTES, Checkpoint, Receiving
+from rnd.workers.underway import LOOK_AGAIN_S
 
 INCOMING_MAX: Final = 64
-"""How many deliveries come in at once; others are asked to come again."""
+"""How many deliveries come in at once, and one more of each sender that has none; others are asked to come again."""
+INCOMING_OF_ONE_SENDER: Final = 16
+INCOMING_FOR_ONE_ORDERER: Final = 32
+"""For jobs that one other peer has ordered: it decides who sends to them, and may have made those up."""
 DUTY_BYTES_MAX: Final = 64 << 30
 PAUSED_MAX: Final = 64
 """How many deliveries whose link was lost keep an open file and their names in memory; others are read from their notes."""
@@ -309,11 +313,8 @@ class Incoming:
         if duty.is_done:
             return reject(RejectionCode.DONE, "it has arrived before")
         is_busy = (link, offer.stream) in self._by_stream or key in self._by_duty or key in self._admitting
-        if is_busy or len(self._by_stream) >= INCOMING_MAX:
+        if is_busy or not self._has_place(link.peer_id, offer):
             return reject(RejectionCode.BUSY, "another transfer for this is under way, or too many are")
-        no_room = self._disk.refusal()
-        if no_room is not None:
-            return reject(RejectionCode.NO_ROOM, no_room)
         terms = Duty(
             source_peer_id=link.peer_id,
             ends=offer.ends,
@@ -331,6 +332,12 @@ class Incoming:
         receiving.report_to(lines.add)
         machine = ReceiveTransfer(offer, terms, sender_peer_id=link.peer_id, kept=kept)
         instructions = machine.begin()
+        no_room = self._disk.refusal(more_bytes=offer.stream_bytes - machine.received)
+        if no_room is not None or not self._has_place(link.peer_id, offer):  # others may have come meanwhile
+            receiving.close()  # what had come before stays, with its notes
+            if no_room is not None:
+                return reject(RejectionCode.NO_ROOM, no_room)
+            return reject(RejectionCode.BUSY, "too many transfers are under way")
         arrival = _Arrival(
             link=link,
             offer=offer,
@@ -377,6 +384,17 @@ class Incoming:
         max_folders = self._config.limits.files_per_transfer
         kept = await self._in_thread(partial(receiving.take_up, offer, max_folders=max_folders))
         return receiving, kept
+
+    def _has_place(self, sender: PeerId, offer: Offer) -> bool:
+        """Say whether one more delivery may come in; nobody takes the places of others."""
+        orderer = offer.ends.ordering_peer_id
+        of_sender = sum(arrival.link.peer_id == sender for arrival in self._by_stream.values())
+        for_orderer = sum(arrival.offer.ends.ordering_peer_id == orderer for arrival in self._by_stream.values())
+        if of_sender >= INCOMING_OF_ONE_SENDER:
+            return False
+        if for_orderer >= INCOMING_FOR_ONE_ORDERER and orderer != self._peer_id:
+            return False
+        return len(self._by_stream) < INCOMING_MAX or not of_sender
 
     def _look_up(
         self, conn: sqlite3.Connection, sender: PeerId, offer: Offer
@@ -474,7 +492,7 @@ class Incoming:
             if arrival.is_called_off() or arrival.machine.state in ENDED:
                 await self._give_up(arrival, arrival.called_off or arrival.machine.reason)
                 return
-            while arrival.queue and not arrival.is_called_off():
+            while arrival.queue and await self._may_take_next(arrival):
                 item = arrival.queue.popleft()
                 if isinstance(item, DataTransferComplete):
                     await self._follow(
@@ -559,6 +577,24 @@ class Incoming:
                 break
             item = arrival.queue.popleft()
         return instructions
+
+    async def _may_take_next(self, arrival: _Arrival) -> bool:
+        """Say whether what has come next is to be taken; first hold bytes up while the disk is nearly full.
+
+        What is held up for as long as a delivery may stand still is called off.
+        """
+        until_s = asyncio.get_running_loop().time() + arrival.idle_s
+        while (
+            isinstance(arrival.queue[0], Frame) and arrival.machine.state not in ENDED and not arrival.is_called_off()
+        ):
+            no_room = self._disk.refusal()
+            if no_room is None:
+                break
+            if asyncio.get_running_loop().time() >= until_s:
+                self._stand_still(arrival, no_room)
+            else:
+                await asyncio.sleep(LOOK_AGAIN_S)
+        return not arrival.is_called_off()
 
     async def _follow(self, arrival: _Arrival, instructions: list[ReceiveInstruction]) -> None:
         """Carry instructions out in order, those for the disk together in a thread."""
