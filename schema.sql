@@ -216,6 +216,7 @@ CREATE TABLE cancelled_orders (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX cancelled_orders_by_time ON cancelled_orders(cancelled_at);
+CREATE INDEX cancelled_orders_by_peer ON cancelled_orders(ordering_peer_id);  -- counts them without their reasons
 
 -- ---------------------------------------------------------------- what people draw
 
