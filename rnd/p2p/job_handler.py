@@ -124,7 +124,7 @@ class JobHandler:
         if message.check_only:
             (answer,) = await self._job_manager.check_jobs([request])
             return JobResponseMessage(accepted=not answer.reasons, job_execution_id=None, reasons=answer.reasons)
-        await self._links.learn(message.addresses)
+        await self._links.learn(message.addresses, told_by=peer)
         (answer,) = await self._job_manager.create_jobs([request])
         if answer.job_execution_id is None:
             log.warning(
