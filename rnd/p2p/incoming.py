@@ -77,8 +77,8 @@ from rnd.workers.underway import LOOK_AGAIN_S
 
 INCOMING_MAX: Final = 64
 """How many deliveries come in at once, and one more of each sender that has none; others are asked to come again."""
-INCOMING_OF_ONE_SENDER: Final = 16
-INCOMING_FOR_ONE_ORDERER: Final = 32
+INCOMING_OF_ONE_SENDER: Final = 8
+INCOMING_FOR_ONE_ORDERER: Final = 16
 """For jobs that one other peer has ordered: it decides who sends to them, and may have made those up."""
 DUTY_BYTES_MAX: Final = 64 << 30
 PAUSED_MAX: Final = 64
@@ -89,6 +89,8 @@ NOTE_LAG_SHARE: Final = 40
 PROGRESS_INTERVAL_S: Final = 0.5
 TOGETHER_MAX: Final = 8
 """How many steps of a delivery are carried out in one go, if so many have come."""
+HELD_UP_BYTES_MAX: Final = 128 << 20
+"""How much of all deliveries stays in memory while they are held up; what is too much has to come again."""
 FRAMES_WAITING_MAX: Final = 16_384
 """How many frames of a delivery may wait for the disk: each costs memory, however little it brings. A window of the
 shortest frames that can be configured here (`chunk_bytes`) has half as many."""
@@ -581,16 +583,15 @@ class Incoming:
     async def _may_take_next(self, arrival: _Arrival) -> bool:
         """Say whether what has come next is to be taken; first hold bytes up while the disk is nearly full.
 
-        What is held up for as long as a delivery may stand still is called off.
+        What is held up for as long as a delivery may stand still has to come again, and what is too much to be kept meanwhile.
         """
         until_s = asyncio.get_running_loop().time() + arrival.idle_s
-        while (
-            isinstance(arrival.queue[0], Frame) and arrival.machine.state not in ENDED and not arrival.is_called_off()
-        ):
+        while isinstance(arrival.queue[0], Frame) and _is_taken(arrival):
             no_room = self._disk.refusal()
             if no_room is None:
                 break
-            if asyncio.get_running_loop().time() >= until_s:
+            held_up = sum(each.queued_bytes for each in self._by_stream.values() if _is_taken(each))
+            if held_up > HELD_UP_BYTES_MAX or asyncio.get_running_loop().time() >= until_s:
                 self._stand_still(arrival, no_room)
             else:
                 await asyncio.sleep(LOOK_AGAIN_S)
@@ -685,6 +686,10 @@ class Incoming:
         await insist(self._database, work)
         if arrival.is_called_off() and (paused := self._paused.pop(_key_of(arrival.offer), None)):
             await self._in_thread(paused.receiving.discard)
+
+
+def _is_taken(arrival: _Arrival) -> bool:
+    return not arrival.is_called_off() and arrival.machine.state not in ENDED
 
 
 def _key_of(offer: Offer) -> _DutyKey:

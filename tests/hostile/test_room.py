@@ -5,15 +5,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from rnd.p2p.incoming import INCOMING_FOR_ONE_ORDERER, INCOMING_MAX, INCOMING_OF_ONE_SENDER
+from rnd.p2p.incoming import (
+    HELD_UP_BYTES_MAX,
+    INCOMING_FOR_ONE_ORDERER,
+    INCOMING_MAX,
+    INCOMING_OF_ONE_SENDER,
+)
 from rnd.protocol.frames import PAYLOAD_BYTES_MAX
-from rnd.protocol.messages import ChunkAck, DataTransferAccept, DataTransferReject
+from rnd.protocol.manifest import Manifest
+from rnd.protocol.messages import ChunkAck, DataTransferAccept, DataTransferReject, DataTransferStop
 from rnd.types.enums import MountFunction
 from rnd.types.peers import RejectionCode
 from rnd.workers.files import free_bytes
@@ -39,11 +46,11 @@ SMALL = manifest_of({"a": bytes(100)})
 
 
 def orderers() -> list[ScriptedPeer]:
-    return [ScriptedPeer(f"room orderer {number}") for number in range(3)]
+    return [ScriptedPeer(f"room orderer {number}") for number in range(5)]
 
 
 def senders() -> list[ScriptedPeer]:
-    return [ScriptedPeer(f"room sender {number}") for number in range(6)]
+    return [ScriptedPeer(f"room sender {number}") for number in range(10)]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +77,9 @@ class Stage:
         self.control = [await self.peer.control(each) for each in self.who]
         self.data = [await self.peer.data_link(each) for each in self.what]
 
-    async def offer(self, sender: int, orderer: int, **more: object) -> DataTransferAccept | RejectionCode:
+    async def offer(
+        self, sender: int, orderer: int, manifest: Manifest = SMALL, **more: object
+    ) -> DataTransferAccept | RejectionCode:
         """Have one sender offer a delivery to a new job of one orderer; return what the daemon makes of it."""
         uid = fresh_uid()
         plan = job_plan(
@@ -79,7 +88,7 @@ class Stage:
         job_id = await order(self.control[orderer], uid, plan)
         await start(self.control[orderer], uid, job_id, route(INPUT, SOURCE_JOB))
         self.stream += 1
-        message = offer(self.who[orderer], uid, job_id, SMALL, stream=self.stream, **more)
+        message = offer(self.who[orderer], uid, job_id, manifest, stream=self.stream, **more)
         answer = await self.data[sender].ask(message)
         if isinstance(answer, DataTransferReject):
             return answer.code
@@ -99,21 +108,21 @@ def test_neither_a_sender_nor_an_orderer_takes_the_places_of_others(peer: Daemon
                 assert isinstance(answer, DataTransferAccept) or answer is RejectionCode.BUSY
                 return isinstance(answer, DataTransferAccept)
 
-            assert INCOMING_MAX == 2 * INCOMING_FOR_ONE_ORDERER == 4 * INCOMING_OF_ONE_SENDER
-            for sender, orderer in ((0, 0), (1, 0), (2, 1), (3, 1)):
+            assert INCOMING_MAX == 4 * INCOMING_FOR_ONE_ORDERER == 8 * INCOMING_OF_ONE_SENDER
+            for sender in range(8):
                 for _ in range(INCOMING_OF_ONE_SENDER):
-                    assert await takes(sender, orderer)
-                assert not await takes(sender, 2)  # it has its share, whoever orders
-            assert not await takes(4, 0)  # so has that orderer, whoever sends
-            assert await takes(4, 2)  # all places are taken, and yet who has none gets one
-            assert not await takes(4, 2)
+                    assert await takes(sender, sender // 2)
+                assert not await takes(sender, 4)  # it has its share, whoever orders
+            assert not await takes(8, 0)  # so has that orderer, whoever sends
+            assert await takes(8, 4)  # all places are taken, and yet who has none gets one
+            assert not await takes(8, 4)
 
     play(test())
 
 
 def test_an_offer_that_the_disk_has_no_room_for_is_asked_to_come_again(peer: Daemon) -> None:
     async def test() -> None:
-        on = Stage(peer, orderers()[:1], senders()[5:])
+        on = Stage(peer, orderers()[:1], senders()[9:])
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(cast(*on.who, *on.what))
             await on.link()
@@ -123,54 +132,84 @@ def test_an_offer_that_the_disk_has_no_room_for_is_asked_to_come_again(peer: Dae
     play(test())
 
 
-def hold_up(disk: Path) -> None:
-    """On a disk of its own, which is filled while a delivery comes in and has room again later."""
+FLOOR = 100 << 20
+
+
+def on_a_small_disk(disk: Path, act: Callable[[Stage, Path], Coroutine[Any, Any, None]]) -> None:
+    """Act with a daemon on a disk of its own, which a test fills while deliveries come in."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", disk], check=True)
-    filler, content = disk / "filler", bytes(3 * PAYLOAD_BYTES_MAX)
-    manifest = manifest_of({"a": content})
     who, what = orderers()[:1], senders()[:1]
 
     async def test(peer: Daemon) -> None:
-        on = Stage(peer, who, what)
         async with cast(*who, *what):
+            on = Stage(peer, who, what)
             await on.link()
-            (data,) = on.data
-            facts = {"size_bytes": len(content), "manifest_bytes": len(manifest.data)}
-            await on.offer(0, 0, manifest_sha256=manifest.sha256, **facts)
+            await act(on, disk / "filler")
 
-            def written() -> int:
-                return max((each.offset for each in data.heard_of(ChunkAck) if isinstance(each, ChunkAck)), default=0)
-
-            await data.send_frame(1, 0, manifest.data)
-            offset = len(manifest.data)
-
-            async def send() -> None:
-                nonlocal offset
-                await data.send_frame(1, offset, content[:PAYLOAD_BYTES_MAX])
-                offset += PAYLOAD_BYTES_MAX
-
-            await send()
-            await data.until(lambda: written() == offset, "the first bytes are written")
-            filler.write_bytes(bytes(110 << 20))
-            await send()
-            with pytest.raises(AssertionError):
-                await data.until(lambda: written() == offset, "nothing is written on a full disk", within_s=2)
-            filler.unlink()
-            await data.until(lambda: written() == offset, "it goes on")
-            await send()
-            await data.until(lambda: written() == offset, "all of it is written")
-
-    with daemon(
-        disk, dict.fromkeys([*who, *what], "allowed"), config=f"[limits]\ndisk_floor_bytes = {100 << 20}\n"
-    ) as peer:
+    config = f"[limits]\ndisk_floor_bytes = {FLOOR}\n"
+    with daemon(disk, dict.fromkeys([*who, *what], "allowed"), config=config) as peer:
         peer.cat()
         play(test(peer))
 
 
-def test_bytes_that_come_while_the_disk_is_nearly_full_wait_for_room(tmp_path: Path) -> None:
+async def hold_up(on: Stage, filler: Path) -> None:
+    (data,) = on.data
+    content = bytes(3 * PAYLOAD_BYTES_MAX)
+    manifest = manifest_of({"a": content})
+    await on.offer(0, 0, manifest)
+    await data.send_frame(1, 0, manifest.data)
+    offset = len(manifest.data)
+
+    def is_written() -> bool:
+        return any(isinstance(each, ChunkAck) and each.offset == offset for each in data.heard_of(ChunkAck))
+
+    async def send() -> None:
+        nonlocal offset
+        await data.send_frame(1, offset, content[:PAYLOAD_BYTES_MAX])
+        offset += PAYLOAD_BYTES_MAX
+
+    await send()
+    await data.until(is_written, "the first bytes are written")
+    filler.write_bytes(bytes(FLOOR))
+    await send()
+    with pytest.raises(AssertionError):
+        await data.until(is_written, "nothing is written on a full disk", within_s=2)
+    filler.unlink()
+    await data.until(is_written, "it goes on")
+    await send()
+    await data.until(is_written, "all of it is written")
+
+
+async def hold_up_much(on: Stage, filler: Path) -> None:
+    (data,) = on.data
+    content = bytes(HELD_UP_BYTES_MAX // 5 - (1 << 20))  # five of them stay below it, six do not
+    manifest = manifest_of({"a": content})
+    for _ in range(6):
+        await on.offer(0, 0, manifest)
+    filler.write_bytes(bytes(FLOOR))
+    for stream in range(1, 7):
+        stop = len(manifest.data)
+        await data.send_frame(stream, 0, manifest.data)
+        for begin in range(0, len(content), PAYLOAD_BYTES_MAX):
+            piece = content[begin : begin + PAYLOAD_BYTES_MAX]
+            await data.send_frame(stream, stop, piece)
+            stop += len(piece)
+    await data.until(lambda: bool(data.heard_of(DataTransferStop)), "one is too much")
+    with pytest.raises(AssertionError):
+        await data.until(lambda: len(data.heard_of(DataTransferStop)) > 1, "so are the others", within_s=2)
+    (stop_message,) = data.heard_of(DataTransferStop)
+    assert isinstance(stop_message, DataTransferStop)
+    assert "nearly full" in stop_message.reason
+
+
+@pytest.mark.parametrize("act", [hold_up, hold_up_much], ids=lambda act: act.__name__)
+def test_bytes_that_come_while_the_disk_is_nearly_full_wait_as_far_as_memory_goes(
+    tmp_path: Path, act: Callable[[Stage, Path], Coroutine[Any, Any, None]]
+) -> None:
     project = Path(__file__).parents[2]
     script = (
-        "import sys; from pathlib import Path; from tests.hostile.test_room import hold_up; hold_up(Path(sys.argv[1]))"
+        "import sys; from pathlib import Path; from tests.hostile import test_room;"
+        f"test_room.on_a_small_disk(Path(sys.argv[1]), test_room.{act.__name__})"
     )
     subprocess.run(
         ["unshare", "--mount", "--map-root-user", sys.executable, "-c", script, str(tmp_path)],
