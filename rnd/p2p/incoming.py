@@ -207,7 +207,6 @@ class Incoming:
         """Accept or reject an offer."""
         offer = read_request(message)
         lines = ReceiverLog(offer.transfer_id, size_bytes=offer.size_bytes, chunk_bytes=self._config.chunk_bytes)
-        lines.requested()
         answer = await self._admit(link, offer, lines)
         if isinstance(answer, Reject):
             rejection = answer
@@ -219,6 +218,7 @@ class Incoming:
                 peer_id=link.peer_id,
             )
             return DataTransferReject(transfer_id=rejection.transfer_id, code=rejection.code, reason=rejection.reason)
+        lines.requested()  # of what is rejected nothing is said at INFO: peers can offer as fast as they like
         lines.accepted(answer.offset)
         return DataTransferAccept(transfer_id=answer.transfer_id, offset=answer.offset)
 

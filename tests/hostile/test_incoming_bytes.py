@@ -203,6 +203,20 @@ def test_an_offer_that_no_duty_waits_for_is_rejected_before_anything_is_allocate
     play(test())
 
 
+def test_offers_that_nobody_waits_for_leave_no_lines_in_the_log(peer: Daemon) -> None:
+    async def test() -> None:
+        async with scene(peer) as on:
+            before = len(peer.log())
+            for _ in range(50):
+                vain = on.offer(manifest_of(CONTENT), execution_uid=fresh_uid())
+                assert rejected(await on.data.ask(vain), RejectionCode.NO_DUTY)
+                assert vain.transfer_id not in peer.log()[before:]
+            await on.delivers_after_all()
+            assert "Received transfer request" in peer.log()[before:]
+
+    play(test())
+
+
 def test_an_offer_to_a_job_that_is_not_started_may_come_again(peer: Daemon) -> None:
     async def test() -> None:
         async with scene(peer, is_started=False) as on:
