@@ -21,6 +21,7 @@ from rnd.p2p.incoming import (
 from rnd.protocol.frames import PAYLOAD_BYTES_MAX
 from rnd.protocol.manifest import Manifest
 from rnd.protocol.messages import ChunkAck, DataTransferAccept, DataTransferReject, DataTransferStop
+from rnd.protocol.transfer import WINDOW_BYTES
 from rnd.types.enums import MountFunction
 from rnd.types.peers import RejectionCode
 from rnd.workers.files import free_bytes
@@ -202,7 +203,22 @@ async def hold_up_much(on: Stage, filler: Path) -> None:
     assert "nearly full" in stop_message.reason
 
 
-@pytest.mark.parametrize("act", [hold_up, hold_up_much], ids=lambda act: act.__name__)
+async def send_beyond_the_window(on: Stage, filler: Path) -> None:
+    (data,) = on.data
+    content = bytes(WINDOW_BYTES + 2 * PAYLOAD_BYTES_MAX)
+    manifest = manifest_of({"a": content})
+    await on.offer(0, 0, manifest)
+    filler.write_bytes(bytes(FLOOR))
+    await data.send_frame(1, 0, manifest.data)
+    for begin in range(0, len(content), PAYLOAD_BYTES_MAX):
+        await data.send_frame(1, len(manifest.data) + begin, content[begin : begin + PAYLOAD_BYTES_MAX])
+    await data.until(lambda: bool(data.heard_of(DataTransferStop)), "it is given up")
+    (stop_message,) = data.heard_of(DataTransferStop)
+    assert isinstance(stop_message, DataTransferStop)
+    assert "more than its window allows" in stop_message.reason
+
+
+@pytest.mark.parametrize("act", [hold_up, hold_up_much, send_beyond_the_window], ids=lambda act: act.__name__)
 def test_bytes_that_come_while_the_disk_is_nearly_full_wait_as_far_as_memory_goes(
     tmp_path: Path, act: Callable[[Stage, Path], Coroutine[Any, Any, None]]
 ) -> None:
