@@ -149,8 +149,11 @@ CREATE TABLE address_records (
     addresses TEXT NOT NULL,          -- JSON: numeric host:port, at most 4
     issued_at_ms INTEGER NOT NULL,    -- the highest one holds
     signature TEXT NOT NULL,          -- base64
-    received_at TEXT NOT NULL
+    received_at TEXT NOT NULL,
+    told_by TEXT NOT NULL             -- the peer that it came from: itself, or one that passed it on
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX address_records_by_teller ON address_records(told_by, received_at);
 
 -- What a peer (or every allowed one: '*') may do with a service (NULL: with all of them).
 CREATE TABLE grants (
@@ -216,6 +219,7 @@ CREATE TABLE cancelled_orders (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX cancelled_orders_by_time ON cancelled_orders(cancelled_at);
+CREATE INDEX cancelled_orders_by_peer ON cancelled_orders(ordering_peer_id);  -- counts them without their reasons
 
 -- ---------------------------------------------------------------- what people draw
 

@@ -14,10 +14,11 @@ from rnd.database import cancelled_orders, introductions, job_executions, offere
 from rnd.rules import policy
 from rnd.rules.foreign_plans import plan_problems
 from rnd.rules.paths import JobPathInfo, PathType, UnsafePath, build_job_path
+from rnd.types.config import Deadlines
 from rnd.types.enums import InterfaceType, PeerState, ServiceStatus, Verb
 from rnd.types.errors import NotFound, StaleState
 from rnd.types.ids import JobExecutionId, PeerId
-from rnd.types.orders import JobRequest
+from rnd.types.orders import ForeignBounds, JobRequest
 from rnd.types.peers import Grant
 from rnd.types.services import Service
 
@@ -56,9 +57,19 @@ def with_own_service_id(conn: sqlite3.Connection, request: JobRequest) -> JobReq
 
 
 def foreign_refusals(
-    conn: sqlite3.Connection, request: JobRequest, service: Service, grants: list[Grant], *, self_peer_id: PeerId
+    conn: sqlite3.Connection,
+    request: JobRequest,
+    service: Service,
+    grants: list[Grant],
+    *,
+    self_peer_id: PeerId,
+    peers_at_most: int,
+    now: datetime,
 ) -> list[str]:
-    """Return why an order of another peer is not taken, beside what holds for every order."""
+    """Return why an order of another peer is not taken, beside what holds for every order.
+
+    `peers_at_most` is how many peers the jobs of one orderer may introduce.
+    """
     reasons = plan_problems(request.plan) or _unsafe_paths(request)
     tombstone = cancelled_orders.find_tombstone(
         conn,
@@ -77,7 +88,23 @@ def foreign_refusals(
         open_jobs = job_executions.count_open_of_orderer(conn, request.orchestrator_peer_id)
         if open_jobs >= limits.concurrent_jobs:
             reasons.append(f"{open_jobs} of your jobs are open here; your grant allows {limits.concurrent_jobs}")
-    return reasons
+    return [*reasons, *_too_many_introduced(conn, request, self_peer_id, peers_at_most, now=now)]
+
+
+def _too_many_introduced(
+    conn: sqlite3.Connection, request: JobRequest, self_peer_id: PeerId, peers_at_most: int, *, now: datetime
+) -> list[str]:
+    """Return why the jobs of this orderer may not introduce yet more peers; each is somebody to let in, and costs for that."""
+    orderer = request.orchestrator_peer_id
+    new = sum(
+        not introductions.is_introduced_by(conn, orderer, peer, now=now) for peer in _strangers(request, self_peer_id)
+    )
+    if not new:
+        return []
+    known = introductions.count_introduced_by(conn, orderer, now=now)
+    if known + new <= peers_at_most:
+        return []
+    return [f"your jobs here would name {known + new:,} other peers; {peers_at_most:,} are allowed (limits.peers)"]
 
 
 def _unsafe_paths(request: JobRequest) -> list[str]:
@@ -106,12 +133,22 @@ def _unsafe_paths(request: JobRequest) -> list[str]:
     return reasons
 
 
-def within_limits(request: JobRequest, service: Service, grants: list[Grant]) -> JobRequest:
-    """Return the request with the runtime that the orderer's grant allows at most."""
-    limits = policy.limits_of(Verb.ORDER, service, grants)
-    if limits.max_runtime_s is None or limits.max_runtime_s >= request.max_runtime_s:
-        return request
-    return replace(request, max_runtime_s=limits.max_runtime_s)
+def within_limits(request: JobRequest, service: Service, grants: list[Grant], deadlines: Deadlines) -> JobRequest:
+    """Return the request with no more time than the owner gives to anybody, nor to run than the orderer's grant allows."""
+    bounds = request.bounds
+    granted_s = policy.limits_of(Verb.ORDER, service, grants).max_runtime_s
+    runtime_s = deadlines.max_runtime_s if granted_s is None else min(granted_s, deadlines.max_runtime_s)
+    return replace(
+        request,
+        start_by_s=min(request.start_by_s, deadlines.start_by_s),
+        max_runtime_s=min(request.max_runtime_s, runtime_s),
+        bounds=bounds
+        and ForeignBounds(
+            deadline_s=min(bounds.deadline_s, deadlines.workflow_deadline_s),
+            transfer_idle_s=min(bounds.transfer_idle_s, deadlines.transfer_idle_s),
+            hold_s=min(bounds.hold_s, deadlines.hold_s),
+        ),
+    )
 
 
 def introduce_peers(
@@ -120,10 +157,14 @@ def introduce_peers(
     """Admit the peers that a job exchanges bytes with, for its transfers, until its hold ends."""
     if request.bounds is None:
         return
-    others = _others(request, self_peer_id) - {request.orchestrator_peer_id}
+    others = _strangers(request, self_peer_id)
     if others:
         valid_until = now + timedelta(seconds=request.bounds.deadline_s + request.bounds.hold_s)
         introductions.introduce(conn, job_id, others, valid_until=valid_until)
+
+
+def _strangers(request: JobRequest, self_peer_id: PeerId) -> set[PeerId]:
+    return _others(request, self_peer_id) - {request.orchestrator_peer_id}
 
 
 def _others(request: JobRequest, self_peer_id: PeerId) -> set[PeerId]:

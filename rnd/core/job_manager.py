@@ -138,7 +138,7 @@ class JobManager:
             answers = self._answers(conn, orders, engine_reasons, no_room)
             if any(answer.reasons for answer in answers):
                 return answers
-            return accept_jobs(conn, requests, self_peer_id=self._peer_id, now=now)
+            return accept_jobs(conn, requests, self_peer_id=self._peer_id, deadlines=self._config.deadlines, now=now)
 
         return await self._database.write(work)
 
@@ -214,6 +214,7 @@ class JobManager:
         no_room: str | None,
     ) -> list[JobResponse]:
         own_reasons = () if no_room is None else (no_room,)
+        now = self._clock.now()
         offered = OfferedServices(conn)
         return [
             JobResponse(
@@ -225,6 +226,8 @@ class JobManager:
                         request,
                         self_peer_id=self._peer_id,
                         sandbox=self._sandbox,
+                        peers_at_most=self._config.limits.peers,
+                        now=now,
                         engine_reason=engine_reason,
                     ),
                     *own_reasons,

@@ -16,6 +16,7 @@ from rnd.rules.confinement import confinement_refusal
 from rnd.rules.definition import definition_to_json
 from rnd.rules.policy import Standing
 from rnd.services.executor import Executor
+from rnd.types.config import Deadlines
 from rnd.types.definitions import WorkflowDefinition
 from rnd.types.enums import ServiceStatus, ServiceType, Verb
 from rnd.types.errors import NotFound
@@ -77,6 +78,8 @@ def refusals(
     *,
     self_peer_id: PeerId,
     sandbox: Sandbox,
+    peers_at_most: int,
+    now: datetime,
     engine_reason: str | None = None,
 ) -> tuple[str, ...]:
     """Return every reason why this peer does not take a job; none if it does. `sandbox` is what it confines programs with.
@@ -111,7 +114,9 @@ def refusals(
     if unfit is not None:
         reasons.append(unfit)
     if request.bounds is not None:
-        reasons += foreign_refusals(offered.conn, request, service, granted, self_peer_id=self_peer_id)
+        reasons += foreign_refusals(
+            offered.conn, request, service, granted, self_peer_id=self_peer_id, peers_at_most=peers_at_most, now=now
+        )
     reasons += policy.data_refusals(
         service, plan, orderer=orderer, self_peer_id=self_peer_id, caller=caller, grants=granted
     )
@@ -124,16 +129,24 @@ def _runs_nothing(request: JobRequest, self_peer_id: PeerId) -> bool:
 
 
 def accept_jobs(
-    conn: sqlite3.Connection, requests: Sequence[JobRequest], *, self_peer_id: PeerId, now: datetime
+    conn: sqlite3.Connection,
+    requests: Sequence[JobRequest],
+    *,
+    self_peer_id: PeerId,
+    deadlines: Deadlines,
+    now: datetime,
 ) -> list[JobResponse]:
-    """Write the IDLE rows, interfaces and routing of accepted requests. Raises `StaleState` on a changed repetition."""
+    """Write the IDLE rows, interfaces and routing of accepted requests. Raises `StaleState` on a changed repetition.
+
+    `deadlines` are this peer's own: what another peer orders gets no more time than they give.
+    """
     offered = OfferedServices(conn)
     jobs: list[NewJob] = []
     for request in requests:
         order = request if request.bounds is None else with_own_service_id(conn, request)
         service = offered.find(order.plan.service_id)
         if order.bounds is not None and service is not None:
-            order = within_limits(order, service, offered.caller(order.orchestrator_peer_id)[1])
+            order = within_limits(order, service, offered.caller(order.orchestrator_peer_id)[1], deadlines)
         revision = 1 if service is None else service.revision
         # Of what was asked for, so that it is known again whatever it was understood as.
         jobs.append(NewJob(request=order, digest=request_digest(request), service_revision=revision))
@@ -148,9 +161,9 @@ def accept_jobs(
             if is_new
         ),
     )
-    for request, (job_id, is_new) in zip(requests, created, strict=True):
+    for job, (job_id, is_new) in zip(jobs, created, strict=True):
         if is_new:
-            introduce_peers(conn, request, job_id, self_peer_id=self_peer_id, now=now)
+            introduce_peers(conn, job.request, job_id, self_peer_id=self_peer_id, now=now)
     return [
         JobResponse(node_id=request.plan.node_id, job_execution_id=job_id)
         for request, (job_id, _) in zip(requests, created, strict=True)

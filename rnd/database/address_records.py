@@ -14,17 +14,21 @@ from rnd.types.peers import AddressRecord
 from rnd.types.times import to_text
 
 
-def store_record(conn: sqlite3.Connection, record: AddressRecord, *, now: datetime) -> bool:
-    """Keep a record in place of an older one of that peer; False if the one that is kept is as new or newer."""
+def store_record(conn: sqlite3.Connection, record: AddressRecord, *, told_by: PeerId, now: datetime) -> bool:
+    """Keep a record in place of an older one of that peer; False if the one that is kept is as new or newer.
+
+    `told_by` is the peer that it came from.
+    """
     cursor = conn.execute(
         """
-        INSERT INTO address_records (peer_id, addresses, issued_at_ms, signature, received_at)
-        VALUES (:peer_id, :addresses, :issued_at_ms, :signature, :now)
+        INSERT INTO address_records (peer_id, addresses, issued_at_ms, signature, received_at, told_by)
+        VALUES (:peer_id, :addresses, :issued_at_ms, :signature, :now, :told_by)
         ON CONFLICT (peer_id) DO UPDATE
         SET addresses = excluded.addresses,
             issued_at_ms = excluded.issued_at_ms,
             signature = excluded.signature,
-            received_at = excluded.received_at
+            received_at = excluded.received_at,
+            told_by = excluded.told_by
         WHERE excluded.issued_at_ms > address_records.issued_at_ms
         """,
         {
@@ -33,6 +37,7 @@ def store_record(conn: sqlite3.Connection, record: AddressRecord, *, now: dateti
             "issued_at_ms": record.issued_at_ms,
             "signature": record.signature,
             "now": to_text(now),
+            "told_by": told_by,
         },
     )
     return cursor.rowcount == 1
@@ -77,10 +82,7 @@ def forget_record(conn: sqlite3.Connection, peer_id: PeerId) -> None:
 
 
 def drop_strangers(conn: sqlite3.Connection, *, received_before: datetime) -> int:
-    """Drop older records of peers that the owner has no word on and no job introduces; return how many.
-
-    Any allowed peer may pass on records of as many peers as it likes: this is what keeps them few.
-    """
+    """Drop older records of peers that the owner has no word on and no job introduces; return how many."""
     return conn.execute(
         """
         DELETE FROM address_records
@@ -97,4 +99,31 @@ def drop_strangers(conn: sqlite3.Connection, *, received_before: datetime) -> in
           )
         """,
         {"received_before": to_text(received_before)},
+    ).rowcount
+
+
+def drop_strangers_told_by(conn: sqlite3.Connection, teller: PeerId, *, keep: int) -> int:
+    """Drop the records of such strangers that one peer has passed on, except for the newest `keep`; return how many."""
+    return conn.execute(
+        """
+        DELETE FROM address_records
+        WHERE peer_id IN (
+            SELECT told.peer_id
+            FROM address_records AS told
+            WHERE told.told_by = :teller
+              AND NOT EXISTS (
+                SELECT 1
+                FROM peers
+                WHERE peers.peer_id = told.peer_id
+              )
+              AND NOT EXISTS (
+                SELECT 1
+                FROM introductions
+                WHERE introductions.peer_id = told.peer_id
+              )
+            ORDER BY told.received_at DESC
+            LIMIT -1 OFFSET :keep
+        )
+        """,
+        {"teller": teller, "keep": keep},
     ).rowcount

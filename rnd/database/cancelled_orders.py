@@ -1,13 +1,21 @@
-"""Orders that were cancelled before they came: table `cancelled_orders`. A request for one is refused when it comes."""
+"""Orders that were cancelled before they came: table `cancelled_orders`. A request for one is refused when it comes.
+
+What was acknowledged is never forgotten before its time, so a peer that has many of them is told to come again.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
+from rnd.types.errors import LimitExceeded
 from rnd.types.ids import ExecutionUid, NodeId, PeerId
 from rnd.types.times import from_text, to_text
+
+TOMBSTONES_OF_ONE_PEER: Final = 10_000
+"""Ten of the largest executions, cancelled before any of their jobs came."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +38,22 @@ def add_tombstone(
     reason: str,
     now: datetime,
 ) -> None:
-    """Remember that an order is not to be taken; the first reason stays."""
+    """Remember that an order is not to be taken; the first reason stays.
+
+    Raises `LimitExceeded` where this peer has TOMBSTONES_OF_ONE_PEER already.
+    """
+    known = find_tombstone(conn, ordering_peer_id=ordering_peer_id, execution_uid=execution_uid, node_id=node_id)
+    if known is not None:
+        return
+    count = conn.execute(
+        "SELECT COUNT(*) FROM cancelled_orders WHERE ordering_peer_id = :peer_id", {"peer_id": ordering_peer_id}
+    ).fetchone()[0]
+    if count >= TOMBSTONES_OF_ONE_PEER:
+        raise LimitExceeded(f"{count:,} of your orders were cancelled here before they came")
     conn.execute(
         """
         INSERT INTO cancelled_orders (ordering_peer_id, execution_uid, node_id, reason, cancelled_at)
         VALUES (:ordering_peer_id, :execution_uid, :node_id, :reason, :now)
-        ON CONFLICT DO NOTHING
         """,
         {
             "ordering_peer_id": ordering_peer_id,

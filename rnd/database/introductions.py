@@ -75,6 +75,38 @@ def is_introduced(conn: sqlite3.Connection, peer_id: PeerId, *, now: datetime) -
     return row is not None
 
 
+def is_introduced_by(conn: sqlite3.Connection, orderer: PeerId, peer_id: PeerId, *, now: datetime) -> bool:
+    """Say whether some job of one orderer introduces a peer at this time."""
+    row = conn.execute(
+        """
+        SELECT 1
+        FROM introductions AS i
+        JOIN job_executions AS je ON je.id = i.job_execution_id
+        WHERE i.peer_id = :peer_id
+          AND i.valid_until > :now
+          AND je.ordering_peer_id = :orderer
+        LIMIT 1
+        """,
+        {"orderer": orderer, "peer_id": peer_id, "now": to_text(now)},
+    ).fetchone()
+    return row is not None
+
+
+def count_introduced_by(conn: sqlite3.Connection, orderer: PeerId, *, now: datetime) -> int:
+    """Return how many peers the jobs of one orderer introduce at this time."""
+    row = conn.execute(
+        """
+        SELECT COUNT(DISTINCT i.peer_id)
+        FROM job_executions AS je
+        JOIN introductions AS i ON i.job_execution_id = je.id
+        WHERE je.ordering_peer_id = :orderer
+          AND i.valid_until > :now
+        """,
+        {"orderer": orderer, "now": to_text(now)},
+    ).fetchone()
+    return int(row[0])
+
+
 def list_introductions(conn: sqlite3.Connection, peer_id: PeerId, *, now: datetime) -> list[Introduction]:
     """Return what introduces a peer at this time, by job: it may exchange the bytes of these jobs and no others."""
     rows = conn.execute(

@@ -73,9 +73,13 @@ from rnd.workers.insistence import insist
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
 from rnd.workers.receiving import NOTED_FROM_BYTES, Checkpoint, Receiving
+from rnd.workers.underway import LOOK_AGAIN_S
 
 INCOMING_MAX: Final = 64
-"""How many deliveries come in at once; others are asked to come again."""
+"""How many deliveries come in at once, and one more of each sender that has none; others are asked to come again."""
+INCOMING_OF_ONE_SENDER: Final = 8
+INCOMING_FOR_ONE_ORDERER: Final = 16
+"""For jobs that one other peer has ordered: it decides who sends to them, and may have made those up."""
 DUTY_BYTES_MAX: Final = 64 << 30
 PAUSED_MAX: Final = 64
 """How many deliveries whose link was lost keep an open file and their names in memory; others are read from their notes."""
@@ -85,6 +89,11 @@ NOTE_LAG_SHARE: Final = 40
 PROGRESS_INTERVAL_S: Final = 0.5
 TOGETHER_MAX: Final = 8
 """How many steps of a delivery are carried out in one go, if so many have come."""
+HELD_UP_BYTES_MAX: Final = 128 << 20
+"""How much of all deliveries stays in memory while they are held up; what is too much has to come again."""
+FRAMES_WAITING_MAX: Final = 16_384
+"""How many frames of a delivery may wait for the disk: each costs memory, however little it brings. A window of the
+shortest frames that can be configured here (`chunk_bytes`) has half as many."""
 
 T = TypeVar("T")
 
@@ -198,7 +207,6 @@ class Incoming:
         """Accept or reject an offer."""
         offer = read_request(message)
         lines = ReceiverLog(offer.transfer_id, size_bytes=offer.size_bytes, chunk_bytes=self._config.chunk_bytes)
-        lines.requested()
         answer = await self._admit(link, offer, lines)
         if isinstance(answer, Reject):
             rejection = answer
@@ -210,6 +218,7 @@ class Incoming:
                 peer_id=link.peer_id,
             )
             return DataTransferReject(transfer_id=rejection.transfer_id, code=rejection.code, reason=rejection.reason)
+        lines.requested()  # of what is rejected nothing is said at INFO: peers can offer as fast as they like
         lines.accepted(answer.offset)
         return DataTransferAccept(transfer_id=answer.transfer_id, offset=answer.offset)
 
@@ -252,6 +261,8 @@ class Incoming:
         arrival.queued_bytes += len(frame.payload)
         if arrival.queued_bytes > WINDOW_BYTES + (8 << 20):
             arrival.called_off = "the sender sends more than its window allows"
+        elif len(arrival.queue) > FRAMES_WAITING_MAX:
+            arrival.called_off = f"more than {FRAMES_WAITING_MAX:,} frames of it wait here: longer ones are taken"
         arrival.news.set()
 
     def link_lost(self, link: Link) -> None:
@@ -304,11 +315,8 @@ class Incoming:
         if duty.is_done:
             return reject(RejectionCode.DONE, "it has arrived before")
         is_busy = (link, offer.stream) in self._by_stream or key in self._by_duty or key in self._admitting
-        if is_busy or len(self._by_stream) >= INCOMING_MAX:
+        if is_busy or not self._has_place(link.peer_id, offer):
             return reject(RejectionCode.BUSY, "another transfer for this is under way, or too many are")
-        no_room = self._disk.refusal()
-        if no_room is not None:
-            return reject(RejectionCode.NO_ROOM, no_room)
         terms = Duty(
             source_peer_id=link.peer_id,
             ends=offer.ends,
@@ -326,6 +334,12 @@ class Incoming:
         receiving.report_to(lines.add)
         machine = ReceiveTransfer(offer, terms, sender_peer_id=link.peer_id, kept=kept)
         instructions = machine.begin()
+        no_room = self._disk.refusal(more_bytes=offer.stream_bytes - machine.received)
+        if no_room is not None or not self._has_place(link.peer_id, offer):  # others may have come meanwhile
+            receiving.close()  # what had come before stays, with its notes
+            if no_room is not None:
+                return reject(RejectionCode.NO_ROOM, no_room)
+            return reject(RejectionCode.BUSY, "too many transfers are under way")
         arrival = _Arrival(
             link=link,
             offer=offer,
@@ -372,6 +386,17 @@ class Incoming:
         max_folders = self._config.limits.files_per_transfer
         kept = await self._in_thread(partial(receiving.take_up, offer, max_folders=max_folders))
         return receiving, kept
+
+    def _has_place(self, sender: PeerId, offer: Offer) -> bool:
+        """Say whether one more delivery may come in; nobody takes the places of others."""
+        orderer = offer.ends.ordering_peer_id
+        of_sender = sum(arrival.link.peer_id == sender for arrival in self._by_stream.values())
+        for_orderer = sum(arrival.offer.ends.ordering_peer_id == orderer for arrival in self._by_stream.values())
+        if of_sender >= INCOMING_OF_ONE_SENDER:
+            return False
+        if for_orderer >= INCOMING_FOR_ONE_ORDERER and orderer != self._peer_id:
+            return False
+        return len(self._by_stream) < INCOMING_MAX or not of_sender
 
     def _look_up(
         self, conn: sqlite3.Connection, sender: PeerId, offer: Offer
@@ -469,7 +494,7 @@ class Incoming:
             if arrival.is_called_off() or arrival.machine.state in ENDED:
                 await self._give_up(arrival, arrival.called_off or arrival.machine.reason)
                 return
-            while arrival.queue and not arrival.is_called_off():
+            while arrival.queue and await self._may_take_next(arrival):
                 item = arrival.queue.popleft()
                 if isinstance(item, DataTransferComplete):
                     await self._follow(
@@ -554,6 +579,23 @@ class Incoming:
                 break
             item = arrival.queue.popleft()
         return instructions
+
+    async def _may_take_next(self, arrival: _Arrival) -> bool:
+        """Say whether what has come next is to be taken; first hold bytes up while the disk is nearly full.
+
+        What is held up for as long as a delivery may stand still has to come again, and what is too much to be kept meanwhile.
+        """
+        until_s = asyncio.get_running_loop().time() + arrival.idle_s
+        while isinstance(arrival.queue[0], Frame) and _is_taken(arrival):
+            no_room = self._disk.refusal()
+            if no_room is None:
+                break
+            held_up = sum(each.queued_bytes for each in self._by_stream.values() if _is_taken(each))
+            if held_up > HELD_UP_BYTES_MAX or asyncio.get_running_loop().time() >= until_s:
+                self._stand_still(arrival, no_room)
+            else:
+                await asyncio.sleep(LOOK_AGAIN_S)
+        return not arrival.is_called_off()
 
     async def _follow(self, arrival: _Arrival, instructions: list[ReceiveInstruction]) -> None:
         """Carry instructions out in order, those for the disk together in a thread."""
@@ -644,6 +686,10 @@ class Incoming:
         await insist(self._database, work)
         if arrival.is_called_off() and (paused := self._paused.pop(_key_of(arrival.offer), None)):
             await self._in_thread(paused.receiving.discard)
+
+
+def _is_taken(arrival: _Arrival) -> bool:
+    return not arrival.is_called_off() and arrival.machine.state not in ENDED
 
 
 def _key_of(offer: Offer) -> _DutyKey:

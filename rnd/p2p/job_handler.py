@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 
-from rnd.database import cancelled_orders, job_executions, job_reports, mirrors, workflow_jobs
+from rnd.database import cancelled_orders, job_executions, job_interfaces, job_reports, mirrors, workflow_jobs
 from rnd.database.connection import Database
 from rnd.database.consequences import give_up_mirror, take_report
 from rnd.database.mirrors import OpenOrder
@@ -35,8 +35,9 @@ from rnd.protocol.job_messages import (
 from rnd.protocol.link_messages import Ack
 from rnd.protocol.messages import Message
 from rnd.rules.explain import Explanation
+from rnd.rules.foreign_plans import shared_folder
 from rnd.types.enums import JobStatus, LogStream
-from rnd.types.errors import ApplicationError, LimitExceeded, NotFound, PermissionDenied
+from rnd.types.errors import ApplicationError, Conflict, LimitExceeded, NotFound, PermissionDenied
 from rnd.types.executions import JobExecution
 from rnd.types.ids import ExecutionUid, JobExecutionId, NodeId, PeerId
 from rnd.types.log_events import LogEvent
@@ -123,7 +124,7 @@ class JobHandler:
         if message.check_only:
             (answer,) = await self._job_manager.check_jobs([request])
             return JobResponseMessage(accepted=not answer.reasons, job_execution_id=None, reasons=answer.reasons)
-        await self._links.learn(message.addresses)
+        await self._links.learn(message.addresses, told_by=peer)
         (answer,) = await self._job_manager.create_jobs([request])
         if answer.job_execution_id is None:
             log.warning(
@@ -148,6 +149,12 @@ class JobHandler:
         job = await self._find(peer, message.execution_uid, message.node_id)
         if job is None or job.id != message.job_execution_id:
             raise NotFound(f"there is no job {message.job_execution_id} of that order here")
+        job_id = job.id
+        problem = shared_folder(
+            await self._database.read(lambda conn: job_interfaces.list_interfaces(conn, job_id)), message.routes
+        )
+        if problem:
+            raise Conflict(f"no workflow has such routes: {problem}")
         log.info(LogEvent.RECEIVED_JOB_START_COMMAND, job_id=job.id)
         await self._job_manager.start_jobs([JobStart(job_execution_id=job.id, routes=message.routes)])
         self._duties_changed()

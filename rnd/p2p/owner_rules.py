@@ -34,6 +34,7 @@ def bytes_allowed(
 ) -> int | None:
     """Return how many bytes one transfer of a job may carry, to it or from it; `None` where nobody has set a bound.
 
+    None at all once its orderer may not order the service any more: a bound does not go with the grant that has set it.
     `is_download`: DATA that goes to the self-peer of its order, which takes the verb for that as well.
     """
     if job.ordering_peer_id == self_peer_id:
@@ -43,6 +44,9 @@ def bytes_allowed(
     except NotFound:
         return None  # and with it went what was granted
     granted = grants.list_grants_for(conn, job.ordering_peer_id)
+    caller = policy.standing(peers.find_peer(conn, job.ordering_peer_id), introduced=False)
+    if policy.permits(Verb.ORDER, service, caller, granted) is not None:
+        return 0
     verbs = (Verb.ORDER, Verb.FETCH) if is_download else (Verb.ORDER,)
     bounds = [policy.limits_of(verb, service, granted).max_bytes for verb in verbs]
     return min((bound for bound in bounds if bound is not None), default=None)

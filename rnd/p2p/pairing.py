@@ -156,7 +156,7 @@ class Pairing:
         def work(conn: sqlite3.Connection) -> Peer:
             peer = peers.pair_peer(conn, peer_id, self_peer_id=self._peer_id, name=name, addresses=addresses, now=now)
             if record is not None and record.peer_id == peer_id:
-                address_records.store_record(conn, record, now=now)
+                address_records.store_record(conn, record, told_by=peer_id, now=now)
             return peer
 
         return await self._database.write(work)
@@ -197,7 +197,7 @@ class Pairing:
             except (StaleState, Conflict):
                 return "denied"
             if question.addresses is not None and question.addresses.peer_id == peer_id:
-                address_records.store_record(conn, question.addresses, now=now)
+                address_records.store_record(conn, question.addresses, told_by=peer_id, now=now)
             return invite.key
 
         found = await self._database.write(work)

@@ -104,12 +104,12 @@ class PeerDesk:
         self._links.disconnect(peer_id)
 
     async def remove(self, peer_id: PeerId) -> None:
-        """Forget a peer. Raises `NotFound`."""
+        """Forget a peer; what it has ordered stops, and nothing comes after that. Raises `NotFound`."""
         now = self._clock.now()
-        await self._stop_orders(peer_id, "its peer was removed by the owner of this one")
         await self._database.write(lambda conn: peers.remove_peer(conn, peer_id, now=now))
         await self._book.refresh()
         self._links.disconnect(peer_id, CloseCode.NOT_PERMITTED)
+        await self._stop_orders(peer_id, "its peer was removed by the owner of this one")
 
     async def set_state(self, peer_id: PeerId, state: PeerState) -> Peer:
         """Let a peer in or keep it out; what it has ordered stops with the second. Raises `NotFound`."""

@@ -53,6 +53,8 @@ PING_EVERY_S: Final = 30.0
 PING_TIMEOUT_S: Final = 10.0
 REFRESH_EVERY_S: Final = 5.0
 REACH_TIMEOUT_S: Final = 5.0
+STRANGERS_TOLD_MAX: Final = 200
+"""How many strangers' addresses are kept of those that one peer passes on: twice as many as a message may have."""
 
 AnswerTo = Callable[[PeerId, Message], Awaitable[Message]]
 AnswerOnLink = Callable[[Link, Message], Awaitable[Message]]
@@ -430,7 +432,7 @@ class PeerManager:
         def work(conn: sqlite3.Connection) -> None:
             peers.touch_seen(conn, link.peer_id, instance_id=hello.instance_id, name=hello.name, now=now)
             if record is not None and is_good:
-                address_records.store_record(conn, record, now=now)
+                address_records.store_record(conn, record, told_by=link.peer_id, now=now)
 
         try:
             await self._database.write(work)
@@ -441,14 +443,18 @@ class PeerManager:
                 tell(link.peer_id)
             await self._ping(link)
 
-    async def learn(self, records: Iterable[AddressRecord]) -> None:
-        """Keep address records that somebody has passed on, if their peers have signed them."""
+    async def learn(self, records: Iterable[AddressRecord], *, told_by: PeerId) -> None:
+        """Keep address records that a peer has passed on, if their peers have signed them; of strangers only so many."""
         now = self._clock.now()
         good = [record for record in records if record.peer_id != self._peer_id and _is_signed(record)]
+
+        def work(conn: sqlite3.Connection) -> None:
+            for record in good:
+                address_records.store_record(conn, record, told_by=told_by, now=now)
+            address_records.drop_strangers_told_by(conn, told_by, keep=STRANGERS_TOLD_MAX)
+
         if good:
-            await self._database.write(
-                lambda conn: [address_records.store_record(conn, record, now=now) for record in good]
-            )
+            await self._database.write(work)
 
     async def answer(self, link: Link, message: Message) -> Message:
         """See `LinkUser`: the boundary at which whatever goes wrong with one request becomes its refusal."""

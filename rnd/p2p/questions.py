@@ -91,7 +91,7 @@ class Questions:
         self._reaching[peer] += 1
         try:
             async with self._reaches.setdefault(peer, asyncio.Semaphore(REACHES_AT_ONCE)):
-                await self._links.learn([message.addresses])
+                await self._links.learn([message.addresses], told_by=peer)
                 reason = await self._links.why_unreachable(message.addresses.peer_id)
         finally:
             self._reaching[peer] -= 1

@@ -66,9 +66,9 @@ class ServerGate:
             raise
 
     def _context_of_now(self) -> ssl.SSLContext:
-        certificates = [canonical_certificate(peer) for peer in self._admitted]
-        trusted = [anchor_certificate()] if self.anyone_passes else certificates
-        return server_context(self._identity, trusted=trusted)
+        if self.anyone_passes:
+            return server_context(self._identity, trusted=[anchor_certificate()])
+        return server_context(self._identity, trusted=map(canonical_certificate, self._admitted))
 
     def _choose_trust(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         # Called once in every handshake, also where the client names no server. Only the trust and our certificate

@@ -57,7 +57,7 @@ class JobResponseMessage(Message):
     is_answer = True
 
     accepted: bool
-    job_execution_id: JobExecutionId | None
+    job_execution_id: Annotated[JobExecutionId, Whole(least=1)] | None  # 0 is the self-peer, which no job of a peer is
     reasons: Annotated[tuple[Sentence, ...], Items(JOBS_MAX)]
 
 

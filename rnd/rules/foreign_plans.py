@@ -1,14 +1,17 @@
-"""What no workflow can mean: the parts of another peer's job that would name files, folders or patterns here."""
+"""What no workflow can mean: the parts of another peer's job and its routes that would name files, folders or patterns here."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rnd.rules.globs import PATTERNS_MAX, glob_problem
 from rnd.rules.paths import mount_target_problem, normalise_mount_path, relative_path_problem
 from rnd.types.definitions import InterfacePeerPlan, JobPlan
 from rnd.types.enums import InterfaceType, MountFunction
+from rnd.types.executions import JobInterface
+from rnd.types.ids import SELF_PEER_JOB
+from rnd.types.orders import Route
 
 
 def plan_problems(plan: JobPlan) -> list[str]:
@@ -26,6 +29,27 @@ def plan_problems(plan: JobPlan) -> list[str]:
         f"connection {connection_id} has {count} ends at one job" for connection_id, count in ends.items() if count > 1
     )
     return list(dict.fromkeys(reasons))
+
+
+def shared_folder(interfaces: Sequence[JobInterface], routes: Sequence[Route]) -> str:
+    """Return which inputs of a job would come into one folder, or one into another's, by these routes; "" if none would.
+
+    Several connections between the same two jobs have a lane each; without one a delivery would take the place of another.
+    """
+    sender_jobs = {route.connection_id: route.peer_job_execution_id for route in routes}
+    senders = [
+        (peer.peer_id, sender_jobs.get(peer.connection_id, SELF_PEER_JOB), peer.lane)
+        for interface in interfaces
+        for peer in interface.peers
+        if peer.peer_mount_function is MountFunction.OUTPUT
+    ]
+    count = Counter((peer_id, job_id) for peer_id, job_id, _ in senders)
+    for peer_id, job_id, lane in senders:
+        if count[peer_id, job_id] > 1 and not lane:
+            return (
+                f"{count[peer_id, job_id]} inputs come from job {job_id} of peer {peer_id}, and one of them has no lane"
+            )
+    return ""
 
 
 def _end_problems(peer: InterfacePeerPlan) -> Iterator[str]:

@@ -240,7 +240,7 @@ class LogEvent(StrEnum):
     # -- Transfers, the receiving side (document: Transfer Protocol, Remote Peer Logs)
     RECEIVED_TRANSFER_REQUEST = (
         "Received transfer request: transfer_id={transfer_id}, size={size}",
-        "A delivery is announced; pass `size` as the text of `describe_size`.",
+        "A delivery is announced that this peer takes; pass `size` as the text of `describe_size`.",
         "info",
         ("bytes",),
     )

@@ -30,8 +30,11 @@ class DiskGuard:
         self._lock = threading.Lock()
         self._is_low = False
 
-    def refusal(self) -> str | None:
-        """Return why nothing new is taken now, as the end of a sentence; `None` while there is room."""
+    def refusal(self, *, more_bytes: int = 0) -> str | None:
+        """Return why nothing new is taken now, as the end of a sentence; `None` while there is room.
+
+        `more_bytes` is how much it will take up, where that is known beforehand.
+        """
         free = self._measure(self._data_dir)
         with self._lock:
             needed = self._floor_bytes + (self._floor_bytes // 20 if self._is_low else 0)
@@ -42,6 +45,8 @@ class DiskGuard:
             log.error(LogEvent.DISK_NEARLY_FULL, free_bytes=free, floor_bytes=self._floor_bytes)
         elif has_changed:
             log.info(LogEvent.DISK_HAS_ROOM, free_bytes=free)
-        if not is_low:
-            return None
-        return f"the disk of this peer is nearly full (limits.disk_floor_bytes is {self._floor_bytes:,})"
+        if is_low:
+            return f"the disk of this peer is nearly full (limits.disk_floor_bytes is {self._floor_bytes:,})"
+        if free - more_bytes < self._floor_bytes:
+            return f"{more_bytes:,} bytes are more than the disk of this peer has room for"
+        return None

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from rnd.core.retention import Retention
 from rnd.database import cancelled_orders, grants, introductions, peers
+from rnd.types.config import Deadlines, Limits
 from rnd.types.definitions import InterfacePeerPlan, JobPlan
 from rnd.types.enums import InterfaceType, MountFunction, PeerState, Verb
 from rnd.types.errors import StaleState
 from rnd.types.ids import ConnectionId, ExecutionUid, JobExecutionId, NodeId, PeerId, ServiceId, WorkflowJobId
 from rnd.types.orders import ForeignBounds, JobRequest, JobResponse, JobStart, Route
 from rnd.types.peers import GrantLimits
+from rnd.types.times import to_text
 from tests.core.core_peer import ME, Daemon, Machine, Script, edge
 
 ORDERER, THIRD = PeerId("rnorderer"), PeerId("rnthird")
@@ -142,6 +145,55 @@ def test_the_peers_that_a_job_exchanges_data_with_are_introduced_until_its_hold_
         daemon.clock.move(BOUNDS.deadline_s + BOUNDS.hold_s + 1)
         assert not await is_introduced()
         assert daemon.clock.now() > now
+
+    machine.play(play, is_idle=True)
+
+
+def test_the_jobs_of_one_peer_introduce_no_more_others_than_this_peer_may_know(machine: Machine) -> None:
+    async def play(daemon: Daemon) -> None:
+        plan = await _plan(daemon, feeds=THIRD)
+        most = Limits().peers
+
+        def naming(*numbers: int) -> JobPlan:
+            (interface,) = (each for each in plan.interfaces if each.interface_peers)
+            (peer,) = interface.interface_peers
+            named = tuple(
+                replace(peer, peer_id=PeerId(f"rn{number}"), connection_id=ConnectionId(number)) for number in numbers
+            )
+            return replace(plan, interfaces=(replace(interface, interface_peers=named),))
+
+        refusal = f"your jobs here would name {most + 1} other peers; {most} are allowed (limits.peers)"
+        assert (await _order(daemon, _request(naming(*range(1, most + 2)), node=1))).reasons == (refusal,)
+        assert (await _order(daemon, _request(naming(*range(1, most + 1)), node=2))).reasons == ()
+        assert (await _order(daemon, _request(naming(1, 2, most), node=3))).reasons == ()
+        assert (await _order(daemon, _request(naming(1, most + 1), node=4))).reasons == (refusal,)
+
+        daemon.clock.move(BOUNDS.deadline_s + BOUNDS.hold_s + 1)
+        assert (await _order(daemon, _request(naming(most + 1), node=5))).reasons == ()
+
+    machine.play(play, is_idle=True)
+
+
+def test_nobodys_order_gets_more_time_than_the_owner_gives(machine: Machine) -> None:
+    async def play(daemon: Daemon) -> None:
+        plan = await _plan(daemon, feeds=THIRD)
+        forever = ForeignBounds(deadline_s=1e9, transfer_idle_s=1e9, hold_s=1e9)
+        request = replace(_request(plan), start_by_s=1e9, max_runtime_s=1e9, bounds=forever)
+        now, own = daemon.clock.now(), Deadlines()
+        assert (await _order(daemon, request)).reasons == ()
+        columns = "start_by, deadline_at, max_runtime_s, transfer_idle_s, hold_s"
+        assert await daemon.sql(f"SELECT {columns} FROM job_executions") == [
+            (
+                to_text(now + timedelta(seconds=own.start_by_s)),
+                to_text(now + timedelta(seconds=own.workflow_deadline_s)),
+                own.max_runtime_s,
+                own.transfer_idle_s,
+                own.hold_s,
+            )
+        ]
+        end = to_text(now + timedelta(seconds=own.workflow_deadline_s + own.hold_s))
+        assert await daemon.sql("SELECT valid_until FROM introductions") == [(end,)]
+        assert (await _order(daemon, request)).job_execution_id == 1  # known again by what was asked for
 
     machine.play(play, is_idle=True)
 

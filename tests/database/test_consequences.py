@@ -47,6 +47,7 @@ from rnd.database.owing import owe_deliveries
 from rnd.database.results import NewResult
 from rnd.rules.definition import build_definition
 from rnd.rules.lifecycle import allowed, execution_outcome, job_is_terminal
+from rnd.types.config import Deadlines
 from rnd.types.enums import InterfaceType, JobStatus, MountFunction, ServiceType, TransferDirection, TransferStatus
 from rnd.types.errors import StaleState
 from rnd.types.executions import FileEntry
@@ -164,7 +165,7 @@ class Graph:
             )
             for plan in self.definition.jobs
         ]
-        answers = accept_jobs(self.conn, requests, self_peer_id=ME, now=NOW)
+        answers = accept_jobs(self.conn, requests, self_peer_id=ME, deadlines=Deadlines(), now=NOW)
         self.job_of = {answer.node_id: answer.job_execution_id for answer in answers}
         for plan in self.definition.jobs:
             for interface in plan.interfaces:

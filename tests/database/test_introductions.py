@@ -10,7 +10,9 @@ import pytest
 from rnd.database import cancelled_orders, introductions, peers
 from rnd.database.introductions import Introduction
 from rnd.types.enums import PeerState
+from rnd.types.errors import LimitExceeded
 from rnd.types.ids import ExecutionUid, JobExecutionId, NodeId, PeerId
+from rnd.types.times import to_text
 
 ME = PeerId("rnme")
 ORDERER = PeerId("rnorderer")
@@ -121,3 +123,30 @@ def test_an_order_that_was_cancelled_before_it_came_is_remembered_for_a_time(
     assert cancelled_orders.drop_older(conn, cancelled_before=now) == 0
     assert cancelled_orders.drop_older(conn, cancelled_before=now + INSTANT) == 1
     assert cancelled_orders.find_tombstone(conn, ordering_peer_id=ORDERER, execution_uid=uid, node_id=NodeId(1)) is None
+
+
+def test_a_peer_that_has_cancelled_too_many_orders_before_they_came_is_told_to_come_again(
+    conn: sqlite3.Connection, now: datetime
+) -> None:
+    conn.executemany(
+        "INSERT INTO cancelled_orders VALUES (?, 'ab', ?, 'why', ?)",
+        [(ORDERER, number, to_text(now)) for number in range(cancelled_orders.TOMBSTONES_OF_ONE_PEER)],
+    )
+
+    def add(orderer: PeerId, node_id: int) -> None:
+        cancelled_orders.add_tombstone(
+            conn,
+            ordering_peer_id=orderer,
+            execution_uid=ExecutionUid("ab"),
+            node_id=NodeId(node_id),
+            reason="why",
+            now=now,
+        )
+
+    with pytest.raises(LimitExceeded):
+        add(ORDERER, cancelled_orders.TOMBSTONES_OF_ONE_PEER)
+    add(ORDERER, 0)  # that one it has
+    add(SENDER, 0)
+    assert conn.execute("SELECT COUNT(*) FROM cancelled_orders").fetchone()[0] == (
+        cancelled_orders.TOMBSTONES_OF_ONE_PEER + 1
+    )

@@ -171,17 +171,17 @@ def test_a_stranger_that_is_seen_leaves_no_row(conn: sqlite3.Connection, now: da
 def test_only_a_newer_record_takes_the_place_of_what_is_known(conn: sqlite3.Connection, now: datetime) -> None:
     first, same_time, newer = record(LAB, 5, "192.0.2.1:1"), record(LAB, 5, "192.0.2.2:1"), record(LAB, 6)
     assert address_records.find_record(conn, LAB) is None
-    assert address_records.store_record(conn, first, now=now)
-    assert not address_records.store_record(conn, same_time, now=now)
-    assert not address_records.store_record(conn, record(LAB, 4, "192.0.2.3:1"), now=now)
+    assert address_records.store_record(conn, first, told_by=LAB, now=now)
+    assert not address_records.store_record(conn, same_time, told_by=LAB, now=now)
+    assert not address_records.store_record(conn, record(LAB, 4, "192.0.2.3:1"), told_by=LAB, now=now)
     assert address_records.find_record(conn, LAB) == first
-    assert address_records.store_record(conn, newer, now=now)
+    assert address_records.store_record(conn, newer, told_by=LAB, now=now)
     assert address_records.find_record(conn, LAB) == newer
 
 
 def test_addresses_are_the_operators_and_then_the_peers_own_each_once(conn: sqlite3.Connection, now: datetime) -> None:
     assert address_records.newest_addresses(conn, LAB) == ()
-    address_records.store_record(conn, record(LAB, 5, "192.0.2.1:1", "192.0.2.2:1"), now=now)
+    address_records.store_record(conn, record(LAB, 5, "192.0.2.1:1", "192.0.2.2:1"), told_by=LAB, now=now)
     assert address_records.newest_addresses(conn, LAB) == ("192.0.2.1:1", "192.0.2.2:1")
     add(conn, now)
     peers.set_addresses(conn, LAB, ["lab.example:1", "192.0.2.2:1"], now=now)
@@ -210,11 +210,26 @@ def test_records_of_peers_that_nobody_needs_are_dropped_in_time(conn: sqlite3.Co
     add(conn, now)
     introductions.introduce(conn, foreign_job(conn, LAB, now), [introduced], valid_until=now)
     for peer_id in (LAB, introduced, stranger):
-        address_records.store_record(conn, record(peer_id), now=now)
-    address_records.store_record(conn, record(fresh), now=now + timedelta(hours=1))
+        address_records.store_record(conn, record(peer_id), told_by=LAB, now=now)
+    address_records.store_record(conn, record(fresh), told_by=LAB, now=now + timedelta(hours=1))
     assert address_records.drop_strangers(conn, received_before=now + timedelta(minutes=1)) == 1
     assert address_records.find_record(conn, stranger) is None
     assert all(address_records.find_record(conn, peer_id) for peer_id in (LAB, introduced, fresh))
+
+
+def test_of_strangers_that_one_peer_tells_of_the_newest_are_kept(conn: sqlite3.Connection, now: datetime) -> None:
+    introduced, others = PeerId("rnintroduced"), PeerId("rnof-others")
+    strangers = [PeerId(f"rnstranger{number}") for number in range(5)]
+    add(conn, now)
+    introductions.introduce(conn, foreign_job(conn, LAB, now), [introduced], valid_until=now)
+    for peer_id in (LAB, introduced):
+        address_records.store_record(conn, record(peer_id), told_by=LAB, now=now)
+    address_records.store_record(conn, record(others), told_by=CLINIC, now=now)
+    for number, peer_id in enumerate(strangers, start=1):
+        address_records.store_record(conn, record(peer_id), told_by=LAB, now=now + timedelta(seconds=number))
+    assert address_records.drop_strangers_told_by(conn, LAB, keep=2) == 3
+    kept = [each for each in (LAB, introduced, others, *strangers) if address_records.find_record(conn, each)]
+    assert kept == [LAB, introduced, others, *strangers[3:]]
 
 
 def test_removing_a_peer_leaves_nothing_that_lets_it_in(conn: sqlite3.Connection, now: datetime) -> None:
@@ -224,7 +239,7 @@ def test_removing_a_peer_leaves_nothing_that_lets_it_in(conn: sqlite3.Connection
         grants.add_grant(conn, peer_id=peer_id, service_id=None, verbs=[Verb.ORDER], now=now)
         peer_invites.create_invite(conn, invite_id=peer_id, key=b"k", expires_at=later, tries=5, now=now)
         peer_invites.use_invite(conn, peer_id, peer_id=peer_id, now=now)
-        address_records.store_record(conn, record(peer_id), now=now)
+        address_records.store_record(conn, record(peer_id), told_by=peer_id, now=now)
         outbox.post(conn, peer_id, "job_status_update", "1", {}, now=now)
     every = grants.add_grant(conn, peer_id=EVERY_PEER, service_id=None, verbs=[Verb.ORDER], now=now)
     introductions.introduce(conn, foreign_job(conn, CLINIC, now), [LAB], valid_until=later)

@@ -620,11 +620,15 @@ CALLS: Final[dict[str, Call]] = {
     "peers.touch_seen": lambda c, w: peers.touch_seen(c, OTHER, instance_id="1", name="x", now=w.now),
     "peers.remove_peer": lambda c, w: peers.remove_peer(c, OTHER, now=w.now),
     "address_records.store_record": lambda c, w: address_records.store_record(
-        c, AddressRecord(peer_id=OTHER, addresses=("192.0.2.1:1",), issued_at_ms=1, signature=""), now=w.now
+        c,
+        AddressRecord(peer_id=OTHER, addresses=("192.0.2.1:1",), issued_at_ms=1, signature=""),
+        told_by=OTHER,
+        now=w.now,
     ),
     "address_records.find_record": lambda c, w: address_records.find_record(c, OTHER),
     "address_records.newest_addresses": lambda c, w: address_records.newest_addresses(c, OTHER),
     "address_records.forget_record": lambda c, w: address_records.forget_record(c, OTHER),
+    "address_records.drop_strangers_told_by": lambda c, w: address_records.drop_strangers_told_by(c, OTHER, keep=1),
     "address_records.drop_strangers": lambda c, w: address_records.drop_strangers(c, received_before=w.now),
     "grants.add_grant": lambda c, w: grants.add_grant(
         c, peer_id=OTHER, service_id=w.service.id, verbs=[Verb.ORDER], now=w.now
@@ -646,6 +650,8 @@ CALLS: Final[dict[str, Call]] = {
     "introductions.introduce": lambda c, w: introductions.introduce(c, w.job.id, [OTHER], valid_until=w.later),
     "introductions.set_end": lambda c, w: introductions.set_end(c, w.job.id, valid_until=w.later),
     "introductions.is_introduced": lambda c, w: introductions.is_introduced(c, OTHER, now=w.now),
+    "introductions.is_introduced_by": lambda c, w: introductions.is_introduced_by(c, ME, OTHER, now=w.now),
+    "introductions.count_introduced_by": lambda c, w: introductions.count_introduced_by(c, OTHER, now=w.now),
     "introductions.list_introductions": lambda c, w: introductions.list_introductions(c, OTHER, now=w.now),
     "introductions.list_introduced_peers": lambda c, w: introductions.list_introduced_peers(c, now=w.now),
     "introductions.forget_peer": lambda c, w: introductions.forget_peer(c, OTHER),

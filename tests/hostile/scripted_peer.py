@@ -179,7 +179,7 @@ class ScriptedPeer:
         self.peer_id: PeerId = self.identity.peer_id
         self.reply = reply
         self.links: list[ScriptedLink] = []
-        self._dialer = Dialer(self.identity)
+        self.dialer = Dialer(self.identity)
 
     def record(self, *addresses: str, issued_at_ms: int = 1_800_000_000_000) -> AddressRecord:
         """Return a record that this peer has signed."""
@@ -196,18 +196,18 @@ class ScriptedPeer:
         )
 
     async def __aenter__(self) -> Self:
-        await self._dialer.__aenter__()
+        await self.dialer.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         for link in self.links:
             await link.close()
-        await self._dialer.__aexit__(None, None, None)
+        await self.dialer.__aexit__(None, None, None)
 
     async def dial(self, peer_id: str, address: str, kind: str) -> ScriptedLink:
         """Open a link on which nothing has been said. Raises `PeerRefused`, `PeerUnreachable`."""
         where: Sequence[PeerAddress] = [parse_peer_address(address, names_allowed=True)]
-        websocket, _ = await self._dialer.dial(PeerId(peer_id), where, kind, max_message_bytes=FRAME_BYTES_MAX + 1)
+        websocket, _ = await self.dialer.dial(PeerId(peer_id), where, kind, max_message_bytes=FRAME_BYTES_MAX + 1)
         link = ScriptedLink(websocket, self.reply)
         self.links.append(link)
         return link

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from rnd.p2p.peer_manager import STRANGERS_TOLD_MAX
 from rnd.protocol.codec import encode
-from rnd.protocol.messages import Hello, Ping, Pong, ReachRequest, ReachResponse, Refusal
+from rnd.protocol.messages import Hello, JobResponseMessage, Ping, Pong, ReachRequest, ReachResponse, Refusal
 from rnd.protocol.session import CloseCode
 from rnd.types.enums import MountFunction
 from rnd.types.ids import ConnectionId
@@ -102,6 +103,22 @@ def test_an_older_record_does_not_come_back(peer: Daemon) -> None:
                 assert known(peer, about) == then
 
     play(test())
+
+
+def test_a_peer_that_tells_of_very_many_strangers_is_believed_about_the_last_ones(peer: Daemon) -> None:
+    strangers = [ScriptedPeer(f"addresses stranger {number}") for number in range(STRANGERS_TOLD_MAX + 100)]
+    plan = job_plan(peer.peer_id, {"id": 99, "name": "none", "service_type": "STANDALONE"})
+
+    async def test() -> None:
+        async with teller() as who:
+            link = await peer.control(who)
+            for first in range(0, len(strangers), 100):
+                records = tuple(each.record(GOOD) for each in strangers[first : first + 100])
+                assert isinstance(await link.ask(request(fresh_uid(), plan, addresses=records)), JobResponseMessage)
+
+    play(test())
+    assert [known(peer, each) for each in strangers[:100]] == [None] * 100
+    assert [known(peer, each) for each in strangers[-100:]] == [[GOOD]] * 100
 
 
 def test_nobody_tells_a_peer_where_it_is_itself_nor_greets_with_anothers_record(peer: Daemon) -> None:

@@ -194,6 +194,38 @@ def test_no_more_bytes_go_out_than_granted(peer: Daemon) -> None:
     play(test())
 
 
+def test_a_grant_that_is_taken_back_leaves_no_bytes_instead_of_no_bound(peer: Daemon) -> None:
+    service = peer.cat("granted for a time", access="granted")
+    large = data(peer, "large for a time", access="granted")
+    for each in (service, large):
+        peer.grant(orderer(), each["id"], "order", limits={"max_bytes": BIG})
+
+    def take_back(service_id: int) -> None:
+        (grant,) = peer.call("grant.list", service_id=service_id)["items"]
+        peer.call("grant.remove", grant_id=grant["id"])
+
+    async def test() -> None:
+        async with orderer() as who:
+            link, bytes_link = await peer.control(who), await peer.data_link(who)
+            plan = job_plan(peer.peer_id, service, inputs=[end(who.peer_id, INPUT, MountFunction.OUTPUT)])
+            uid = fresh_uid()
+            job_id = await order(link, uid, plan)
+            await start(link, uid, job_id, route(INPUT, SOURCE_JOB))
+            take_back(service["id"])
+            answer = await bytes_link.ask(offer(who, uid, job_id, manifest_of({"a": b"?"})))
+            assert isinstance(answer, DataTransferReject)
+            assert answer.code is RejectionCode.TOO_LARGE
+        async with orderer() as who:
+            link, uid = await peer.control(who), fresh_uid()
+            job_id = await order(link, uid, carrying(peer, large, receiver().peer_id))
+            take_back(large["id"])
+            await start(link, uid, job_id, route(OUTPUT, 901))
+            await until_job_ended(peer, job_id)
+            assert "your grant allows 0" in peer.job(job_id)["error"]
+
+    play(test())
+
+
 # ---- the owner's arguments
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from rnd.p2p.incoming import FRAMES_WAITING_MAX
 from rnd.protocol.frames import HEADER_BYTES, PAYLOAD_BYTES_MAX
 from rnd.protocol.manifest import Manifest
 from rnd.protocol.messages import (
@@ -198,6 +199,20 @@ def test_an_offer_that_no_duty_waits_for_is_rejected_before_anything_is_allocate
             assert peer.snapshot() == before
             assert peer.files() == files
             await on.delivers_after_all()
+
+    play(test())
+
+
+def test_offers_that_nobody_waits_for_leave_no_lines_in_the_log(peer: Daemon) -> None:
+    async def test() -> None:
+        async with scene(peer) as on:
+            before = len(peer.log())
+            for _ in range(50):
+                vain = on.offer(manifest_of(CONTENT), execution_uid=fresh_uid())
+                assert rejected(await on.data.ask(vain), RejectionCode.NO_DUTY)
+                assert vain.transfer_id not in peer.log()[before:]
+            await on.delivers_after_all()
+            assert "Received transfer request" in peer.log()[before:]
 
     play(test())
 
@@ -491,6 +506,22 @@ def test_the_longest_frame_is_taken_and_a_longer_one_ends_the_link(peer: Daemon)
             assert acks == sorted(acks)
             await on.data.say_bytes(bytes(PAYLOAD_BYTES_MAX + HEADER_BYTES + 1))
             await on.data.until_over()
+
+    play(test())
+
+
+def test_a_sender_of_tiny_frames_is_given_up_before_they_fill_the_memory(peer: Daemon) -> None:
+    """Far less than a window, in frames of one byte, faster than anybody can write them."""
+
+    async def test() -> None:
+        async with scene(peer) as on:
+            manifest = manifest_of({"a": bytes(1 << 20)})
+            message = await on.accepted(manifest)
+            await on.data.send_frame(1, 0, manifest.data)
+            for offset in range(len(manifest.data), len(manifest.data) + 6 * FRAMES_WAITING_MAX):
+                await on.data.send_frame(1, offset, b"\0")
+            await on.stopped(message, "longer ones are taken")
+            await on.delivers_after_all()
 
     play(test())
 

@@ -53,7 +53,7 @@ from rnd.protocol.messages import (
 from rnd.protocol.session import CloseCode
 from rnd.types.definitions import JobPlan
 from rnd.types.enums import JobStatus, LogStream, MountFunction
-from rnd.types.ids import ExecutionUid, JobExecutionId, NodeId, PeerId
+from rnd.types.ids import ConnectionId, ExecutionUid, JobExecutionId, NodeId, PeerId
 from rnd.types.orders import JobStatusReport
 from rnd.types.peers import Caller
 from tests.hostile.scripted_peer import CONTROL, DATA, ScriptedLink, ScriptedPeer, answer_politely, cast
@@ -118,7 +118,7 @@ class World:
             "ended_at": None,
             "duties": (),
         }
-        return JobStatusReport(**(fields | more))  # type: ignore[arg-type] - a test's shorthand
+        return JobStatusReport(**(fields | more))  # type: ignore[arg-type]  # a test's shorthand
 
     def mirror_uid(self) -> ExecutionUid:
         return ExecutionUid(self.daemon.rows("SELECT execution_uid FROM workflow_executions")[0][0])
@@ -249,6 +249,25 @@ REQUESTS: Final[dict[type[Message], Entry]] = {
         (*ALLOWED, *INTRODUCED),
         ANSWERED,
         ANSWERED,
+    ),
+}
+# Said by who may say it, each of these would move or end what is there; with the one who may.
+MOVING: Final[dict[type[Message], tuple[str, Callable[[World], Message]]]] = {
+    JobStatusUpdate: (
+        "executor",
+        lambda world: JobStatusUpdate(
+            report=world.report(seq=50, status=JobStatus.ERRORED, error_message="no", duties=(ConnectionId(1),))
+        ),
+    ),
+    JobCancel: ("orderer", lambda world: JobCancel(execution_uid=world.job_uid, node_id=NODE, reason="no more")),
+    DataTransferFailed: (
+        "sender",
+        lambda world: DataTransferFailed(
+            ordering_peer_id=world.peers["orderer"].peer_id,
+            execution_uid=world.job_uid,
+            connection_id=INPUT,
+            reason="never",
+        ),
     ),
 }
 UNANSWERED: Final[dict[type[Message], Callable[[], Message]]] = {
@@ -406,6 +425,24 @@ def test_answers_to_nothing_are_ignored_and_a_second_greeting_ends_the_link(worl
     assert world.daemon.snapshot() == before
 
 
+@pytest.mark.parametrize(("name", "kind"), CALLERS, ids=lambda value: value.strip("/"))
+@pytest.mark.parametrize("message_type", MOVING, ids=lambda each: each.type)
+def test_nobody_moves_or_ends_what_is_anothers(world: World, message_type: type[Message], name: str, kind: str) -> None:
+    who_may, make = MOVING[message_type]
+    if name == who_may:
+        return  # its turn comes at the end
+    before = world.daemon.snapshot()
+
+    async def say() -> None:
+        async with speaking(world, name, kind) as link:
+            answer = await link.ask(make(world))
+            assert not isinstance(answer, JobCancelResponse) or answer.status is None
+
+    play(say())
+    leaves = {"cancelled_orders"} if message_type is JobCancel else set()
+    assert _without(world.daemon.snapshot(), leaves) == _without(before, leaves)
+
+
 def test_a_job_for_another_peer_is_refused(world: World) -> None:
     before = world.daemon.snapshot()
 
@@ -431,3 +468,33 @@ def test_the_job_and_its_mirror_are_as_they_were_after_all_of_this(world: World)
     assert PeerId(world.peers["executor"].peer_id) in {
         row[0] for row in world.daemon.rows("SELECT executor_peer_id FROM job_executions")
     }
+
+
+@pytest.mark.parametrize("message_type", [JobStatusUpdate, JobCancel], ids=lambda each: each.type)
+def test_the_same_words_of_who_may_say_them_are_heard(world: World, message_type: type[Message]) -> None:
+    """Last of all: nothing above could have passed because the words mean nothing."""
+    who_may, make = MOVING[message_type]
+    before = world.daemon.snapshot()
+
+    async def say() -> None:
+        async with speaking(world, who_may, CONTROL) as link:
+            assert not isinstance(await link.ask(make(world)), Refusal)
+
+    play(say())
+    assert world.daemon.snapshot()["job_executions"] != before["job_executions"]
+
+
+def test_a_notice_of_the_sender_ends_its_receiver(world: World) -> None:
+    """As above; the job of the matrix has ended by now, so that another stands in for it."""
+
+    async def say() -> None:
+        async with speaking(world, "orderer", CONTROL) as orders, speaking(world, "sender", DATA) as link:
+            world.job_uid = fresh_uid()
+            plan = _plan(world.daemon, world.peers["sender"], world.peers["receiver"])
+            world.job_id = await order(orders, world.job_uid, plan)
+            await start(orders, world.job_uid, world.job_id, route(INPUT, SOURCE_JOB), route(OUTPUT, 901))
+            _, make = MOVING[DataTransferFailed]
+            assert isinstance(await link.ask(make(world)), Ack)
+
+    play(say())
+    assert world.daemon.job(world.job_id)["status"] == "CANCELLED"

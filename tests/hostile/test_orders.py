@@ -223,6 +223,33 @@ def test_a_start_is_taken_once_and_no_other_routes_after_it(peer: Daemon, servic
     play(test())
 
 
+@pytest.mark.parametrize("lanes", [("", ""), ("", "c3")], ids=["one folder", "one in the other"])
+def test_no_routes_bring_two_inputs_into_one_folder(
+    peer: Daemon, service: dict[str, Any], lanes: tuple[str, str]
+) -> None:
+    """The second delivery would take the place of the first, or be found half done in it by the job."""
+    sender = ScriptedPeer("orders sender").peer_id
+    numbers = (ConnectionId(1), ConnectionId(3))
+    inputs = [
+        end(sender, number, MountFunction.OUTPUT, node=number, lane=lane)
+        for number, lane in zip(numbers, lanes, strict=True)
+    ]
+
+    async def test() -> None:
+        async with orderer() as who:
+            link = await peer.control(who)
+            uid = fresh_uid()
+            job_id = await order(link, uid, job_plan(peer.peer_id, service, inputs=inputs))
+            shared = tuple(route(number, SOURCE_JOB) for number in numbers)
+            message = JobStartMessage(execution_uid=uid, node_id=NODE, job_execution_id=job_id, routes=shared)
+            assert is_conflict(await link.ask(message))
+            assert is_conflict(await link.ask(replace(message, routes=())))
+            assert peer.job(job_id)["started"] == 0
+            await start(link, uid, job_id, route(numbers[0], SOURCE_JOB), route(numbers[1], SOURCE_JOB + 1))
+
+    play(test())
+
+
 @pytest.mark.parametrize("wrong", ["job", "node", "uid"])
 def test_a_start_of_what_was_not_ordered_is_not_found(peer: Daemon, service: dict[str, Any], wrong: str) -> None:
     async def test() -> None:

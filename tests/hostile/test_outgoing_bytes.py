@@ -241,14 +241,17 @@ def test_nobody_ends_the_transfer_of_somebody_else(peer: Daemon) -> None:
             assert taking.link is not None
             assert thief.link is not None
             control = await peer.control(who)
-            taking.on_end = lambda _: None
-            order = await order_for(peer, control, receiver)
-            await taking.link.until(lambda: bool(taking.ended), "all was sent")
+            order = await order_for(peer, control, receiver, is_big=True)
+            link = taking.link
+            await link.until(lambda: len(link.frames) >= 32, "the window is full")
             transfer_id = taking.offers[0].transfer_id
             await thief.link.say(ChunkAck(transfer_id=transfer_id, offset=2**50))
             await thief.link.say(DataTransferStop(transfer_id=transfer_id, reason="sabotage"))
             lie = DataTransferComplete(transfer_id=transfer_id, success=False, bytes_received=0, error="sabotage")
             assert isinstance(await thief.link.ask(lie), Refusal)
+            assert len(link.frames) == 32
+            await link.say(ChunkAck(transfer_id=transfer_id, offset=4 << 20))
+            await link.until(lambda: len(link.frames) >= 36, "it goes on for its receiver")
             assert order.transfer()[1] is None
             assert not thief.offers
             await cancelled(control, order)

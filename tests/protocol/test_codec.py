@@ -229,6 +229,7 @@ WRONG_FIELDS: list[tuple[str, dict[str, Any], str]] = [
     ("job_status_request", {"node_ids": [1] * 1_001}, "node_ids: must have at most 1000 items"),
     ("job_status_update", {"exit_code": 2**31}, "exit_code: must be from"),
     ("job_status_update", {"attempt": 0}, "attempt: must be from 1"),
+    ("job_response", {"job_execution_id": 0}, "job_execution_id: must be from 1"),
     ("job_status_update", {"started_at": "2026-01-31"}, "started_at: must be a time"),
     ("job_status_update", {"started_at": "2026-02-31T12:00:00.000Z"}, "started_at: must be a time"),
     ("job_status_update", {"started_at": "2026-01-31T12:00:00.000+00:00"}, "started_at: must be a time"),

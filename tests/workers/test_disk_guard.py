@@ -41,6 +41,14 @@ def test_at_the_floor_there_is_room_and_one_byte_below_there_is_none() -> None:
     assert refusal == "the disk of this peer is nearly full (limits.disk_floor_bytes is 1,000,000)"
 
 
+def test_what_is_to_come_has_to_fit_above_the_floor_and_does_not_make_the_disk_low(lines: io.StringIO) -> None:
+    guard = Disk(FLOOR + 1000).guard()
+    assert guard.refusal(more_bytes=1000) is None
+    assert guard.refusal(more_bytes=1001) == "1,001 bytes are more than the disk of this peer has room for"
+    assert guard.refusal() is None
+    assert lines.getvalue() == ""
+
+
 def test_each_change_is_told_once_and_the_answer_does_not_flutter(lines: io.StringIO) -> None:
     disk = Disk(FLOOR - 1)
     guard = disk.guard()
