@@ -55,12 +55,12 @@ def sync_filesystem(fd: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def reserve(fd: int, size_bytes: int) -> None:
-    """Have room for so many bytes set aside for a file, whose size stays as it is; nothing where that is not known.
+def reserve(fd: int, offset: int, count: int) -> None:
+    """Have room set aside for bytes of a file, whose size stays as it is; nothing where the file system does not know that.
 
     Raises `OSError` where the disk has not so much.
     """
-    if _libc.fallocate(fd, _KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(size_bytes)) != 0:
+    if _libc.fallocate(fd, _KEEP_SIZE, ctypes.c_int64(offset), ctypes.c_int64(count)) != 0:
         code = ctypes.get_errno()
         if code not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
             raise OSError(code, os.strerror(code))

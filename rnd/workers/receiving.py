@@ -18,7 +18,7 @@ from rnd.protocol.instructions import Discard, EndFile, Kept, LayOut, Offer, Sta
 from rnd.types.errors import CalledOff, TransferFailed
 from rnd.types.executions import FileEntry
 from rnd.workers.copying import no_progress
-from rnd.workers.durability import sync_filesystem
+from rnd.workers.durability import reserve, sync_filesystem
 from rnd.workers.files import buffer_bytes, never_cancelled
 from rnd.workers.part_notes import PartNotes
 from rnd.workers.staged_folder import StagedFolder, write_all, write_failure
@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
 NOTED_FROM_BYTES: Final = 8 << 20
 """Deliveries shorter than this begin anew after a restart; noting how far they are would take longer."""
+
+
+RESERVE_BYTES: Final = 64 << 20
+RESERVE_FROM_BYTES: Final = 1 << 20
+"""Room on the disk is reserved for so much ahead, of files from this size on: less pieces, and it is known early that it is full."""
 
 
 class Checkpoint:
@@ -190,7 +195,11 @@ class Receiving:
             content_bytes -= entry.size_bytes
             index += 1
         if content_bytes:
-            file = _OpenFile(index, self._staged.reopen_file(entries[index].relative_path))
+            file = _OpenFile(
+                index,
+                self._staged.reopen_file(entries[index].relative_path),
+                promised_bytes=entries[index].size_bytes,
+            )
             if not file.stand_at(content_bytes, cancelled=self._cancelled):
                 file.close()
                 return False
@@ -258,9 +267,11 @@ class Receiving:
 class _OpenFile:
     """The file that is being written."""
 
-    def __init__(self, index: int, fd: int) -> None:
+    def __init__(self, index: int, fd: int, *, promised_bytes: int) -> None:
         self.index = index
         self.size_bytes = 0
+        self._promised_bytes = promised_bytes
+        self._reserved_bytes = 0
         self._fd = fd
         self._digest: _Hash = hashlib.sha256()
 
@@ -284,6 +295,11 @@ class _OpenFile:
         return os.dup(self._fd)
 
     def write(self, data: memoryview) -> None:
+        """Write the next bytes. Room is reserved ahead of them, in steps: nobody takes all of it with a promise."""
+        if self.size_bytes + len(data) > self._reserved_bytes and self._promised_bytes >= RESERVE_FROM_BYTES:
+            ahead = min(max(RESERVE_BYTES, len(data)), self._promised_bytes - self.size_bytes)
+            reserve(self._fd, self.size_bytes, ahead)
+            self._reserved_bytes = self.size_bytes + ahead
         self._digest.update(data)
         write_all(self._fd, data)
         self.size_bytes += len(data)

@@ -17,14 +17,11 @@ from rnd.workers.durability import (
     flushes_each,
     open_folder,
     parent_folders,
-    reserve,
     sync_folder,
     sync_together,
 )
 from rnd.workers.files import OpenTree, clear_tree
 
-RESERVED_FROM_BYTES: Final = 1 << 20
-"""Files from this size on have their room reserved before the first byte is written."""
 WRITE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -63,13 +60,11 @@ class StagedFolder:
         """Return a descriptor of a file that an earlier process has begun, for reading and writing; the caller closes it."""
         return os.open(f"{self.path}/{name}", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
 
-    def create_file(self, name: str, *, executable: bool, size_bytes: int = 0) -> int:
-        """Return a descriptor of a new, empty file with room for so many bytes; the caller closes it."""
+    def create_file(self, name: str, *, executable: bool) -> int:
+        """Return a descriptor of a new, empty file; the caller closes it."""
         fd = os.open(f"{self.path}/{name}", WRITE_FLAGS, 0o600)
         try:
             os.fchmod(fd, 0o755 if executable else 0o644)
-            if size_bytes >= RESERVED_FROM_BYTES:
-                reserve(fd, size_bytes)
         except BaseException:
             os.close(fd)
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -222,3 +223,15 @@ def test_a_full_disk_is_said_in_words_and_leaves_nothing(tmp_path: Path) -> None
         check=True,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
     )
+
+
+def test_a_promise_reserves_little_room(destination: Path) -> None:
+    promised = file_entry("huge", BIG)
+    promised = replace(promised, size_bytes=8 << 30)
+    receiving = Receiving(destination)
+    receiving.carry_out([LayOut(entries=(promised,)), write(0, b"x")])
+    (path,) = destination.parent.glob(".7.part/huge")
+    facts = path.stat()
+    assert facts.st_size == 1
+    assert facts.st_blocks * 512 <= 65 << 20
+    receiving.discard()
