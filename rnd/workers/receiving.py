@@ -200,10 +200,9 @@ class Receiving:
                 self._staged.reopen_file(entries[index].relative_path),
                 promised_bytes=entries[index].size_bytes,
             )
+            self._open = file  # `discard` closes it where this comes to nothing
             if not file.stand_at(content_bytes, cancelled=self._cancelled):
-                file.close()
                 return False
-            self._open = file
             index += 1
         for entry in entries[index:]:
             if entry.sha256:
@@ -238,8 +237,8 @@ class Receiving:
         """Return the file at this index, created where it is not the open one."""
         if self._open is None:
             entry = self._laid_out()[index]
-            fd = self._staged.create_file(entry.relative_path, executable=entry.executable, size_bytes=entry.size_bytes)
-            self._open = _OpenFile(index, fd)
+            fd = self._staged.create_file(entry.relative_path, executable=entry.executable)
+            self._open = _OpenFile(index, fd, promised_bytes=entry.size_bytes)
         if self._open.index != index:
             raise ValueError(f"file {index} was written while file {self._open.index} was open")
         return self._open
