@@ -55,11 +55,11 @@ def _print_jobs(
     rows: list[tuple[object, ...]] = []
     for job in jobs:
         answer = "accepted" if job["accepted"] else "refused"
-        first, *more = job["reasons"] or [""]
+        first, *more = job["reasons"] or job["warnings"] or [""]
         node = job["node_id"]
         rows.append((node, names.get(node, node), lookup.peer_label(job["executor_peer_id"], peers), answer, first))
         rows += [("", "", "", "", reason) for reason in more]
-    session.terminal.table(("NODE", "NAME", "PEER", "ANSWER", "BECAUSE"), rows)
+    session.terminal.table(("NODE", "NAME", "PEER", "ANSWER", "REMARK"), rows)
 
 
 def _print_edges(

@@ -37,12 +37,13 @@ def search(session: Session) -> int:
                 item["name"],
                 item["service_id"],
                 item["service_type"],
+                item["revision"],
                 item["status"],
                 item["description"] or "-",
             )
             for item in items
         ]
-        terminal.table(("PEER", "SERVICE", "ID", "TYPE", "STATUS", "DESCRIPTION"), rows)
+        terminal.table(("PEER", "SERVICE", "ID", "TYPE", "REV", "STATUS", "DESCRIPTION"), rows)
     elif code == OK:
         terminal.note("nothing of that kind is offered to this peer")
     if found.get("next_offset") is not None:

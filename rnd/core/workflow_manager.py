@@ -10,7 +10,6 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -30,8 +29,8 @@ from rnd.core.planning import (
     shortened,
     source_problems,
     validate,
-    warnings,
     with_inputs,
+    with_warnings,
 )
 from rnd.core.retention import Retention
 from rnd.core.reuse import find_reusable
@@ -127,9 +126,7 @@ class WorkflowManager:
         """Ask every executor what it would answer to the job request. Raises `NotFound`, `ValidationFailed`."""
         drawing = await self._drawing(workflow_id)
         definition = await asyncio.to_thread(self._definition, drawing)
-        report = await self.plan_definition(definition, drawing.connections)
-        warned = warnings(drawing, self_peer_id=self._peer_id)
-        return replace(report, jobs=tuple(replace(job, warnings=warned.get(job.node_id, ())) for job in report.jobs))
+        return with_warnings(await self.plan_definition(definition, drawing.connections), drawing)
 
     async def plan_definition(
         self, definition: WorkflowDefinition, connections: Sequence[WorkflowConnection]
@@ -177,6 +174,7 @@ class WorkflowManager:
                 executor_peer_id=executor,
                 accepted=not answer.reasons,
                 reasons=answer.reasons,
+                service_revision=answer.service_revision,
             )
             for answer in answers
         ]

@@ -123,7 +123,10 @@ class JobHandler:
         )
         if message.check_only:
             (answer,) = await self._job_manager.check_jobs([request])
-            return JobResponseMessage(accepted=not answer.reasons, job_execution_id=None, reasons=answer.reasons)
+            revision = None if answer.reasons else answer.service_revision
+            return JobResponseMessage(
+                accepted=not answer.reasons, job_execution_id=None, service_revision=revision, reasons=answer.reasons
+            )
         await self._links.learn(message.addresses, told_by=peer)
         (answer,) = await self._job_manager.create_jobs([request])
         if answer.job_execution_id is None:
@@ -142,7 +145,9 @@ class JobHandler:
         if named - {peer, self._peer_id}:
             await self._peers_changed()
         log.info(LogEvent.SENDING_JOB_REQUEST_RESPONSE, remote_job_id=job_id)
-        return JobResponseMessage(accepted=True, job_execution_id=job_id, reasons=())
+        return JobResponseMessage(
+            accepted=True, job_execution_id=job_id, service_revision=answer.service_revision, reasons=()
+        )
 
     async def _start(self, peer: PeerId, message: Message) -> Message:
         assert isinstance(message, JobStartMessage)

@@ -10,10 +10,12 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from rnd.database import address_records, job_executions, job_interfaces, job_moves, mirrors
 from rnd.database.connection import Database
+from rnd.database.mirrors import AcceptedOrder
 from rnd.database.news import News
 from rnd.database.owing import owe_inputs_from_self_peer
 from rnd.log import get_logger
@@ -79,19 +81,21 @@ class RemoteExecutor:
             )
         answers = await self._ask_all(requests, check_only=False)
         accepted = [
-            (request, answer.job_execution_id)
+            AcceptedOrder(
+                request=request,
+                remote_job_execution_id=answer.job_execution_id,
+                service_revision=answer.service_revision or 1,
+            )
             for request, answer in zip(requests, answers, strict=True)
             if answer.job_execution_id is not None
         ]
         now = self._clock.now()
         ids = await self._database.write(lambda conn: mirrors.create_mirrors(conn, accepted, now=now))
-        own_ids = {request.plan.node_id: job_id for (request, _), job_id in zip(accepted, ids, strict=True)}
-        for _, remote_id in accepted:
+        own_ids = {order.request.plan.node_id: job_id for order, job_id in zip(accepted, ids, strict=True)}
+        for order in accepted:
+            remote_id = order.remote_job_execution_id
             log.info(LogEvent.RECEIVED_REMOTE_JOB_EXECUTION_ID, remote_job_id=remote_id, peer_id=self._executor)
-        return [
-            JobResponse(node_id=answer.node_id, job_execution_id=own_ids.get(answer.node_id), reasons=answer.reasons)
-            for answer in answers
-        ]
+        return [replace(answer, job_execution_id=own_ids.get(answer.node_id)) for answer in answers]
 
     async def start_jobs(self, starts: Sequence[JobStart]) -> StartReport:
         """Hand every job its routing and start it, trying again while its start_by has not passed.
@@ -145,7 +149,12 @@ class RemoteExecutor:
             return error
         assert isinstance(reply, JobResponseMessage)
         reasons = () if reply.accepted else reply.reasons or ("refused without a reason",)
-        return JobResponse(node_id=request.plan.node_id, job_execution_id=reply.job_execution_id, reasons=reasons)
+        return JobResponse(
+            node_id=request.plan.node_id,
+            job_execution_id=reply.job_execution_id,
+            reasons=reasons,
+            service_revision=reply.service_revision,
+        )
 
     async def _answer_to(self, message: JobRequestMessage) -> Message:
         """Return the answer to a request, which is made anew where the link that was to bring it has ended."""

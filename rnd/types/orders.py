@@ -59,11 +59,15 @@ class ForeignBounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResponse:
-    """The executor's answer to a job request: the id of the job, or every reason why not."""
+    """The executor's answer to a job request: the id of the job, or every reason why not.
+
+    `service_revision` is what the service of the job is there; `None` where nothing is told of it.
+    """
 
     node_id: NodeId
     job_execution_id: JobExecutionId | None
     reasons: tuple[str, ...] = ()
+    service_revision: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -273,6 +273,37 @@ def test_a_described_service_of_a_peer_that_is_away_is_imported(peer: Peer, beta
     assert [interface["interface_type"] for interface in node["interfaces"]] == ["STDIN", "STDOUT", "STDERR", "LOGS"]
 
 
+def test_a_file_pins_a_node_to_a_revision_and_an_export_says_so(peer: Peer, beta: PeerId) -> None:
+    said = document(
+        {"service_name": "count", "peer": beta}, {"service_name": "count", "peer": beta, "pin": 2, "interfaces": []}
+    )
+    made = peer.call("workflow.import", document=said)["id"]
+    nodes = peer.call("workflow.list_nodes", workflow_id=made)["items"]
+    assert [(node["service_id"], node["service_revision"], node["pin"]) for node in nodes] == [
+        (nodes[0]["service_id"], 3, False),
+        (nodes[0]["service_id"], 2, True),
+    ]
+    exported = peer.call("workflow.export", workflow_id=made)
+    assert [node.get("pin") for node in exported["nodes"]] == [None, 2]
+    assert peer.call("workflow.validate", workflow_id=made)["definition"]["jobs"][1]["pinned_revision"] == 2
+
+
+def test_a_pinned_service_of_a_peer_that_is_away_is_not_imported(peer: Peer, beta: PeerId) -> None:
+    del peer.api.peers.linked[beta]
+    node = {"service_name": "count", "peer": beta, "service_type": "STANDALONE", "pin": 2}
+    message = f"Node n0 is pinned, and peer {beta} cannot be asked: not connected"
+    assert problems(peer, document(node)) == [("pin", message)]
+
+
+def test_a_node_that_is_pinned_to_no_known_revision_is_a_problem(peer: Peer, beta: PeerId) -> None:
+    made = workflow(peer)
+    described = {"service_name": "count", "service_type": "STANDALONE", "interfaces": []}
+    node = peer.call("workflow.add_node", workflow_id=made, peer_id=beta, service_id=7, pin=True, **described)
+    report = peer.call("workflow.validate", workflow_id=made)
+    message = "Which revision of count the node is pinned to is not known"
+    assert report["problems"] == [{"check": "pin", "message": message, "node_id": node["id"]}]
+
+
 # ---------------------------------------------------------------- jobs
 
 

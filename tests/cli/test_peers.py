@@ -230,7 +230,15 @@ def test_a_peer_that_calls_itself_here_is_not_taken_for_this_one(rnd: Rnd, daemo
     daemon.methods["node.status"] = {"peer_id": other(9)}
     daemon.methods["peer.list"] = page(known(other(1), "here"), known(other(2), "twin"), known(other(3), "twin"))
     offered = [
-        {"peer_id": peer, "service_id": 1, "name": EVIL, "service_type": "DATA", "status": "ACTIVE", "description": ""}
+        {
+            "peer_id": peer,
+            "service_id": 1,
+            "name": EVIL,
+            "service_type": "DATA",
+            "revision": 1,
+            "status": "ACTIVE",
+            "description": "",
+        }
         for peer in (other(9), other(1), other(2))
     ]
     daemon.methods["service.search"] = {"items": offered, "unreachable": [], "total": 9, "next_offset": 3}
@@ -276,8 +284,14 @@ def planned(daemon: ScriptedDaemon) -> ScriptedDaemon:
         "workflow.plan": {
             "ok": False,
             "jobs": [
-                {"node_id": 1, "executor_peer_id": other(9), "accepted": True, "reasons": []},
-                {"node_id": 2, "executor_peer_id": other(1), "accepted": False, "reasons": ["full", EVIL]},
+                {"node_id": 1, "executor_peer_id": other(9), "accepted": True, "reasons": [], "warnings": ["old"]},
+                {
+                    "node_id": 2,
+                    "executor_peer_id": other(1),
+                    "accepted": False,
+                    "reasons": ["full", EVIL],
+                    "warnings": [],
+                },
             ],
             "edges": [
                 {"connection_id": 4, "from_peer_id": other(9), "to_peer_id": other(1), "reachable": True},
@@ -294,13 +308,13 @@ def planned(daemon: ScriptedDaemon) -> ScriptedDaemon:
     return daemon
 
 
-def test_a_bad_plan_shows_all_reasons_and_ends_with_1(rnd: Rnd, planned: ScriptedDaemon) -> None:
+def test_a_bad_plan_shows_all_reasons_and_warnings_and_ends_with_1(rnd: Rnd, planned: ScriptedDaemon) -> None:
     done = rnd("workflow", "plan", "1")
     assert (done.code, done.err) == (1, "")
     rows = [re.split(r"  +", line.strip()) for line in done.out.splitlines() if line]
     assert rows == [
-        ["NODE", "NAME", "PEER", "ANSWER", "BECAUSE"],
-        ["1", "split", "here", "accepted"],
+        ["NODE", "NAME", "PEER", "ANSWER", "REMARK"],
+        ["1", "split", "here", "accepted", "old"],
         ["2", "count", "office", "refused", "full"],
         [SHOWN],
         ["CONNECTION", "FROM", "TO", "WAY", "BECAUSE"],

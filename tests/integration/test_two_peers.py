@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.running_peers import pair, running_peers
 
 
@@ -40,3 +42,34 @@ def test_data_here_goes_through_a_program_there_and_comes_home(tmp_path: Path) -
         assert Path(result["absolute_path"]).read_text() == content.upper()
         assert [job["status"] for job in execution["jobs"]] == ["COMPLETED", "COMPLETED"]
         worker.until("SELECT COUNT(*) FROM outbox", 0)
+
+
+@pytest.mark.parametrize("pin", [False, True])
+def test_a_service_elsewhere_that_was_changed_is_a_warning_and_recorded_or_with_pin_refused(
+    tmp_path: Path, *, pin: bool
+) -> None:
+    with running_peers(tmp_path, "orchestrator", "worker") as (orchestrator, worker):
+        pair(orchestrator, worker)
+        service = worker.call("service.create", name="x", service_type="STANDALONE", executable="/usr/bin/true")
+        workflow = orchestrator.workflow("pinned")
+        drawn = orchestrator.call(
+            "workflow.add_node", workflow_id=workflow, peer_id=worker.peer_id, service_id=service["id"], pin=pin
+        )
+        assert drawn["service_revision"] == 1
+        assert orchestrator.run(workflow, timeout_s=60)["status"] == "COMPLETED"
+
+        worker.call("service.update", service_id=service["id"], cmd=["again"])
+        (planned,) = orchestrator.call("workflow.plan", workflow_id=workflow)["jobs"]
+        execution = orchestrator.run(workflow, timeout_s=60)
+        revisions = orchestrator.rows("SELECT service_revision FROM job_executions ORDER BY id")
+        if pin:
+            refusal = "service x is at revision 2, and the job is pinned to 1"
+            assert (planned["accepted"], planned["reasons"]) == (False, [refusal])
+            assert execution["status"] == "FAILED"
+            assert refusal in execution["error"]
+            assert revisions == [(1,)]
+        else:
+            changed = "Service x has been changed since this node was drawn: revision 1 then, 2 now"
+            assert (planned["accepted"], planned["warnings"]) == (True, [changed])
+            assert execution["status"] == "COMPLETED"
+            assert revisions == [(1,), (2,)]

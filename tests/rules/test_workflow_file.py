@@ -276,6 +276,7 @@ def files(draw: st.DrawFn) -> WorkflowFile:
                 interfaces=st.none() | INTERFACES,
                 entrypoint=st.none() | TEXTS,
                 cmd=st.none() | TEXTS,
+                pin=st.none() | st.integers(1, 2**53),
             )
         )
         for name in names
