@@ -155,6 +155,7 @@ def take_report(
         exit_signal=report.exit_signal,
         started_at=report.started_at,
         ended_at=report.ended_at,
+        remark=report.remark,
         now=now,
     )
 

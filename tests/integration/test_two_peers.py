@@ -73,3 +73,20 @@ def test_a_service_elsewhere_that_was_changed_is_a_warning_and_recorded_or_with_
             assert (planned["accepted"], planned["warnings"]) == (True, [changed])
             assert execution["status"] == "COMPLETED"
             assert revisions == [(1,), (2,)]
+
+
+def test_what_somebody_should_know_of_a_completed_job_elsewhere_is_told_here(tmp_path: Path) -> None:
+    with running_peers(tmp_path, "orchestrator", "worker", config="[limits]\nstream_bytes = 3\n") as (
+        orchestrator,
+        worker,
+    ):
+        pair(orchestrator, worker)
+        program = worker.call(
+            "service.create", name="x", service_type="STANDALONE", executable="/usr/bin/printf", cmd=["four"]
+        )
+        workflow = orchestrator.workflow("remark")
+        orchestrator.remote_node(workflow, worker, program)
+        execution = orchestrator.run(workflow, timeout_s=60)
+        assert (execution["status"], execution["error"]) == ("COMPLETED", None)
+        (job,) = orchestrator.call("job.list")["items"]
+        assert job["remark"] == "stdout was cut at 3 bytes; logs was cut at 3 bytes"

@@ -150,6 +150,7 @@ REPORT = JobStatusReport(
     started_at=datetime(2026, 1, 31, 12, 0, 0, 250_000, tzinfo=UTC),
     ended_at=datetime(2026, 1, 31, 12, 0, 1, tzinfo=UTC),
     duties=(ConnectionId(1),),
+    remark="stdout was cut at 10 bytes",
 )
 
 # Answers name the message that they answer: (message, reply_to).
