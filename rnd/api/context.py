@@ -148,6 +148,9 @@ class PeerDesk(Protocol):
     def last_failure(self, peer_id: PeerId) -> str:
         """Return why the last attempt to reach a peer came to nothing; "" where none has."""
 
+    def own_name(self, peer_id: PeerId) -> str:
+        """Return what a linked peer calls itself; "" where that is not known."""
+
     async def invite(self, valid_s: float) -> tuple[str, datetime]:
         """Make a one-time invite; return its line, which is a secret, and until when it is good."""
 
@@ -156,6 +159,9 @@ class PeerDesk(Protocol):
 
     async def add(self, peer_id: PeerId, *, addresses: Sequence[str], name: str, state: PeerState) -> Peer:
         """Write a peer down on the operator's word. Raises `Conflict`."""
+
+    async def set_addresses(self, peer_id: PeerId, addresses: Sequence[str]) -> Peer:
+        """Dial a peer elsewhere from now on."""
 
     async def connect(self, peer_id: PeerId) -> None:
         """Link to a peer now; return when the link is up."""

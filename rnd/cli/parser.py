@@ -23,7 +23,7 @@ A peer
   token        make, list and revoke API tokens
 
 Other peers
-  peer         pair with them, let them in, keep them out: invite, join, list, allow, deny, ...
+  peer         pair with them, let them in, keep them out: invite, join, list, show, ping, allow, deny, ...
   grant        what they may do with which service: add, list, rm
 
 Services and workflows
@@ -165,7 +165,7 @@ def _service_commands(commands: Any) -> None:
     search.add_argument("query", metavar="QUERY", nargs="?", default="", help="words of a name or description")
     search.add_argument("--type", choices=("DATA", "DOCKER", "STANDALONE"), help="only this kind")
     search.add_argument("--peer", metavar="PEER", action="append", default=[], help="ask only this one; repeatable")
-    search.add_argument("--all", action="store_true", help="those that take no orders too")
+    search.add_argument("--all", action="store_true", help="those of this peer that take no orders too")
     search.add_argument("--timeout", type=seconds, metavar="TIME", default=15.0, help="for all answers (default: 15s)")
     show = add_command(service, "show", "services:show", "Show one service.")
     show.add_argument("service", metavar="SERVICE", help="name or id")

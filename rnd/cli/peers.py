@@ -1,4 +1,4 @@
-"""Commands about other peers: peer invite, join, list, show, allow, deny, rm, ping, rename, add."""
+"""Commands about other peers: peer invite, join, list, show, allow, deny, rm, ping, connect, address, rename, add, ..."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ _WHERE_INVITES_COME_FROM: Final = "Paste the line that rnd peer invite has print
 def invite(session: Session) -> int:
     """Make an invite. Its line is all that goes to standard output, so that it can be sent on by a pipe."""
     terminal = session.terminal
-    made = session.call("peer.invite", valid_s=session.arguments.valid)
+    try:
+        made = session.call("peer.invite", valid_s=session.arguments.valid)
+    except CommandFailed as failed:
+        raise in_plain_words(failed, hint="It is how long the invite is good, such as 90s, 15m or 2h.") from None
     if terminal.as_json:
         terminal.data(made)
         return OK
@@ -208,6 +211,31 @@ def _say_all(session: Session, answers: list[dict[str, Any]], what: str) -> int:
     for answer in answers:
         terminal.line(words.safe(answer["peer_id"]) if terminal.quiet else f"{_called(answer)} is {what}")
     return OK
+
+
+def connect(session: Session) -> int:
+    """Link to a peer now."""
+    peer_id = lookup.peer_id(session, session.arguments.peer)
+    peer = session.call("peer.connect", patience_s=PAIRING_WAIT_S, peer_id=peer_id)
+    return _say(session, peer, f"{_called(peer)} is linked")
+
+
+def disconnect(session: Session) -> int:
+    """Close the link to a peer."""
+    peer_id = lookup.peer_id(session, session.arguments.peer)
+    peer = session.call("peer.disconnect", peer_id=peer_id)
+    return _say(session, peer, f"the link to {_called(peer)} is closed; rnd peer deny keeps it out")
+
+
+def set_addresses(session: Session) -> int:
+    """Dial a peer elsewhere from now on."""
+    peer_id = lookup.peer_id(session, session.arguments.peer)
+    try:
+        peer = session.call("peer.set_addresses", peer_id=peer_id, addresses=session.arguments.addresses)
+    except CommandFailed as failed:
+        hint = "rnd status shows on that peer's own machine where it listens."
+        raise in_plain_words(failed, hint=hint) from None
+    return _say(session, peer, f"{_called(peer)} is dialled at {words.safe(', '.join(peer['addresses']))}")
 
 
 def rename(session: Session) -> int:

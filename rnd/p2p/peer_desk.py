@@ -73,6 +73,10 @@ class PeerDesk:
         """Return why the last dial failed; "" if it did not."""
         return self._links.last_failure(peer_id)
 
+    def own_name(self, peer_id: PeerId) -> str:
+        """Return what a linked peer calls itself; "" without a link."""
+        return self._links.own_name(peer_id)
+
     async def invite(self, valid_s: float) -> tuple[str, datetime]:
         """Return a new invite and when it ends."""
         return await self._pairing.invite(valid_s)
@@ -92,6 +96,14 @@ class PeerDesk:
             )
         )
         await self._book.refresh()
+        return peer
+
+    async def set_addresses(self, peer_id: PeerId, addresses: Sequence[str]) -> Peer:
+        """Dial a peer elsewhere from now on. Raises `NotFound`."""
+        now = self._clock.now()
+        peer = await self._database.write(lambda conn: peers.set_addresses(conn, peer_id, addresses, now=now))
+        if peer.state is PeerState.ALLOWED:
+            self._links.connect(peer_id)
         return peer
 
     async def connect(self, peer_id: PeerId) -> None:

@@ -97,6 +97,7 @@ CONTRACT: dict[str, list[str]] = {
     "peer.capabilities": ["peer_id"],
     "peer.ping": ["peer_id"],
     "peer.rename": ["peer_id", "name"],
+    "peer.set_addresses": ["peer_id", "addresses"],
     "grant.list": [],
     "grant.add": ["peer_id", "service_id", "verbs", "limits"],
     "grant.remove": ["grant_id"],
@@ -179,6 +180,7 @@ ADMIN = {
     *("service.create", "service.update", "service.delete", "service.set_status", "service.unlock"),
     *("token.create", "token.list", "token.revoke"),
     *("peer.invite", "peer.join", "peer.add", "peer.remove", "peer.set_state", "peer.rename"),
+    "peer.set_addresses",
     *("grant.add", "grant.remove"),
 }
 READING = (

@@ -111,6 +111,14 @@ def test_who_cannot_be_asked_is_told_with_the_reason(peer: Peer, beta: PeerId) -
     assert peer.api.peers.questions[-1] == ("", (stranger,))
 
 
+def test_a_search_of_all_names_the_allowed_peers_that_are_not_connected(peer: Peer, beta: PeerId) -> None:
+    assert beta not in [each["peer_id"] for each in checked(peer, "service.search")["unreachable"]]
+    del peer.api.peers.linked[beta]
+    assert {"peer_id": beta, "reason": "connection refused"} in checked(peer, "service.search")["unreachable"]
+    peer.call("peer.set_state", peer_id=beta, state="pending")
+    assert beta not in [each["peer_id"] for each in checked(peer, "service.search")["unreachable"]]
+
+
 # ---------------------------------------------------------------- drawing
 
 

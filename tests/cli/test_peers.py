@@ -142,7 +142,7 @@ def test_a_search_finds_what_is_offered_here_and_tells_who_is_away(on_peer: Rnd,
     ok(on_peer("peer", "add", other(8), "--name", "away", "-q"))
     alone = on_peer("service", "search", "find-", "--peer", "away", "--timeout", "100ms")
     assert alone.code == 1
-    assert alone.err.startswith("not asked: away: there is no link to peer")
+    assert alone.err.startswith(f"not asked: away: no address of peer {other(8)} is known")
     both = ok(on_peer("service", "search", "find-", "--peer", "away", "--peer", "here", "--timeout", "100ms", "--json"))
     assert both.json["total"] == 1
     ok(on_peer("peer", "rm", "away"))

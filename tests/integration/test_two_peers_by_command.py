@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 from tests.cli.command import Done, Rnd
@@ -56,3 +57,37 @@ def test_an_invite_pairs_two_peers_and_a_file_runs_across_them(tmp_path: Path) -
         assert "is COMPLETED" in ended
         secret = line.split("/")[2]
         assert secret not in one.log() + other.log()
+
+
+def test_a_peer_that_is_not_admitted_is_told_at_once_and_what_to_do(tmp_path: Path) -> None:
+    with running_peers(tmp_path, "here", "office") as (one, other):
+        here, office = Rnd(data_dir=one.data_dir, home=tmp_path), Rnd(data_dir=other.data_dir, home=tmp_path)
+        line = ok(here("peer", "invite")).out
+        ok(office("peer", "join", stdin=line))
+        ok(office("peer", "rename", one.peer_id, "friend"))
+        ok(office("peer", "ping", "friend"))
+        ok(here("peer", "deny", other.peer_id))
+        begun = time.monotonic()
+        refused = office("peer", "ping", "friend")
+        took_s = time.monotonic() - begun
+        assert refused.code == 1
+        assert "does not admit this peer: its owner can allow or invite you" in refused.err
+        assert "hint: Its owner has to let this peer in: rnd peer allow there" in refused.err
+        assert took_s < 5  # and not the time that a link may take
+        assert "does not admit this peer" in ok(office("service", "search")).err
+        used = office("peer", "join", stdin=line)
+        assert "hint: Ask for a new invite on the other machine: rnd peer invite." in used.err
+
+
+def test_a_peer_that_has_moved_is_found_again_by_its_new_address(tmp_path: Path) -> None:
+    with running_peers(tmp_path, "here", "office") as (one, other):
+        here = Rnd(data_dir=one.data_dir, home=tmp_path)
+        one.allow(other)
+        other.call("peer.add", peer_id=one.peer_id, addresses=[], name="here")
+        wait_until(lambda: one.call("peer.get", peer_id=other.peer_id)["connected"], "the link is up")
+        other.stop()
+        other.start()  # on another port
+        told = ok(here("peer", "address", "office", other.address)).out
+        assert other.address in told
+        assert "is linked" in ok(here("peer", "connect", "office")).out
+        ok(here("peer", "disconnect", "office"))
