@@ -33,8 +33,8 @@ from rnd.types.peers import Peer
 from rnd.types.seams import Clock
 
 QUESTION_TIMEOUT_S: Final = 15.0
-SEARCH_CONNECT_S: Final = 3.0
-"""How long a search waits for a link: one peer that is away does not hold up what the others say."""
+PERSON_WAITS_S: Final = 3.0
+"""How long a search, and a look at a job elsewhere, waits for a link: somebody sits there, and others have answered."""
 
 
 class PeerDesk:
@@ -161,7 +161,7 @@ class PeerDesk:
         async def ask(peer_id: PeerId) -> tuple[ServiceOffer, ...] | str:
             try:
                 reply = await self._links.ask(
-                    peer_id, question, timeout_s=timeout_s, connect_s=min(timeout_s, SEARCH_CONNECT_S)
+                    peer_id, question, timeout_s=timeout_s, connect_s=min(timeout_s, PERSON_WAITS_S)
                 )
             except ApplicationError as error:
                 return error.message
@@ -189,6 +189,7 @@ class PeerDesk:
                 limit_bytes=limit_bytes,
             ),
             timeout_s=QUESTION_TIMEOUT_S,
+            connect_s=PERSON_WAITS_S,
         )
         assert isinstance(reply, JobLogsResponse)
         return reply.data, reply.next_offset, reply.eof
@@ -199,6 +200,7 @@ class PeerDesk:
             job.executor_peer_id,
             JobExplainRequest(execution_uid=job.execution_uid, node_id=job.node_id),
             timeout_s=QUESTION_TIMEOUT_S,
+            connect_s=PERSON_WAITS_S,
         )
         assert isinstance(reply, JobExplainResponse)
         return Explanation(status=reply.status, because=reply.because, checks=reply.checks, do=reply.do)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import assert_never
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final, assert_never
 
 from rnd.rules.evidence import Evidence, HandleState, OtherEnd
 from rnd.rules.lifecycle import NO_REASON
 from rnd.rules.reasons import find_reason
 from rnd.types.enums import ExecutionConstraint, JobStatus, MountFunction, ServiceType, WorkflowJobStatus
-from rnd.types.executions import InterfacePeer, WorkflowJob
+from rnd.types.executions import InterfacePeer, JobExecution, WorkflowJob
 from rnd.types.times import to_text
+
+_SHORT_ID: Final = 12
+"""Characters of a peer's id that tell it apart in a command."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,24 @@ def explain_uncreated(job: WorkflowJob) -> Explanation:
     created = Check(check="created in phase 1", ok=False, evidence=f"workflow_jobs {job.id} is {job.status}")
     return Explanation(
         status=job.status, because=because, checks=(created,), do=f"rnd show {job.workflow_execution_id}"
+    )
+
+
+def explained_elsewhere(job: JobExecution, told: Explanation) -> Explanation:
+    """Return what the executor of a job has told of it, with what to type here: its own advice is for its owner's peer."""
+    is_running = told.status is JobStatus.RUNNING or job.workflow_execution_id is None
+    here = f"rnd logs {job.id}" if is_running else f"rnd show {job.workflow_execution_id}"
+    return replace(told, do=f"{here}   (its owner, there: {told.do})" if told.do else here)
+
+
+def explain_unreachable(job: JobExecution, why: str, *, deadline_at: datetime | None) -> Explanation:
+    """Return where a job of an own execution stood when its executor was last heard of, and how long that is waited for."""
+    until = "" if deadline_at is None else f" It is waited for until {to_text(deadline_at)}, and given up then."
+    return Explanation(
+        status=job.status,
+        because=f"Its peer was last heard to say {job.status}, and cannot be asked now: {why}.{until}",
+        checks=(Check(check="peer can be asked", ok=False, evidence=why),),
+        do=f"rnd peer show {job.executor_peer_id[:_SHORT_ID]}",
     )
 
 

@@ -361,12 +361,24 @@ def test_an_executor_says_itself_why_its_job_has_not_ended(peer: Peer, beta: Pee
         "status": "RUNNING",
         "because": "it runs",
         "checks": [{"check": "c", "ok": True, "evidence": "e"}],
-        "do": "wait",
+        # The first is for here: what a job has for a number there means another one here.
+        "do": f"rnd logs {job}   (its owner, there: wait)",
     }
 
 
-def test_an_executor_that_is_away_can_be_asked_nothing(peer: Peer, beta: PeerId, job: int) -> None:
+def test_the_logs_of_an_executor_that_is_away_cannot_be_read(peer: Peer, beta: PeerId, job: int) -> None:
     del peer.api.peers.linked[beta]
-    for method in ("job.logs", "job.explain"):
-        error = peer.refusal(method, job_execution_id=job)
-        assert (error.code, error.data["error"]) == (1300, "PEER_UNREACHABLE")
+    error = peer.refusal("job.logs", job_execution_id=job)
+    assert (error.code, error.data["error"]) == (1300, "PEER_UNREACHABLE")
+
+
+def test_a_job_whose_executor_is_away_is_explained_by_what_was_last_heard(peer: Peer, beta: PeerId, job: int) -> None:
+    del peer.api.peers.linked[beta]
+    told = checked(peer, "job.explain", job_execution_id=job)
+    why = f"Peer {beta} is not connected"
+    assert told == {
+        "status": "RUNNING",
+        "because": f"Its peer was last heard to say RUNNING, and cannot be asked now: {why}.",
+        "checks": [{"check": "peer can be asked", "ok": False, "evidence": why}],
+        "do": f"rnd peer show {beta[:12]}",
+    }

@@ -90,3 +90,22 @@ def test_what_somebody_should_know_of_a_completed_job_elsewhere_is_told_here(tmp
         assert (execution["status"], execution["error"]) == ("COMPLETED", None)
         (job,) = orchestrator.call("job.list")["items"]
         assert job["remark"] == "stdout was cut at 3 bytes; logs was cut at 3 bytes"
+
+
+def test_a_job_whose_peer_has_stopped_is_explained_with_the_time_that_it_is_waited_for(tmp_path: Path) -> None:
+    with running_peers(tmp_path, "orchestrator", "worker") as (orchestrator, worker):
+        pair(orchestrator, worker)
+        workflow = orchestrator.workflow("waiting")
+        orchestrator.remote_node(workflow, worker, worker.offer("slow", "sleep 600"))
+        execution = orchestrator.call("workflow.execute", workflow_id=workflow)["execution_id"]
+        orchestrator.until("SELECT status FROM job_executions", "RUNNING")
+        running = orchestrator.call("job.explain", job_execution_id=1)
+        assert running["do"].startswith("rnd logs 1   (its owner, there: ")
+        worker.stop()
+        orchestrator.until("SELECT COUNT(*) FROM job_executions WHERE status = 'RUNNING'", 1)
+        told = orchestrator.call("job.explain", job_execution_id=1)
+        assert told["status"] == "RUNNING"
+        assert told["because"].startswith("Its peer was last heard to say RUNNING, and cannot be asked now: ")
+        (deadline,) = orchestrator.rows("SELECT deadline_at FROM workflow_executions WHERE id = ?", execution)[0]
+        assert told["because"].endswith(f"It is waited for until {deadline}, and given up then.")
+        orchestrator.call("execution.cancel", execution_id=execution)
