@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -30,7 +31,11 @@ def ps(session: Session) -> int:
     if terminal.listed(executions, total=total):
         return OK
     if not executions:
-        terminal.note("nothing has been run here yet; rnd run WORKFLOW starts one" if not total else "none of these")
+        terminal.note(
+            "none of these"
+            if total
+            else "nothing has been run from here yet: rnd run WORKFLOW; what others have run here: rnd jobs"
+        )
     else:
         _print_executions(session, executions)
         if total > len(executions):
@@ -73,9 +78,10 @@ def show(session: Session) -> int:
     time = now()
     terminal.facts(_facts(execution, time))
     runs = {job["id"]: job for job in lookup.list_all(session, "job.list", execution_id=execution_id)}
+    peers = lookup.peer_names(session)
     terminal.line()
-    rows = [_job_row(job, runs.get(job.get("job_execution_id")) or {}, time) for job in execution["jobs"]]
-    terminal.table(("NODE", "NAME", "JOB", "TYPE", "STATUS", "EXIT", "TOOK", "ERROR"), rows)
+    rows = [_job_row(job, runs.get(job.get("job_execution_id")) or {}, peers, time) for job in execution["jobs"]]
+    terminal.table(("NODE", "NAME", "PEER", "JOB", "TYPE", "STATUS", "EXIT", "TOOK", "ERROR"), rows)
     for run in runs.values():
         if run.get("remark"):
             terminal.note(f"note: {words.safe(run['job_name'])}: {words.safe(run['remark'])}")
@@ -100,10 +106,11 @@ def _facts(execution: dict[str, Any], time: datetime) -> list[tuple[str, object]
     ]
 
 
-def _job_row(job: dict[str, Any], run: dict[str, Any], time: datetime) -> tuple[object, ...]:
+def _job_row(job: dict[str, Any], run: dict[str, Any], peers: Mapping[str, str], time: datetime) -> tuple[object, ...]:
     return (
         job["node_id"],
         job["job_name"],
+        lookup.peer_label(job["executor_peer_id"], peers),
         job.get("job_execution_id"),
         job["service_type"],
         job["status"],

@@ -23,7 +23,7 @@ A peer
   token        make, list and revoke API tokens
 
 Other peers
-  peer         pair with them, let them in, keep them out: invite, join, list, show, ping, allow, deny, ...
+  peer         pair with them, let them in, keep them out: invite, join, list, allow, deny, ...
   grant        what they may do with which service: add, list, rm
 
 Services and workflows
@@ -34,6 +34,7 @@ Services and workflows
 Running
   run          run a workflow (a file, a name or an id) and watch it
   ps           what runs and ran
+  jobs         the same job by job, those for other peers too
   watch        watch an execution again
   show         one execution with its jobs
   logs         what a job wrote
@@ -303,6 +304,10 @@ def _running_commands(commands: Any) -> None:
     ps.add_argument("--workflow", metavar="WORKFLOW", help="only of this workflow (name or id)")
     ps.add_argument("--status", choices=("PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"))
 
+    jobs = add_command(commands, "jobs", "jobs:jobs", "List the jobs of executions here and those for other peers.")
+    jobs.add_argument("-n", "--last", type=int, metavar="N", default=20, help="how many (default: 20)")
+    jobs.add_argument("--status", choices=("IDLE", "READY", "RUNNING", "COMPLETED", "ERRORED", "CANCELLED"))
+
     watch = add_command(commands, "watch", "running:watch", "Watch an execution to its end.")
     _add_execution(watch)
     watch.add_argument("--timeout", type=seconds, metavar="TIME", help="stop watching after this time (exit code 6)")
@@ -387,6 +392,6 @@ _PARTS: Final[Mapping[Callable[[Any], None], tuple[str, ...]]] = {
     grant_commands: ("grant",),
     _service_commands: ("service", "upload"),
     _workflow_commands: ("workflow",),
-    _running_commands: ("run", "ps", "watch", "show", "logs", "results", "cancel", "retry", "explain"),
+    _running_commands: ("run", "ps", "jobs", "watch", "show", "logs", "results", "cancel", "retry", "explain"),
     _tool_commands: ("rpc", "demo", "completion"),
 }

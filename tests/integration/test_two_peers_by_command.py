@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -48,6 +49,18 @@ def test_an_invite_pairs_two_peers_and_a_file_runs_across_them(tmp_path: Path) -
         assert (tmp_path / "results" / "upper.txt").read_text() == words.upper()
         assert ok(here("logs", "last", "upper", "--stream", "stdout")).out == words.upper()
         assert "COMPLETED" in ok(here("explain", "last", "upper")).out
+
+        rows = [re.split(r"  +", line.strip()) for line in ok(here("show", "last")).out.splitlines()[-2:]]
+        assert [row[1:3] for row in rows] == [["text", "here"], ["upper", "office"]]
+        ok(office("peer", "rename", one.peer_id, "desk"))
+        assert "what others have run here: rnd jobs" in ok(office("ps")).err
+        (heading, row) = [re.split(r"  +", line.strip()) for line in ok(office("jobs")).out.splitlines()]
+        assert heading == ["JOB", "NAME", "SERVICE", "FOR", "ON", "STATUS", "EXIT", "STARTED", "TOOK"]
+        assert row[1:7] == ["upper", "upper", "desk", "here", "COMPLETED", "0"]
+        assert [row.split()[3:5] for row in ok(here("jobs")).out.splitlines()[1:]] == [
+            ["here", "here"],
+            ["here", "office"],
+        ]
 
         ok(here("peer", "deny", "office"))
         refused = here("workflow", "plan", "across.json")
