@@ -96,7 +96,7 @@ def _facts(execution: dict[str, Any], time: datetime) -> list[tuple[str, object]
     return [
         ("execution", f"{execution['id']} {execution.get('workflow_name') or ''}".rstrip()),
         ("status", execution["status"]),
-        ("error", execution["error"]),
+        ("error", words.brief(execution["error"]) if execution["error"] else None),
         ("jobs", f"{progress['jobs_terminal']} of {progress['jobs_total']} ended"),
         ("data", f"{words.size(progress['bytes_done'])} of {words.size(progress['bytes_total'])} delivered"),
         ("started", words.ago(execution["started_at"], now=time)),
@@ -116,7 +116,7 @@ def _job_row(job: dict[str, Any], run: dict[str, Any], peers: Mapping[str, str],
         job["status"],
         ended_with(run),
         words.took(run.get("started_at"), run.get("ended_at"), now=time),
-        job["error"] or run.get("error_message") or "",
+        words.brief(job["error"] or run.get("error_message") or ""),
     )
 
 
@@ -207,12 +207,14 @@ def _print_explanation(session: Session, job: dict[str, Any], explanation: dict[
     name = f" {words.safe(job['job_name'])}" if job.get("job_name") else ""
     number = "" if job.get("job_execution_id") is None else f" {job['job_execution_id']}"
     status = terminal.paint(words.safe(explanation["status"]))
-    terminal.line(f"job{number}{name} is {status}: {words.safe(explanation['because'])}")
+    terminal.line(f"job{number}{name} is {status}: {words.brief(explanation['because'])}")
     checks = explanation["checks"]
     longest = max((words.width(words.safe(check["check"])) for check in checks), default=0)
     for check in checks:
         verdict = terminal.paint("ok   " if check["ok"] else "wrong")
-        terminal.line(f"  {verdict}  {words.pad(words.safe(check['check']), longest)}  {words.safe(check['evidence'])}")
+        terminal.line(
+            f"  {verdict}  {words.pad(words.safe(check['check']), longest)}  {words.brief(check['evidence'])}"
+        )
     if explanation.get("do"):
         terminal.line(f"do: {words.safe(explanation['do'])}")
 

@@ -140,7 +140,7 @@ def show(session: Session) -> int:
             ("name", peer["name"] or None),
             ("state", peer["state"]),
             ("link", _link(peer)),
-            ("not reached", peer.get("last_failure") or None),
+            ("not reached", words.brief(peer["last_failure"]) if peer.get("last_failure") else None),
             ("addresses", ", ".join(peer["addresses"]) or "none, it dials this peer"),
             ("last seen", words.ago(peer["last_seen_at"], now=time_now) if peer["last_seen_at"] else "never"),
             ("known since", words.ago(peer["created_at"], now=time_now)),

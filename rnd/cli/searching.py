@@ -50,6 +50,6 @@ def search(session: Session) -> int:
         terminal.note(f"{found['total'] - len(items):,} more; give QUERY or --type to narrow it")
     for peer in unreachable:
         terminal.note(
-            f"not asked: {words.safe(lookup.peer_label(peer['peer_id'], peers))}: {words.safe(peer['reason'])}"
+            f"not asked: {words.safe(lookup.peer_label(peer['peer_id'], peers))}: {words.brief(peer['reason'])}"
         )
     return code
