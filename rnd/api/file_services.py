@@ -68,7 +68,9 @@ async def find_services(api: ApiContext, nodes: Sequence[FileNode]) -> FoundServ
             continue
         node = placed[at]
         if peer_id not in unreachable:
-            problems[at] = Problem(check="service", message=f"Service {name} not found on peer {peer_id}")
+            problems[at] = Problem(
+                check="service", message=f"Service {name} not found on peer {peer_id}, or not offered to this one"
+            )
         elif node.service_type is None:
             message = (
                 f"Node {node.name}: a service of another peer needs its service_type, "

@@ -147,7 +147,9 @@ def read_workflow_file(document: object) -> FileReading:
     """Read as much of a document of format `rnd.workflow/1` as there is to read."""
     reading = Reading()
     top = reading.json_object(document, "", known=_TOP_KEYS)
-    said = top.text("format")
+    if "format" not in top.fields and not top.malformed:
+        reading.note("format", f"is missing; it is {FORMAT}")
+    said = top.text("format", FORMAT)
     if "format" in top.fields and said != FORMAT and isinstance(top.fields["format"], str):
         reading.note("format", f"must be {FORMAT}, not {said!r}")
     services = _read_services(top)

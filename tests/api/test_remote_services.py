@@ -253,7 +253,7 @@ def test_every_problem_with_peers_is_told_at_once(peer: Peer, beta: PeerId) -> N
     assert told == [
         ("peer", f"Node n0: no allowed peer is called '{name}x' (did you mean {name}?)"),
         ("peer", "Node n1: peer 'kept out' is denied here, not allowed"),
-        ("service", f"Service nothing not found on peer {beta}"),
+        ("service", f"Service nothing not found on peer {beta}, or not offered to this one"),
         ("service_type", "Service type mismatch"),
         (
             "service_type",
