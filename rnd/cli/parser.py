@@ -330,7 +330,13 @@ def _running_commands(commands: Any) -> None:
     add_list(cancel, "executions", "EXECUTION", "+", "id, or last")
     cancel.add_argument("--reason", metavar="TEXT")
 
-    retry = add_command(commands, "retry", "running:retry", "Run again what did not complete, and watch it.")
+    retry = add_command(
+        commands,
+        "retry",
+        "running:retry",
+        "Run again what did not complete, and watch it.",
+        epilog="Jobs of other peers run again even where they completed: their outputs are not taken over.",
+    )
     _add_execution(retry)
     _add_watch_options(retry)
 

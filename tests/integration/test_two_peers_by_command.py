@@ -98,7 +98,12 @@ def test_a_peer_that_has_moved_is_found_again_by_its_new_address(tmp_path: Path)
         one.allow(other)
         other.call("peer.add", peer_id=one.peer_id, addresses=[], name="here")
         wait_until(lambda: one.call("peer.get", peer_id=other.peer_id)["connected"], "the link is up")
+        assert "1 allowed peer, all linked" in ok(here("doctor")).out
         other.stop()
+        away = ok(here("doctor")).out  # the others of an owner may well be away
+        assert "no link to office: " in away
+        assert "rnd peer address" in away
+        assert away.endswith("\nnothing is wrong; 1 warning\n")
         other.start()  # on another port
         told = ok(here("peer", "address", "office", other.address)).out
         assert other.address in told
