@@ -17,6 +17,8 @@ MAX_INVITE_CHARACTERS: Final = 8_192
 PAIRING_WAIT_S: Final = 60.0
 BETWEEN_PINGS_S: Final = 1.0
 _GROUP: Final = 4
+_ADDRESSES_IN_INVITE: Final = 3
+"""Which part between slashes of an invite names addresses (docs/wire.md)."""
 _WHERE_INVITES_COME_FROM: Final = "Paste the line that rnd peer invite has printed on the other machine."
 
 
@@ -38,7 +40,19 @@ def invite(session: Session) -> int:
         f"note: whoever has this line is let in, once, until {words.safe(made['expires_at'])}; "
         "on the other machine: rnd peer join"
     )
+    if _is_for_this_machine(made["invite"]):
+        terminal.note(
+            "warning: it names addresses of this machine alone, so no other machine can use it; "
+            "rnd serve --peer 0.0.0.0:30906 listens for others, --set advertise=HOST:PORT names another address"
+        )
     return OK
+
+
+def _is_for_this_machine(invite: str) -> bool:
+    """Say whether an invite leads to loopback addresses only."""
+    addresses = ",".join(invite.split("/")[_ADDRESSES_IN_INVITE:][:1]).split(",")
+    hosts = [address.rpartition(":")[0].strip("[]") for address in addresses]
+    return all(host == "localhost" or host.startswith("127.") or host == "::1" for host in hosts)
 
 
 def join(session: Session) -> int:

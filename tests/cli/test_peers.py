@@ -131,6 +131,23 @@ def test_grants_are_given_listed_and_taken_back(on_peer: Rnd, peer: RunningPeer)
     assert on_peer("grant", "list").err.startswith("nothing is granted")
 
 
+@pytest.mark.parametrize(
+    ("addresses", "warned"),
+    [
+        ("127.0.0.1:1,[::1]:1", True),
+        ("localhost:1", True),
+        ("127.0.0.1:1,192.0.2.1:1", False),
+        ("lab.example:1", False),
+    ],
+)
+def test_an_invite_that_leads_nowhere_else_is_made_with_a_warning(
+    rnd: Rnd, daemon: ScriptedDaemon, addresses: str, *, warned: bool
+) -> None:
+    daemon.methods["peer.invite"] = {"invite": f"rnd-invite:1/rnx/secret/{addresses}/check", "expires_at": TIME}
+    assert ("warning: it names addresses of this machine alone" in ok(rnd("peer", "invite")).err) is warned
+    assert ok(rnd("peer", "invite", "-q")).err == ""
+
+
 def test_a_verb_is_one_of_three(on_peer: Rnd) -> None:
     refused = on_peer("grant", "add", "*", "ordr")
     assert (refused.code, refused.err.splitlines()[0]) == (2, "rnd: unknown: 'ordr'; did you mean 'order'?")
