@@ -57,6 +57,16 @@ def explain_uncreated(job: WorkflowJob) -> Explanation:
     )
 
 
+def without_folder(told: Explanation, folder: str) -> Explanation:
+    """Return an explanation for another peer: where the folder with everything lies here is not told."""
+    prefix = f"{folder}/"
+    return replace(
+        told,
+        because=told.because.replace(prefix, ""),
+        checks=tuple(replace(check, evidence=check.evidence.replace(prefix, "")) for check in told.checks),
+    )
+
+
 def explained_elsewhere(job: JobExecution, told: Explanation) -> Explanation:
     """Return what the executor of a job has told of it, with what to type here: its own advice is for its owner's peer."""
     is_running = told.status is JobStatus.RUNNING or job.workflow_execution_id is None
