@@ -34,7 +34,7 @@ from rnd.types.seams import Clock
 
 QUESTION_TIMEOUT_S: Final = 15.0
 PERSON_WAITS_S: Final = 3.0
-"""How long a search, and a look at a job elsewhere, waits for a link: somebody sits there, and others have answered."""
+"""How long a ping, a search or a look at a job elsewhere waits for a link: somebody sits there."""
 
 
 class PeerDesk:
@@ -109,7 +109,7 @@ class PeerDesk:
     async def connect(self, peer_id: PeerId) -> None:
         """Dial a peer now. Raises `PeerUnreachable`."""
         self._links.connect(peer_id)
-        await self._links.ping(peer_id, timeout_s=CONNECT_TIMEOUT_S)
+        await self._links.ping(peer_id, connect_s=CONNECT_TIMEOUT_S)
 
     async def disconnect(self, peer_id: PeerId) -> None:
         """End the links to a peer; it or this side may link again."""
@@ -137,7 +137,7 @@ class PeerDesk:
 
     async def ping(self, peer_id: PeerId) -> float:
         """Return how long a peer takes to answer, in milliseconds. Raises `PeerUnreachable`, `TimedOut`."""
-        return round(await self._links.ping(peer_id) * 1000, 3)
+        return round(await self._links.ping(peer_id, connect_s=PERSON_WAITS_S) * 1000, 3)
 
     async def capabilities(self, peer_id: PeerId) -> Mapping[str, object]:
         """Return what a job could count on there."""
@@ -231,6 +231,7 @@ class PeerDesk:
                 dialler,
                 ReachRequest(addresses=record),
                 timeout_s=QUESTION_TIMEOUT_S,
+                connect_s=PERSON_WAITS_S,
             )
         except PeerUnreachable as error:
             return error.message

@@ -393,11 +393,11 @@ class PeerManager:
             link.rtt_s = self._clock.monotonic() - begun_s
             log.debug(LogEvent.PONG_RECEIVED, peer_id=link.peer_id, rtt_ms=round(link.rtt_s * 1000, 1))
 
-    async def ping(self, peer_id: PeerId, *, timeout_s: float = PING_TIMEOUT_S) -> float:
+    async def ping(self, peer_id: PeerId, *, connect_s: float) -> float:
         """Return how long a peer takes to answer, in seconds. Raises `PeerUnreachable`, `TimedOut`."""
-        link = await self._reach(peer_id, timeout_s)
+        link = await self._reach(peer_id, connect_s)
         begun_s = self._clock.monotonic()
-        await link.ask(Ping(), timeout_s=timeout_s)
+        await link.ask(Ping(), timeout_s=PING_TIMEOUT_S)
         link.rtt_s = self._clock.monotonic() - begun_s
         return link.rtt_s
 

@@ -19,7 +19,7 @@ from rnd.database.mirrors import AcceptedOrder
 from rnd.database.news import News
 from rnd.database.owing import owe_inputs_from_self_peer
 from rnd.log import get_logger
-from rnd.p2p.peer_manager import PeerManager
+from rnd.p2p.peer_manager import CONNECT_TIMEOUT_S, PeerManager
 from rnd.protocol.job_messages import JobRequestMessage, JobResponseMessage, JobStartMessage
 from rnd.protocol.messages import Message
 from rnd.types.errors import CalledOff, LinkEnded, PeerRefused, PeerUnreachable, TimedOut
@@ -34,6 +34,9 @@ from rnd.workers.news_board import NewsBoard
 
 ASKED_AT_ONCE: Final = 32
 ANSWER_TIMEOUT_S: Final = 30.0
+CHECK_CONNECT_S: Final = 5.0
+CHECK_TIMEOUT_S: Final = 10.0
+"""How long a question that creates nothing waits: a plan has to tell who does not answer, and not to wait with them."""
 LINKS_A_REQUEST: Final = 3
 """How many links may end before the answer to a request has come: a peer that is started again is asked again."""
 START_AGAIN_S: Final = 1.0
@@ -158,10 +161,12 @@ class RemoteExecutor:
 
     async def _answer_to(self, message: JobRequestMessage) -> Message:
         """Return the answer to a request, which is made anew where the link that was to bring it has ended."""
+        connect_s = CHECK_CONNECT_S if message.check_only else CONNECT_TIMEOUT_S
+        timeout_s = CHECK_TIMEOUT_S if message.check_only else ANSWER_TIMEOUT_S
         for _ in range(LINKS_A_REQUEST - 1):
             with contextlib.suppress(LinkEnded):
-                return await self._links.ask(self._executor, message, timeout_s=ANSWER_TIMEOUT_S)
-        return await self._links.ask(self._executor, message, timeout_s=ANSWER_TIMEOUT_S)
+                return await self._links.ask(self._executor, message, timeout_s=timeout_s, connect_s=connect_s)
+        return await self._links.ask(self._executor, message, timeout_s=timeout_s, connect_s=connect_s)
 
     async def _records(self, requests: Sequence[JobRequest]) -> dict[PeerId, AddressRecord]:
         """Return the address records of all peers that the jobs name, as far as they are known here."""

@@ -109,3 +109,23 @@ def test_a_job_whose_peer_has_stopped_is_explained_with_the_time_that_it_is_wait
         (deadline,) = orchestrator.rows("SELECT deadline_at FROM workflow_executions WHERE id = ?", execution)[0]
         assert told["because"].endswith(f"It is waited for until {deadline}, and given up then.")
         orchestrator.call("execution.cancel", execution_id=execution)
+
+
+@pytest.mark.parametrize("way", ["stopped", "frozen"])
+def test_a_plan_tells_of_a_peer_that_does_not_answer(tmp_path: Path, way: str) -> None:
+    with running_peers(tmp_path, "orchestrator", "worker") as (orchestrator, worker):
+        pair(orchestrator, worker)
+        workflow = orchestrator.workflow("planned")
+        node = orchestrator.remote_node(workflow, worker, worker.offer("x", "true"))
+        orchestrator.connect(workflow, node, None, "STDOUT->MOUNT")
+        if way == "stopped":
+            worker.stop()
+        else:
+            worker.freeze()
+        plan = orchestrator.call("workflow.plan", workflow_id=workflow)
+        if way == "frozen":
+            worker.thaw()
+        (job,), (edge,) = plan["jobs"], plan["edges"]
+        assert (plan["ok"], job["accepted"], edge["reachable"]) == (False, False, False)
+        assert job["reasons"] == [edge["reason"]]
+        assert worker.peer_id in edge["reason"]
