@@ -215,12 +215,12 @@ async def _explain_elsewhere(api: ApiContext, job: JobExecution) -> Explanation:
     try:
         return explained_elsewhere(job, await api.peers.explain(job))
     except (PeerUnreachable, PeerRefused, TimedOut) as error:
-        execution_id, why = job.workflow_execution_id, error.message
+        execution_id, why, do = job.workflow_execution_id, error.message, error.hint
     deadline_at = None
     if execution_id is not None:
         execution = await api.database.read(lambda conn: workflow_executions.get_execution(conn, execution_id))
         deadline_at = execution.deadline_at
-    return explain_unreachable(job, why, deadline_at=deadline_at)
+    return explain_unreachable(job, why, do=do, deadline_at=deadline_at)
 
 
 async def job_logs(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final, assert_never
+from typing import assert_never
 
 from rnd.rules.evidence import Evidence, HandleState, OtherEnd
 from rnd.rules.lifecycle import NO_REASON
@@ -13,9 +13,6 @@ from rnd.rules.reasons import find_reason
 from rnd.types.enums import ExecutionConstraint, JobStatus, MountFunction, ServiceType, WorkflowJobStatus
 from rnd.types.executions import InterfacePeer, JobExecution, WorkflowJob
 from rnd.types.times import to_text
-
-_SHORT_ID: Final = 12
-"""Characters of a peer's id that tell it apart in a command."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +71,14 @@ def explained_elsewhere(job: JobExecution, told: Explanation) -> Explanation:
     return replace(told, do=f"{here}   (its owner, there: {told.do})" if told.do else here)
 
 
-def explain_unreachable(job: JobExecution, why: str, *, deadline_at: datetime | None) -> Explanation:
+def explain_unreachable(job: JobExecution, why: str, *, do: str, deadline_at: datetime | None) -> Explanation:
     """Return where a job of an own execution stood when its executor was last heard of, and how long that is waited for."""
     until = "" if deadline_at is None else f" It is waited for until {to_text(deadline_at)}, and given up then."
     return Explanation(
         status=job.status,
         because=f"Its peer was last heard to say {job.status}, and cannot be asked now: {why}.{until}",
         checks=(Check(check="peer can be asked", ok=False, evidence=why),),
-        do=f"rnd peer show {job.executor_peer_id[:_SHORT_ID]}",
+        do=do,
     )
 
 
