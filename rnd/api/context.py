@@ -128,6 +128,9 @@ class WorkflowManager(Protocol):
 class JobManager(Protocol):
     """The executor side, as far as the API needs it."""
 
+    async def cancel_jobs(self, job_execution_ids: Sequence[JobExecutionId], *, reason: str) -> None:
+        """End jobs that this peer executes; returns when the wish is durable."""
+
     async def explain(self, job_execution_id: JobExecutionId) -> Explanation:
         """Say why a job has not ended. Raises `NotFound`."""
 

@@ -25,7 +25,7 @@ from rnd.database import job_executions, job_interfaces, results, transfers, wor
 from rnd.rules.explain import Explanation, explain_uncreated, explain_unreachable, explained_elsewhere
 from rnd.rules.lifecycle import job_is_terminal
 from rnd.types.enums import ExecutionStatus, JobStatus, LogStream, ServiceType, TransferStatus
-from rnd.types.errors import NotFound, PeerRefused, PeerUnreachable, TimedOut
+from rnd.types.errors import Conflict, NotFound, PeerRefused, PeerUnreachable, TimedOut
 from rnd.types.executions import JobExecution, WorkflowJob
 from rnd.types.ids import ConnectionId, ExecutionId, JobExecutionId, NodeId, ServiceId, TransferId, WorkflowId
 from rnd.workers.job_folders import JobFolders
@@ -151,6 +151,21 @@ async def execution_ticket(
 async def job_get(call: Call, *, job_execution_id: JobExecutionId) -> JsonMembers:
     """Answer `job.get`."""
     return render_job(await call.api.database.read(lambda conn: job_executions.get_job(conn, job_execution_id)))
+
+
+async def job_cancel(call: Call, *, job_execution_id: JobExecutionId, reason: str) -> JsonMembers:
+    """Answer `job.cancel`: the owner ends what another peer has ordered here; that peer is told as of any other end."""
+    api = call.api
+    job = await api.database.read(lambda conn: job_executions.get_job(conn, job_execution_id))
+    if job.workflow_execution_id is not None:
+        raise Conflict(
+            f"Job {job.id} belongs to execution {job.workflow_execution_id} of this peer",
+            hint="execution.cancel ends the whole execution; a part of it is of no use.",
+        )
+    if job_is_terminal(job.status):
+        raise Conflict(f"Job {job.id} is {job.status} already", hint="A job that has ended cannot be cancelled.")
+    await api.job_manager.cancel_jobs([job.id], reason=reason)
+    return await job_get(call, job_execution_id=job.id)
 
 
 async def job_list(

@@ -131,11 +131,19 @@ def ended_with(run: dict[str, Any]) -> str:
 
 
 def cancel(session: Session) -> int:
-    """Stop executions."""
-    terminal = session.terminal
+    """Stop executions, and jobs that other peers have ordered here."""
+    arguments, terminal = session.arguments, session.terminal
+    if not arguments.executions and not arguments.job:
+        raise usage("give an EXECUTION, or --job JOB", hint="rnd ps and rnd jobs list them.")
     answers = []
-    reason = session.arguments.reason or f"by {_who()}"
-    for given in session.arguments.executions:
+    reason = arguments.reason or f"by {_who()}"
+    for given in arguments.job:
+        number = lookup.whole_number(given, "job", "Give a job's id as in rnd jobs.")
+        # Whoever ordered it reads the reason, and is not told who sits here.
+        answers.append(session.call("job.cancel", job_execution_id=number, reason=arguments.reason))
+        if not terminal.as_json:
+            terminal.line(str(number) if terminal.quiet else f"job {number} is being stopped")
+    for given in arguments.executions:
         execution_id = lookup.execution_id(session, given)
         answer = session.call("execution.cancel", execution_id=execution_id, reason=reason)
         answers.append(answer)

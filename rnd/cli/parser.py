@@ -327,7 +327,10 @@ def _running_commands(commands: Any) -> None:
     results.add_argument("--force", action="store_true", help="replace files that are in DIR already")
 
     cancel = add_command(commands, "cancel", "executions:cancel", "Stop executions, on every peer.")
-    add_list(cancel, "executions", "EXECUTION", "+", "id, or last")
+    add_list(cancel, "executions", "EXECUTION", "*", "id, or last")
+    cancel.add_argument(
+        "--job", metavar="JOB", action="append", default=[], help="a job that another peer has ordered here; repeatable"
+    )
     cancel.add_argument("--reason", metavar="TEXT")
 
     retry = add_command(

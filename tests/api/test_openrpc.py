@@ -164,6 +164,7 @@ CONTRACT: dict[str, list[str]] = {
     "job.list": ["status", "execution_id"],
     "job.interfaces": ["job_execution_id"],
     "job.logs": ["job_execution_id", "execution_id", "node_id", "stream", "offset", "limit_bytes"],
+    "job.cancel": ["job_execution_id", "reason"],
     "job.explain": ["job_execution_id", "execution_id", "node_id"],
     "transfer.list": ["execution_id", "status"],
     "transfer.get": ["transfer_id"],

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from tests.cli.command import Done, Rnd
-from tests.running_peers import running_peers, wait_until
+from tests.running_peers import pair, running_peers, wait_until
 
 
 def ok(done: Done) -> Done:
@@ -109,3 +109,22 @@ def test_a_peer_that_has_moved_is_found_again_by_its_new_address(tmp_path: Path)
         assert other.address in told
         assert "is linked" in ok(here("peer", "connect", "office")).out
         ok(here("peer", "disconnect", "office"))
+
+
+def test_an_owner_ends_a_job_that_another_peer_has_ordered(tmp_path: Path) -> None:
+    with running_peers(tmp_path, "here", "office") as (one, other):
+        pair(one, other)
+        office = Rnd(data_dir=other.data_dir, home=tmp_path)
+        workflow = one.workflow("long")
+        one.remote_node(workflow, other, other.offer("slow", "sleep 600"))
+        execution_id = one.execute(workflow)
+        other.until("SELECT status FROM job_executions", "RUNNING")
+        assert ok(office("cancel", "--job", "1", "--reason", "the machine is needed")).out == "job 1 is being stopped\n"
+        ended = one.wait(execution_id)
+        assert ended["status"] == "FAILED"
+        assert "the machine is needed" in ended["error"]
+        again = office("cancel", "--job", "1")
+        assert (again.code, again.err.splitlines()[0]) == (1, "rnd: Job 1 is CANCELLED already")
+        own = Rnd(data_dir=one.data_dir, home=tmp_path)("cancel", "--job", "1")
+        assert "belongs to execution 1 of this peer" in own.err
+        assert office("cancel").code == 2
