@@ -56,6 +56,8 @@ REFRESH_EVERY_S: Final = 5.0
 REACH_TIMEOUT_S: Final = 5.0
 STRANGERS_TOLD_MAX: Final = 200
 """How many strangers' addresses are kept of those that one peer passes on: twice as many as a message may have."""
+GOODBYE_S: Final = 1.0
+"""How long a peer that stops waits for its links to close."""
 
 AnswerTo = Callable[[PeerId, Message], Awaitable[Message]]
 AnswerOnLink = Callable[[Link, Message], Awaitable[Message]]
@@ -117,6 +119,7 @@ class PeerManager:
         self._take_frame: TakeFrame = lambda _link, _frame: None
         self._on_link_lost: list[Callable[[Link], None]] = []
         self._on_connected: list[Callable[[PeerId], None]] = []
+        self._link_ended = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self.listener: PeerListener | None = None
         book.on_change = self._peers_changed
@@ -245,9 +248,9 @@ class PeerManager:
 
     async def run(self) -> None:
         """Keep the links until cancelled; then say goodbye on each."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                self._group = self._data.group = group
+        async with asyncio.TaskGroup() as group:
+            self._group = self._data.group = group
+            try:
                 self._peers_changed()
                 group.create_task(self._ping_all())
                 while True:
@@ -257,10 +260,20 @@ class PeerManager:
                     except DatabaseNotNow as trouble:
                         log.warning(LogEvent.DATABASE_WAITS, reason=str(trouble))
                     self._data.close_idle()
-        finally:
-            self._group = self._data.group = None
-            for link in self._links():
-                link.close(CloseCode.GOING_AWAY)
+            finally:
+                # The links live in the group, which ends with this block: from here on nothing is begun in it.
+                self._group = self._data.group = None
+                await self._say_goodbye()
+
+    async def _say_goodbye(self) -> None:
+        """Close every link, and wait a moment for the others to hear it."""
+        for link in self._links():
+            link.close(CloseCode.GOING_AWAY)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                while self._links():
+                    self._link_ended.clear()
+                    await self._link_ended.wait()
 
     def connect(self, peer_id: PeerId) -> None:
         """Dial a peer now rather than after the pause."""
@@ -445,6 +458,7 @@ class PeerManager:
             tell(link)
         if link.kind is LinkKind.DATA:
             self._data.drop(link)
+        self._link_ended.set()
 
     async def _note_greeting(self, link: Link, hello: Hello) -> None:
         """Write down who is there and where it says it can be reached; then others may have words for it."""

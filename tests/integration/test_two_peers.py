@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running_peers import pair, running_peers
+from tests.running_peers import await_links, pair, running_peers, wait_until
 
 
 def test_data_here_goes_through_a_program_there_and_comes_home(tmp_path: Path) -> None:
@@ -129,3 +129,20 @@ def test_a_plan_tells_of_a_peer_that_does_not_answer(tmp_path: Path, way: str) -
         assert (plan["ok"], job["accepted"], edge["reachable"]) == (False, False, False)
         assert job["reasons"] == [edge["reason"]]
         assert worker.peer_id in edge["reason"]
+
+
+def test_a_peer_that_stops_says_goodbye_and_dials_nobody_any_more(tmp_path: Path) -> None:
+    with running_peers(tmp_path, "orchestrator", "worker") as (orchestrator, worker):
+        worker.call("peer.add", peer_id=orchestrator.peer_id, addresses=[])  # so that the one that stops has dialled
+        orchestrator.allow(worker)
+        await_links(orchestrator, 1)
+        workflow = orchestrator.workflow("expected")
+        node = orchestrator.remote_node(workflow, worker, worker.offer("slow", "sleep 600"))
+        orchestrator.connect(workflow, node, None, "STDOUT->MOUNT")
+        orchestrator.call("workflow.execute", workflow_id=workflow)
+        orchestrator.until("SELECT status FROM job_executions", "RUNNING")
+        orchestrator.stop()
+        assert "Internal error" not in orchestrator.log()
+        wait_until(lambda: "Peer disconnected" in worker.log(), "the worker has lost its link")
+        assert "closed by the other side with code 1001" in worker.log()
+        assert worker.call("peer.get", peer_id=orchestrator.peer_id)["connected"] is False
