@@ -16,7 +16,7 @@ def jobs(session: Session) -> int:
     if terminal.listed(found, total=total):
         return OK
     if not found:
-        terminal.note("no job has run here yet, for nobody" if not total else "none of these")
+        terminal.note("none of these" if total or arguments.status else "no job has run here yet, for nobody")
         return OK
     peers, time = lookup.peer_names(session), now()
     rows = [

@@ -128,3 +128,4 @@ def test_an_owner_ends_a_job_that_another_peer_has_ordered(tmp_path: Path) -> No
         own = Rnd(data_dir=one.data_dir, home=tmp_path)("cancel", "--job", "1")
         assert "belongs to execution 1 of this peer" in own.err
         assert office("cancel").code == 2
+        assert ok(office("jobs", "--status", "RUNNING")).err == "none of these\n"
