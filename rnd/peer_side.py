@@ -190,6 +190,7 @@ class PeerSide:
             read_log=self._read_log,
             peers_changed=self.book.refresh,
             duties_changed=self._data_handler.duties_changed,
+            data_dir=self.folders.data_dir,
             peer_id=peer_id,
         )
         self._courier = Courier(

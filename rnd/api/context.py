@@ -128,6 +128,9 @@ class WorkflowManager(Protocol):
 class JobManager(Protocol):
     """The executor side, as far as the API needs it."""
 
+    async def cancel_jobs(self, job_execution_ids: Sequence[JobExecutionId], *, reason: str) -> None:
+        """End jobs that this peer executes; returns when the wish is durable."""
+
     async def explain(self, job_execution_id: JobExecutionId) -> Explanation:
         """Say why a job has not ended. Raises `NotFound`."""
 
@@ -148,6 +151,9 @@ class PeerDesk(Protocol):
     def last_failure(self, peer_id: PeerId) -> str:
         """Return why the last attempt to reach a peer came to nothing; "" where none has."""
 
+    def own_name(self, peer_id: PeerId) -> str:
+        """Return what a linked peer calls itself; "" where that is not known."""
+
     async def invite(self, valid_s: float) -> tuple[str, datetime]:
         """Make a one-time invite; return its line, which is a secret, and until when it is good."""
 
@@ -156,6 +162,9 @@ class PeerDesk(Protocol):
 
     async def add(self, peer_id: PeerId, *, addresses: Sequence[str], name: str, state: PeerState) -> Peer:
         """Write a peer down on the operator's word. Raises `Conflict`."""
+
+    async def set_addresses(self, peer_id: PeerId, addresses: Sequence[str]) -> Peer:
+        """Dial a peer elsewhere from now on."""
 
     async def connect(self, peer_id: PeerId) -> None:
         """Link to a peer now; return when the link is up."""

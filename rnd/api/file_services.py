@@ -37,7 +37,9 @@ async def find_services(api: ApiContext, nodes: Sequence[FileNode]) -> FoundServ
     open_nodes = {
         at: (PeerId(node.peer_id), node.service_name)
         for at, node in enumerate(placed)
-        if at not in problems and node.peer_id is not None and (node.service_type is None or node.interfaces is None)
+        if at not in problems
+        and node.peer_id is not None
+        and (node.service_type is None or node.interfaces is None or node.pin is not None)
     }
     if not open_nodes:
         return FoundServices(nodes=placed, elsewhere={}, problems=problems)
@@ -56,6 +58,7 @@ async def find_services(api: ApiContext, nodes: Sequence[FileNode]) -> FoundServ
             interfaces=offer.interfaces,
             pricing_amount=offer.pricing_amount,
             pricing_type=offer.pricing_type,
+            revision=offer.revision,
         )
         for peer_id, offer in report.offers
     }
@@ -65,13 +68,18 @@ async def find_services(api: ApiContext, nodes: Sequence[FileNode]) -> FoundServ
             continue
         node = placed[at]
         if peer_id not in unreachable:
-            problems[at] = Problem(check="service", message=f"Service {name} not found on peer {peer_id}")
+            problems[at] = Problem(
+                check="service", message=f"Service {name} not found on peer {peer_id}, or not offered to this one"
+            )
         elif node.service_type is None:
             message = (
                 f"Node {node.name}: a service of another peer needs its service_type, "
                 f"and peer {peer_id} cannot be asked: {unreachable[peer_id]}"
             )
             problems[at] = Problem(check="service_type", message=message)
+        elif node.pin is not None:
+            message = f"Node {node.name} is pinned, and peer {peer_id} cannot be asked: {unreachable[peer_id]}"
+            problems[at] = Problem(check="pin", message=message)
     return FoundServices(nodes=placed, elsewhere=elsewhere, problems=problems)
 
 

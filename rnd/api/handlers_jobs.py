@@ -22,10 +22,10 @@ from rnd.api.rendering import (
     render_transfer,
 )
 from rnd.database import job_executions, job_interfaces, results, transfers, workflow_executions, workflow_jobs
-from rnd.rules.explain import explain_uncreated
+from rnd.rules.explain import Explanation, explain_uncreated, explain_unreachable, explained_elsewhere
 from rnd.rules.lifecycle import job_is_terminal
 from rnd.types.enums import ExecutionStatus, JobStatus, LogStream, ServiceType, TransferStatus
-from rnd.types.errors import NotFound
+from rnd.types.errors import Conflict, NotFound, PeerRefused, PeerUnreachable, TimedOut
 from rnd.types.executions import JobExecution, WorkflowJob
 from rnd.types.ids import ConnectionId, ExecutionId, JobExecutionId, NodeId, ServiceId, TransferId, WorkflowId
 from rnd.workers.job_folders import JobFolders
@@ -153,6 +153,21 @@ async def job_get(call: Call, *, job_execution_id: JobExecutionId) -> JsonMember
     return render_job(await call.api.database.read(lambda conn: job_executions.get_job(conn, job_execution_id)))
 
 
+async def job_cancel(call: Call, *, job_execution_id: JobExecutionId, reason: str) -> JsonMembers:
+    """Answer `job.cancel`: the owner ends what another peer has ordered here; that peer is told as of any other end."""
+    api = call.api
+    job = await api.database.read(lambda conn: job_executions.get_job(conn, job_execution_id))
+    if job.workflow_execution_id is not None:
+        raise Conflict(
+            f"Job {job.id} belongs to execution {job.workflow_execution_id} of this peer",
+            hint="execution.cancel ends the whole execution; a part of it is of no use.",
+        )
+    if job_is_terminal(job.status):
+        raise Conflict(f"Job {job.id} is {job.status} already", hint="A job that has ended cannot be cancelled.")
+    await api.job_manager.cancel_jobs([job.id], reason=reason)
+    return await job_get(call, job_execution_id=job.id)
+
+
 async def job_list(
     call: Call,
     *,
@@ -205,9 +220,22 @@ async def job_explain(
         # How a job elsewhere has ended is on record here; its executor need not be there to say so.
         explanation = await call.api.job_manager.explain(job.id)
     else:
-        explanation = await call.api.peers.explain(job)
+        explanation = await _explain_elsewhere(call.api, job)
     answer: JsonMembers = render(explanation)
     return answer
+
+
+async def _explain_elsewhere(api: ApiContext, job: JobExecution) -> Explanation:
+    """Have the executor of a job say why it has not ended; where it cannot be asked, say what is known here."""
+    try:
+        return explained_elsewhere(job, await api.peers.explain(job))
+    except (PeerUnreachable, PeerRefused, TimedOut) as error:
+        execution_id, why, do = job.workflow_execution_id, error.message, error.hint
+    deadline_at = None
+    if execution_id is not None:
+        execution = await api.database.read(lambda conn: workflow_executions.get_execution(conn, execution_id))
+        deadline_at = execution.deadline_at
+    return explain_unreachable(job, why, do=do, deadline_at=deadline_at)
 
 
 async def job_logs(

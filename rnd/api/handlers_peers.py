@@ -94,6 +94,13 @@ async def peer_add(
     return await _render_peer(api, added)
 
 
+async def peer_set_addresses(call: Call, *, peer_id: PeerId, addresses: Sequence[str]) -> JsonMembers:
+    """Answer `peer.set_addresses`: where a peer has moved to; it is dialled there at once."""
+    peer = await call.api.peers.set_addresses(peer_id, tuple(dict.fromkeys(addresses)))
+    log.info(LogEvent.PEER_ADDRESSES_SET, peer_id=peer_id, addresses=", ".join(addresses))
+    return await _render_peer(call.api, peer)
+
+
 async def peer_connect(call: Call, *, peer_id: PeerId) -> JsonMembers:
     """Answer `peer.connect`, once the link is up."""
     await _allowed(call.api, peer_id)
@@ -131,6 +138,7 @@ async def peer_set_state(call: Call, *, peer_id: PeerId, state: PeerState) -> Js
 async def peer_rename(call: Call, *, peer_id: PeerId, name: str) -> JsonMembers:
     """Answer `peer.rename`: the owner's name for a peer; "" gives way to the name that it calls itself."""
     now = call.api.clock.now()
+    name = name or call.api.peers.own_name(peer_id)
     peer = await call.api.database.write(lambda conn: peers.rename_peer(conn, peer_id, name, now=now))
     log.info(LogEvent.PEER_RENAMED, peer_id=peer_id, name=name)
     return await _render_peer(call.api, peer)

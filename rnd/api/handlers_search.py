@@ -75,9 +75,9 @@ async def search_peers(
 ) -> SearchReport:
     """Ask others what they offer: those named, or (`None`) every allowed one that is connected.
 
-    A named peer that the owner keeps out is not asked, and is among the unreachable with that as the reason.
+    Who is not asked, because the owner keeps it out or because it is not connected, is among the unreachable with the reason.
     """
-    kept_out = {} if peer_ids is None else await _kept_out(api, peer_ids)
+    kept_out = await _away(api) if peer_ids is None else await _kept_out(api, peer_ids)
     asked = None if peer_ids is None else [peer_id for peer_id in dict.fromkeys(peer_ids) if peer_id not in kept_out]
     told = SearchReport()
     if asked is None or asked:
@@ -117,6 +117,13 @@ async def find_offer(
         f"Service {service_id}{named} not found on peer {peer_id}",
         hint="service.search lists what that peer offers to this one.",
     )
+
+
+async def _away(api: ApiContext) -> dict[PeerId, str]:
+    """Return which allowed peers there is no link to, and why not."""
+    allowed = await api.database.read(lambda conn: peers.list_peers(conn, state=PeerState.ALLOWED))
+    away = [peer.peer_id for peer in allowed if not api.peers.is_connected(peer.peer_id)]
+    return {peer_id: api.peers.last_failure(peer_id) or "not connected" for peer_id in away}
 
 
 async def _kept_out(api: ApiContext, peer_ids: Sequence[PeerId]) -> dict[PeerId, str]:

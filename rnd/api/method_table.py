@@ -267,6 +267,17 @@ def _job_methods() -> Iterable[Method]:
         result=answers.JOB,
     )
     yield Method(
+        name="job.cancel",
+        summary="End a job that another peer has ordered here; its execution there fails with the reason.",
+        scope=Scope.OPERATE,
+        handler=jobs.job_cancel,
+        parameters=(
+            required("job_execution_id", ID),
+            optional("reason", Text(max_chars=1_000), "cancelled by the owner of the peer that ran it"),
+        ),
+        result=answers.JOB,
+    )
+    yield Method(
         name="job.list",
         summary="List jobs, oldest first or newest first.",
         scope=Scope.READ,

@@ -201,6 +201,14 @@ def _pairing_methods() -> Iterable[Method]:
         result=answers.PEER,
     )
     yield Method(
+        name="peer.set_addresses",
+        summary="Say where a peer is to be dialled from now on, beside what it says itself; it is dialled at once.",
+        scope=Scope.ADMIN,
+        handler=peers.peer_set_addresses,
+        parameters=(_PEER, required("addresses", ListOf(items=Address(), max_items=MAX_ADDRESSES), "host:port.")),
+        result=answers.PEER,
+    )
+    yield Method(
         name="peer.remove",
         summary="Forget a peer with its grants; it is a stranger then. To keep it out, deny it instead.",
         scope=Scope.ADMIN,

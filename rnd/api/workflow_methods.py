@@ -311,6 +311,7 @@ def _running_methods() -> Iterable[Method]:
                             "accepted": answers.FLAG,
                             "reasons": answers.list_of(answers.TEXT),
                             "warnings": answers.list_of(answers.TEXT),
+                            "service_revision": answers.nullable(answers.INTEGER),
                         }
                     )
                 ),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rnd import __version__
-from rnd.cli import words
+from rnd.cli import lookup, words
 from rnd.cli.connection import SOCKET_NAME
 from rnd.cli.failures import OK, REFUSED, CommandFailed
 from rnd.cli.session import Session
@@ -27,6 +27,8 @@ PRIVATE_FILES: Final = ("identity.key", "vault.key", "api_token")
 SQLITE_MINIMUM: Final = (3, 37, 0)
 DATABASE_BUSY_S: Final = 5.0
 CLOCK_SLACK_S: Final = 60.0
+AWAY_AT_MOST: Final = 5
+"""How many peers that are away are told of one by one."""
 COUNTING_S: Final = 5.0
 """How long the data directory is looked through for what it holds."""
 
@@ -54,7 +56,9 @@ def doctor(session: Session) -> int:
         shown = [{"check": f.check, "verdict": f.verdict, "evidence": f.evidence, "do": f.do} for f in findings]
         terminal.data({"ok": not wrong, "checks": shown})
     elif not terminal.quiet:
-        terminal.line(f"{words.count(wrong, 'thing')} to mend" if wrong else "all is well")
+        warnings = sum(finding.verdict == "warn" for finding in findings)
+        well = f"nothing is wrong; {words.count(warnings, 'warning')}" if warnings else "all is well"
+        terminal.line(f"{words.count(wrong, 'thing')} to mend" if wrong else well)
     return REFUSED if wrong else OK
 
 
@@ -71,6 +75,7 @@ def _examine(session: Session) -> Iterator[Finding]:
     if session.is_remote:
         yield _daemon(status, failed, None)
         yield from _from_status(status)
+        yield from _peers(session, status)
         return
     data_dir = session.data_dir()
     config, finding = _config(session, data_dir)
@@ -86,6 +91,7 @@ def _examine(session: Session) -> Iterator[Finding]:
         if config is not None:
             yield from _ports(config)
     yield from _from_status(status)
+    yield from _peers(session, status)
 
 
 def _ask(session: Session) -> tuple[dict[str, Any] | None, CommandFailed | None]:
@@ -93,6 +99,27 @@ def _ask(session: Session) -> tuple[dict[str, Any] | None, CommandFailed | None]
         return session.call("node.status"), None
     except CommandFailed as failed:
         return None, failed
+
+
+def _peers(session: Session, status: dict[str, Any] | None) -> Iterator[Finding]:
+    """Say which allowed peers there is no link to, and why: each may merely be away."""
+    if status is None:
+        return
+    try:
+        allowed = list(lookup.list_all(session, "peer.list", state="allowed"))
+    except CommandFailed as failed:
+        yield Finding(check="peers", verdict="warn", evidence=failed.message, do=failed.hint)
+        return
+    away = [peer for peer in allowed if not peer["connected"]]
+    for peer in away[:AWAY_AT_MOST]:
+        called = peer["name"] or lookup.short_peer_id(peer["peer_id"])
+        why = words.brief(peer.get("last_failure") or "it has not been reached yet")
+        do = f"It may be away; if it has moved: rnd peer address {lookup.short_peer_id(peer['peer_id'])} HOST:PORT"
+        yield Finding(check="peers", verdict="warn", evidence=f"no link to {called}: {why}", do=do)
+    if len(away) > AWAY_AT_MOST:
+        yield Finding(check="peers", verdict="warn", evidence=f"and to {len(away) - AWAY_AT_MOST} more")
+    if allowed and not away:
+        yield Finding(check="peers", verdict="ok", evidence=f"{words.count(len(allowed), 'allowed peer')}, all linked")
 
 
 # ---------------------------------------------------------------- this machine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -30,7 +31,11 @@ def ps(session: Session) -> int:
     if terminal.listed(executions, total=total):
         return OK
     if not executions:
-        terminal.note("nothing has been run here yet; rnd run WORKFLOW starts one" if not total else "none of these")
+        terminal.note(
+            "none of these"
+            if total
+            else "nothing has been run from here yet: rnd run WORKFLOW; what others have run here: rnd jobs"
+        )
     else:
         _print_executions(session, executions)
         if total > len(executions):
@@ -73,9 +78,10 @@ def show(session: Session) -> int:
     time = now()
     terminal.facts(_facts(execution, time))
     runs = {job["id"]: job for job in lookup.list_all(session, "job.list", execution_id=execution_id)}
+    peers = lookup.peer_names(session)
     terminal.line()
-    rows = [_job_row(job, runs.get(job.get("job_execution_id")) or {}, time) for job in execution["jobs"]]
-    terminal.table(("NODE", "NAME", "JOB", "TYPE", "STATUS", "EXIT", "TOOK", "ERROR"), rows)
+    rows = [_job_row(job, runs.get(job.get("job_execution_id")) or {}, peers, time) for job in execution["jobs"]]
+    terminal.table(("NODE", "NAME", "PEER", "JOB", "TYPE", "STATUS", "EXIT", "TOOK", "ERROR"), rows)
     for run in runs.values():
         if run.get("remark"):
             terminal.note(f"note: {words.safe(run['job_name'])}: {words.safe(run['remark'])}")
@@ -90,7 +96,7 @@ def _facts(execution: dict[str, Any], time: datetime) -> list[tuple[str, object]
     return [
         ("execution", f"{execution['id']} {execution.get('workflow_name') or ''}".rstrip()),
         ("status", execution["status"]),
-        ("error", execution["error"]),
+        ("error", words.brief(execution["error"]) if execution["error"] else None),
         ("jobs", f"{progress['jobs_terminal']} of {progress['jobs_total']} ended"),
         ("data", f"{words.size(progress['bytes_done'])} of {words.size(progress['bytes_total'])} delivered"),
         ("started", words.ago(execution["started_at"], now=time)),
@@ -100,16 +106,17 @@ def _facts(execution: dict[str, Any], time: datetime) -> list[tuple[str, object]
     ]
 
 
-def _job_row(job: dict[str, Any], run: dict[str, Any], time: datetime) -> tuple[object, ...]:
+def _job_row(job: dict[str, Any], run: dict[str, Any], peers: Mapping[str, str], time: datetime) -> tuple[object, ...]:
     return (
         job["node_id"],
         job["job_name"],
+        lookup.peer_label(job["executor_peer_id"], peers),
         job.get("job_execution_id"),
         job["service_type"],
         job["status"],
         ended_with(run),
         words.took(run.get("started_at"), run.get("ended_at"), now=time),
-        job["error"] or run.get("error_message") or "",
+        words.brief(job["error"] or run.get("error_message") or ""),
     )
 
 
@@ -124,11 +131,19 @@ def ended_with(run: dict[str, Any]) -> str:
 
 
 def cancel(session: Session) -> int:
-    """Stop executions."""
-    terminal = session.terminal
+    """Stop executions, and jobs that other peers have ordered here."""
+    arguments, terminal = session.arguments, session.terminal
+    if not arguments.executions and not arguments.job:
+        raise usage("give an EXECUTION, or --job JOB", hint="rnd ps and rnd jobs list them.")
     answers = []
-    reason = session.arguments.reason or f"by {_who()}"
-    for given in session.arguments.executions:
+    reason = arguments.reason or f"by {_who()}"
+    for given in arguments.job:
+        number = lookup.whole_number(given, "job", "Give a job's id as in rnd jobs.")
+        # Whoever ordered it reads the reason, and is not told who sits here.
+        answers.append(session.call("job.cancel", job_execution_id=number, reason=arguments.reason))
+        if not terminal.as_json:
+            terminal.line(str(number) if terminal.quiet else f"job {number} is being stopped")
+    for given in arguments.executions:
         execution_id = lookup.execution_id(session, given)
         answer = session.call("execution.cancel", execution_id=execution_id, reason=reason)
         answers.append(answer)
@@ -200,12 +215,14 @@ def _print_explanation(session: Session, job: dict[str, Any], explanation: dict[
     name = f" {words.safe(job['job_name'])}" if job.get("job_name") else ""
     number = "" if job.get("job_execution_id") is None else f" {job['job_execution_id']}"
     status = terminal.paint(words.safe(explanation["status"]))
-    terminal.line(f"job{number}{name} is {status}: {words.safe(explanation['because'])}")
+    terminal.line(f"job{number}{name} is {status}: {words.brief(explanation['because'])}")
     checks = explanation["checks"]
     longest = max((words.width(words.safe(check["check"])) for check in checks), default=0)
     for check in checks:
         verdict = terminal.paint("ok   " if check["ok"] else "wrong")
-        terminal.line(f"  {verdict}  {words.pad(words.safe(check['check']), longest)}  {words.safe(check['evidence'])}")
+        terminal.line(
+            f"  {verdict}  {words.pad(words.safe(check['check']), longest)}  {words.brief(check['evidence'])}"
+        )
     if explanation.get("do"):
         terminal.line(f"do: {words.safe(explanation['do'])}")
 

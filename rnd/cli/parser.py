@@ -34,6 +34,7 @@ Services and workflows
 Running
   run          run a workflow (a file, a name or an id) and watch it
   ps           what runs and ran
+  jobs         the same job by job, those for other peers too
   watch        watch an execution again
   show         one execution with its jobs
   logs         what a job wrote
@@ -165,7 +166,7 @@ def _service_commands(commands: Any) -> None:
     search.add_argument("query", metavar="QUERY", nargs="?", default="", help="words of a name or description")
     search.add_argument("--type", choices=("DATA", "DOCKER", "STANDALONE"), help="only this kind")
     search.add_argument("--peer", metavar="PEER", action="append", default=[], help="ask only this one; repeatable")
-    search.add_argument("--all", action="store_true", help="those that take no orders too")
+    search.add_argument("--all", action="store_true", help="those of this peer that take no orders too")
     search.add_argument("--timeout", type=seconds, metavar="TIME", default=15.0, help="for all answers (default: 15s)")
     show = add_command(service, "show", "services:show", "Show one service.")
     show.add_argument("service", metavar="SERVICE", help="name or id")
@@ -303,6 +304,10 @@ def _running_commands(commands: Any) -> None:
     ps.add_argument("--workflow", metavar="WORKFLOW", help="only of this workflow (name or id)")
     ps.add_argument("--status", choices=("PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"))
 
+    jobs = add_command(commands, "jobs", "jobs:jobs", "List the jobs of executions here and those for other peers.")
+    jobs.add_argument("-n", "--last", type=int, metavar="N", default=20, help="how many (default: 20)")
+    jobs.add_argument("--status", choices=("IDLE", "READY", "RUNNING", "COMPLETED", "ERRORED", "CANCELLED"))
+
     watch = add_command(commands, "watch", "running:watch", "Watch an execution to its end.")
     _add_execution(watch)
     watch.add_argument("--timeout", type=seconds, metavar="TIME", help="stop watching after this time (exit code 6)")
@@ -322,10 +327,19 @@ def _running_commands(commands: Any) -> None:
     results.add_argument("--force", action="store_true", help="replace files that are in DIR already")
 
     cancel = add_command(commands, "cancel", "executions:cancel", "Stop executions, on every peer.")
-    add_list(cancel, "executions", "EXECUTION", "+", "id, or last")
+    add_list(cancel, "executions", "EXECUTION", "*", "id, or last")
+    cancel.add_argument(
+        "--job", metavar="JOB", action="append", default=[], help="a job that another peer has ordered here; repeatable"
+    )
     cancel.add_argument("--reason", metavar="TEXT")
 
-    retry = add_command(commands, "retry", "running:retry", "Run again what did not complete, and watch it.")
+    retry = add_command(
+        commands,
+        "retry",
+        "running:retry",
+        "Run again what did not complete, and watch it.",
+        epilog="Jobs of other peers run again even where they completed: their outputs are not taken over.",
+    )
     _add_execution(retry)
     _add_watch_options(retry)
 
@@ -387,6 +401,6 @@ _PARTS: Final[Mapping[Callable[[Any], None], tuple[str, ...]]] = {
     grant_commands: ("grant",),
     _service_commands: ("service", "upload"),
     _workflow_commands: ("workflow",),
-    _running_commands: ("run", "ps", "watch", "show", "logs", "results", "cancel", "retry", "explain"),
+    _running_commands: ("run", "ps", "jobs", "watch", "show", "logs", "results", "cancel", "retry", "explain"),
     _tool_commands: ("rpc", "demo", "completion"),
 }

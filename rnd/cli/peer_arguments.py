@@ -36,6 +36,21 @@ def peer_commands(commands: Any) -> None:
     ping = add_command(peer, "ping", "peers:ping", "Ask a peer for a sign of life.")
     _add_peer(ping)
     ping.add_argument("-c", "--count", type=int, metavar="N", default=1, help="how often (default: once)")
+    _add_peer(
+        add_command(peer, "connect", "peers:connect", "Link to a peer now, without waiting for the next attempt.")
+    )
+    _add_peer(
+        add_command(peer, "disconnect", "peers:disconnect", "Close the link to a peer; either side may link again.")
+    )
+    address = add_command(
+        peer,
+        "address",
+        "peers:set_addresses",
+        "Say where a peer is to be dialled from now on: it has moved.",
+        epilog="example:\n  rnd peer address office 192.0.2.8:30906",
+    )
+    _add_peer(address)
+    add_list(address, "addresses", "HOST:PORT", "+", "in place of what was said before")
     rename = add_command(peer, "rename", "peers:rename", "Call a peer by another name; '' gives it its own again.")
     _add_peer(rename)
     rename.add_argument("name", metavar="NAME")

@@ -1,4 +1,4 @@
-"""Commands about other peers: peer invite, join, list, show, allow, deny, rm, ping, rename, add."""
+"""Commands about other peers: peer invite, join, list, show, allow, deny, rm, ping, connect, address, rename, add, ..."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ MAX_INVITE_CHARACTERS: Final = 8_192
 PAIRING_WAIT_S: Final = 60.0
 BETWEEN_PINGS_S: Final = 1.0
 _GROUP: Final = 4
+_ADDRESSES_IN_INVITE: Final = 3
+"""Which part between slashes of an invite names addresses (docs/wire.md)."""
 _WHERE_INVITES_COME_FROM: Final = "Paste the line that rnd peer invite has printed on the other machine."
 
 
@@ -26,7 +28,10 @@ _WHERE_INVITES_COME_FROM: Final = "Paste the line that rnd peer invite has print
 def invite(session: Session) -> int:
     """Make an invite. Its line is all that goes to standard output, so that it can be sent on by a pipe."""
     terminal = session.terminal
-    made = session.call("peer.invite", valid_s=session.arguments.valid)
+    try:
+        made = session.call("peer.invite", valid_s=session.arguments.valid)
+    except CommandFailed as failed:
+        raise in_plain_words(failed, hint="It is how long the invite is good, such as 90s, 15m or 2h.") from None
     if terminal.as_json:
         terminal.data(made)
         return OK
@@ -35,7 +40,19 @@ def invite(session: Session) -> int:
         f"note: whoever has this line is let in, once, until {words.safe(made['expires_at'])}; "
         "on the other machine: rnd peer join"
     )
+    if _is_for_this_machine(made["invite"]):
+        terminal.note(
+            "warning: it names addresses of this machine alone, so no other machine can use it; "
+            "rnd serve --peer 0.0.0.0:30906 listens for others, --set advertise=HOST:PORT names another address"
+        )
     return OK
+
+
+def _is_for_this_machine(invite: str) -> bool:
+    """Say whether an invite leads to loopback addresses only."""
+    addresses = ",".join(invite.split("/")[_ADDRESSES_IN_INVITE:][:1]).split(",")
+    hosts = [address.rpartition(":")[0].strip("[]") for address in addresses]
+    return all(host == "localhost" or host.startswith("127.") or host == "::1" for host in hosts)
 
 
 def join(session: Session) -> int:
@@ -137,7 +154,7 @@ def show(session: Session) -> int:
             ("name", peer["name"] or None),
             ("state", peer["state"]),
             ("link", _link(peer)),
-            ("not reached", peer.get("last_failure") or None),
+            ("not reached", words.brief(peer["last_failure"]) if peer.get("last_failure") else None),
             ("addresses", ", ".join(peer["addresses"]) or "none, it dials this peer"),
             ("last seen", words.ago(peer["last_seen_at"], now=time_now) if peer["last_seen_at"] else "never"),
             ("known since", words.ago(peer["created_at"], now=time_now)),
@@ -208,6 +225,31 @@ def _say_all(session: Session, answers: list[dict[str, Any]], what: str) -> int:
     for answer in answers:
         terminal.line(words.safe(answer["peer_id"]) if terminal.quiet else f"{_called(answer)} is {what}")
     return OK
+
+
+def connect(session: Session) -> int:
+    """Link to a peer now."""
+    peer_id = lookup.peer_id(session, session.arguments.peer)
+    peer = session.call("peer.connect", patience_s=PAIRING_WAIT_S, peer_id=peer_id)
+    return _say(session, peer, f"{_called(peer)} is linked")
+
+
+def disconnect(session: Session) -> int:
+    """Close the link to a peer."""
+    peer_id = lookup.peer_id(session, session.arguments.peer)
+    peer = session.call("peer.disconnect", peer_id=peer_id)
+    return _say(session, peer, f"the link to {_called(peer)} is closed; rnd peer deny keeps it out")
+
+
+def set_addresses(session: Session) -> int:
+    """Dial a peer elsewhere from now on."""
+    peer_id = lookup.peer_id(session, session.arguments.peer)
+    try:
+        peer = session.call("peer.set_addresses", peer_id=peer_id, addresses=session.arguments.addresses)
+    except CommandFailed as failed:
+        hint = "rnd status shows on that peer's own machine where it listens."
+        raise in_plain_words(failed, hint=hint) from None
+    return _say(session, peer, f"{_called(peer)} is dialled at {words.safe(', '.join(peer['addresses']))}")
 
 
 def rename(session: Session) -> int:

@@ -55,11 +55,11 @@ def _print_jobs(
     rows: list[tuple[object, ...]] = []
     for job in jobs:
         answer = "accepted" if job["accepted"] else "refused"
-        first, *more = job["reasons"] or [""]
+        first, *more = [words.brief(said) for said in job["reasons"] or job["warnings"]] or [""]
         node = job["node_id"]
         rows.append((node, names.get(node, node), lookup.peer_label(job["executor_peer_id"], peers), answer, first))
         rows += [("", "", "", "", reason) for reason in more]
-    session.terminal.table(("NODE", "NAME", "PEER", "ANSWER", "BECAUSE"), rows)
+    session.terminal.table(("NODE", "NAME", "PEER", "ANSWER", "REMARK"), rows)
 
 
 def _print_edges(
@@ -77,7 +77,7 @@ def _print_edges(
             for side in ("from", "to")
         ]
         way = "possible" if edge["reachable"] else "no way"
-        rows.append((edge["connection_id"], *ends, way, edge.get("reason") or ""))
+        rows.append((edge["connection_id"], *ends, way, words.brief(edge.get("reason") or "")))
     session.terminal.table(("CONNECTION", "FROM", "TO", "WAY", "BECAUSE"), rows)
 
 

@@ -37,18 +37,19 @@ def search(session: Session) -> int:
                 item["name"],
                 item["service_id"],
                 item["service_type"],
+                item["revision"],
                 item["status"],
                 item["description"] or "-",
             )
             for item in items
         ]
-        terminal.table(("PEER", "SERVICE", "ID", "TYPE", "STATUS", "DESCRIPTION"), rows)
+        terminal.table(("PEER", "SERVICE", "ID", "TYPE", "REV", "STATUS", "DESCRIPTION"), rows)
     elif code == OK:
         terminal.note("nothing of that kind is offered to this peer")
     if found.get("next_offset") is not None:
         terminal.note(f"{found['total'] - len(items):,} more; give QUERY or --type to narrow it")
     for peer in unreachable:
         terminal.note(
-            f"not asked: {words.safe(lookup.peer_label(peer['peer_id'], peers))}: {words.safe(peer['reason'])}"
+            f"not asked: {words.safe(lookup.peer_label(peer['peer_id'], peers))}: {words.brief(peer['reason'])}"
         )
     return code

@@ -118,9 +118,9 @@ class Terminal:
 
     def failure(self, failed: CommandFailed) -> None:
         """Say what went wrong: the sentence, each problem, the hint; with `--json` also as a document."""
-        self._write(self._err, f"rnd: {words.safe(failed.message)}\n")
+        self._write(self._err, f"rnd: {words.brief(failed.message)}\n")
         for problem in failed.problems:
-            self._write(self._err, f"  - {words.safe(problem)}\n")
+            self._write(self._err, f"  - {words.brief(problem)}\n")
         if failed.hint:
             self._write(self._err, f"hint: {words.safe(failed.hint)}\n")
         if self.as_json:

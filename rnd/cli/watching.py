@@ -100,7 +100,7 @@ class Watcher:
     def _tell_once(self, key: object, line: str) -> None:
         if self._told.get(key) != line:
             self._told[key] = line
-            self._terminal.note(words.safe(line))
+            self._terminal.note(words.brief(line))
 
     def _lines(self, execution: dict[str, Any]) -> list[str]:
         time_now = now()

@@ -16,12 +16,22 @@ _UNSAFE: Final = re.compile(
 _UNSAFE_IN_LINES: Final = re.compile(_UNSAFE.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
 _NAMES: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
+_PEER_ID: Final = re.compile(r"(?<![/\w])(rn[a-z2-7]{10})[a-z2-7]{46}(?![/\w])")
+
 _SIZES: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def safe(text: object) -> str:
     """Return text on one line that does nothing to a terminal: every control character is shown as its escape."""
     return _UNSAFE.sub(_escape, str(text))
+
+
+def brief(text: object) -> str:
+    """Return safe text with the beginnings of peers' ids in place of whole ones, as tables show them and commands take them.
+
+    Parts of paths stay as they are.
+    """
+    return _PEER_ID.sub(r"\1…", safe(text))
 
 
 def safe_lines(text: str) -> str:

@@ -17,13 +17,14 @@ from rnd.rules.paths import JobPathInfo, PathType, UnsafePath, build_job_path
 from rnd.types.config import Deadlines
 from rnd.types.enums import InterfaceType, PeerState, ServiceStatus, Verb
 from rnd.types.errors import NotFound, StaleState
+from rnd.types.executions import JobExecution
 from rnd.types.ids import JobExecutionId, PeerId
 from rnd.types.orders import ForeignBounds, JobRequest
 from rnd.types.peers import Grant
 from rnd.types.services import Service
 
 
-def known_job(conn: sqlite3.Connection, request: JobRequest, digest: str) -> JobExecutionId | None:
+def known_job(conn: sqlite3.Connection, request: JobRequest, digest: str) -> JobExecution | None:
     """Return the job that this very request has created before; `None` if it is new.
 
     Raises `StaleState` where a request of the same key asked for something else.
@@ -39,12 +40,17 @@ def known_job(conn: sqlite3.Connection, request: JobRequest, digest: str) -> Job
         return None
     if job_executions.request_digest_of(conn, found.id) != digest:
         raise StaleState(f"job of node {request.plan.node_id} was requested before with other content")
-    return found.id
+    return found
 
 
 def with_own_service_id(conn: sqlite3.Connection, request: JobRequest) -> JobRequest:
-    """Return the request with the id that its service has here: the named one, or that of the one ACTIVE service of its name."""
+    """Return the request with the id that its service has here: the named one, or that of the one ACTIVE service of its name.
+
+    A pinned job means one service at one revision, which no other of that name stands in for.
+    """
     plan = request.plan
+    if plan.pinned_revision is not None:
+        return request
     try:
         offered_services.get_service(conn, plan.service_id)
     except NotFound:

@@ -216,25 +216,27 @@ class JobManager:
         own_reasons = () if no_room is None else (no_room,)
         now = self._clock.now()
         offered = OfferedServices(conn)
-        return [
-            JobResponse(
-                node_id=request.plan.node_id,
-                job_execution_id=None,
-                reasons=(
-                    *refusals(
-                        offered,
-                        request,
-                        self_peer_id=self._peer_id,
-                        sandbox=self._sandbox,
-                        peers_at_most=self._config.limits.peers,
-                        now=now,
-                        engine_reason=engine_reason,
-                    ),
-                    *own_reasons,
-                ),
+        answers: list[JobResponse] = []
+        for request, engine_reason in zip(requests, engine_reasons, strict=True):
+            reasons = refusals(
+                offered,
+                request,
+                self_peer_id=self._peer_id,
+                sandbox=self._sandbox,
+                peers_at_most=self._config.limits.peers,
+                now=now,
+                engine_reason=engine_reason,
             )
-            for request, engine_reason in zip(requests, engine_reasons, strict=True)
-        ]
+            service = offered.find(request.plan.service_id)
+            answers.append(
+                JobResponse(
+                    node_id=request.plan.node_id,
+                    job_execution_id=None,
+                    reasons=(*reasons, *own_reasons),
+                    service_revision=None if service is None else service.revision,
+                )
+            )
+        return answers
 
     async def explain(self, job_execution_id: JobExecutionId) -> Explanation:
         """Say why a job is where it is, and what to do. Raises `NotFound`."""
@@ -534,11 +536,11 @@ def _answered_before(conn: sqlite3.Connection, requests: Sequence[JobRequest]) -
     if any(request.bounds is None for request in requests):
         return None  # own orders are written down with what they order
     known = [known_job(conn, request, request_digest(request)) for request in requests]
-    if not known or None in known:
+    jobs = [job for job in known if job is not None]
+    if not jobs or len(jobs) < len(known):
         return None
     return [
-        JobResponse(node_id=request.plan.node_id, job_execution_id=job_id)
-        for request, job_id in zip(requests, known, strict=True)
+        JobResponse(node_id=job.node_id, job_execution_id=job.id, service_revision=job.service_revision) for job in jobs
     ]
 
 

@@ -104,6 +104,10 @@ def refusals(
         reasons.append(f"Service type mismatch: {service.name} is {service.service_type}, not {plan.service_type}")
     if service.status is not ServiceStatus.ACTIVE:
         reasons.append(policy.inactive(service))
+    if plan.pinned_revision not in (None, service.revision):
+        reasons.append(
+            f"service {service.name} is at revision {service.revision}, and the job is pinned to {plan.pinned_revision}"
+        )
     if service.service_type is ServiceType.DOCKER:
         reasons.append("this peer runs no containers")
     unconfined = confinement_refusal(service, sandbox, foreign=orderer != self_peer_id)
@@ -165,8 +169,8 @@ def accept_jobs(
         if is_new:
             introduce_peers(conn, job.request, job_id, self_peer_id=self_peer_id, now=now)
     return [
-        JobResponse(node_id=request.plan.node_id, job_execution_id=job_id)
-        for request, (job_id, _) in zip(requests, created, strict=True)
+        JobResponse(node_id=job.request.plan.node_id, job_execution_id=job_id, service_revision=job.service_revision)
+        for job, (job_id, _) in zip(jobs, created, strict=True)
     ]
 
 

@@ -17,7 +17,7 @@ from rnd.database.workflow_executions import ExecutionBounds
 from rnd.rules.definition import build_definition, definition_to_json
 from rnd.rules.reading import plain
 from rnd.rules.upload_names import UPLOADS_FOLDER, uploaded_name
-from rnd.rules.validation import changed_since_drawn, validate_workflow
+from rnd.rules.validation import revision_changed, validate_workflow
 from rnd.services.data_service import DataService
 from rnd.types.config import Config, Deadlines
 from rnd.types.definitions import WorkflowDefinition
@@ -53,13 +53,17 @@ class ValidationReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobAnswer:
-    """What an executor would say to a job request. `warnings` are no reasons to refuse."""
+    """What an executor would say to a job request. `warnings` are no reasons to refuse.
+
+    `service_revision` is what the service is there now; `None` where the executor tells nothing of it.
+    """
 
     node_id: NodeId
     executor_peer_id: PeerId
     accepted: bool
     reasons: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    service_revision: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,14 +161,15 @@ def validate(drawing: Drawing, *, self_peer_id: PeerId, config: Config) -> Valid
     return ValidationReport(problems=(), definition=definition)
 
 
-def warnings(drawing: Drawing, *, self_peer_id: PeerId) -> dict[NodeId, tuple[str, ...]]:
-    """Return what a person should know of nodes that can run all the same: whose service has been changed (ruling 24)."""
-    return {
-        node.id: (words,)
-        for node in drawing.nodes
-        if node.peer_id == self_peer_id
-        and (words := changed_since_drawn(node, drawing.services.get(node.service_id))) is not None
-    }
+def with_warnings(report: PlanReport, drawing: Drawing) -> PlanReport:
+    """Return a plan with what a person should know of jobs that can run all the same: a changed service (ruling 24)."""
+    nodes = {node.id: node for node in drawing.nodes}
+
+    def warned(job: JobAnswer) -> JobAnswer:
+        words = revision_changed(nodes[job.node_id], job.service_revision)
+        return job if words is None or not job.accepted else replace(job, warnings=(words,))
+
+    return replace(report, jobs=tuple(map(warned, report.jobs)))
 
 
 def source_problems(connections: Sequence[WorkflowConnection], config: Config) -> list[Problem]:

@@ -10,7 +10,6 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -30,8 +29,8 @@ from rnd.core.planning import (
     shortened,
     source_problems,
     validate,
-    warnings,
     with_inputs,
+    with_warnings,
 )
 from rnd.core.retention import Retention
 from rnd.core.reuse import find_reusable
@@ -127,9 +126,7 @@ class WorkflowManager:
         """Ask every executor what it would answer to the job request. Raises `NotFound`, `ValidationFailed`."""
         drawing = await self._drawing(workflow_id)
         definition = await asyncio.to_thread(self._definition, drawing)
-        report = await self.plan_definition(definition, drawing.connections)
-        warned = warnings(drawing, self_peer_id=self._peer_id)
-        return replace(report, jobs=tuple(replace(job, warnings=warned.get(job.node_id, ())) for job in report.jobs))
+        return with_warnings(await self.plan_definition(definition, drawing.connections), drawing)
 
     async def plan_definition(
         self, definition: WorkflowDefinition, connections: Sequence[WorkflowConnection]
@@ -137,7 +134,8 @@ class WorkflowManager:
         """Ask every executor of a definition that may be stored nowhere, and for every connection whether there is a way."""
         executor_of = {job.node_id: job.executor_peer_id for job in definition.jobs}
         executors = list(dict.fromkeys(executor_of.values()))
-        answers = await side_by_side(self._ask(definition, executor) for executor in executors)
+        asked = await side_by_side(self._ask(definition, executor) for executor in executors)
+        silent = {executor: why for executor, (_, why) in zip(executors, asked, strict=True) if why is not None}
         ends = {
             connection.id: tuple(
                 self._peer_id if node_id is None else executor_of[node_id]
@@ -146,9 +144,12 @@ class WorkflowManager:
             for connection in connections
         }
         pairs = [pair for pair in dict.fromkeys(ends.values()) if pair[0] != pair[1]]
-        reasons = dict(zip(pairs, await side_by_side(self._why_not(*pair) for pair in pairs), strict=True))
+        open_pairs = [pair for pair in pairs if silent.keys().isdisjoint(pair)]
+        reasons = dict(zip(open_pairs, await side_by_side(self._why_not(*pair) for pair in open_pairs), strict=True))
+        # A peer that does not answer is not asked a second time, for each of its connections.
+        reasons |= {pair: next(silent[end] for end in pair if end in silent) for pair in pairs if pair not in reasons}
         return PlanReport(
-            jobs=tuple(answer for found in answers for answer in found),
+            jobs=tuple(answer for answers, _ in asked for answer in answers),
             edges=tuple(
                 EdgeAnswer(
                     connection_id=connection_id,
@@ -161,12 +162,14 @@ class WorkflowManager:
             ),
         )
 
-    async def _ask(self, definition: WorkflowDefinition, executor: PeerId) -> list[JobAnswer]:
-        """Ask one executor about all its jobs; one that does not answer is a reason as well."""
+    async def _ask(self, definition: WorkflowDefinition, executor: PeerId) -> tuple[list[JobAnswer], str | None]:
+        """Ask one executor about all its jobs; that it does not answer is a reason as well, and returned besides."""
+        silence: str | None = None
         requests = [self._trial(job) for job in definition.jobs if job.executor_peer_id == executor]
         try:
             answers = await self._endpoint_of(executor).check_jobs(requests)
         except (PeerUnreachable, PeerRefused, TimedOut) as error:
+            silence = error.message
             answers = [
                 JobResponse(node_id=request.plan.node_id, job_execution_id=None, reasons=(error.message,))
                 for request in requests
@@ -177,9 +180,10 @@ class WorkflowManager:
                 executor_peer_id=executor,
                 accepted=not answer.reasons,
                 reasons=answer.reasons,
+                service_revision=answer.service_revision,
             )
             for answer in answers
-        ]
+        ], silence
 
     async def execute(
         self,

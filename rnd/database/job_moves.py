@@ -351,6 +351,7 @@ def mirror_status(
     exit_signal: int | None,
     started_at: datetime | None,
     ended_at: datetime | None,
+    remark: str | None = None,
     now: datetime,
 ) -> JobHead:
     """Take over the status that a job's executor has reported. Raises `StaleState` where the mirror has ended."""
@@ -360,7 +361,7 @@ def mirror_status(
         UPDATE job_executions
         SET status = :status, settled_status = :status, attempt = :attempt, error_message = :error,
             exit_code = :exit_code, exit_signal = :exit_signal, started_at = COALESCE(:started_at, started_at),
-            ended_at = :ended_at
+            ended_at = :ended_at, remark = :remark
         WHERE id = :id
           AND status IN ('IDLE', 'READY', 'RUNNING')
         RETURNING id, job_name, node_id, service_type, status, workflow_job_id, workflow_execution_id
@@ -368,6 +369,7 @@ def mirror_status(
         {
             "id": job_execution_id,
             "status": status,
+            "remark": remark,
             "attempt": attempt,
             "error": error,
             "exit_code": exit_code,

@@ -30,23 +30,37 @@ class OpenOrder:
     node_ids: tuple[NodeId, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedOrder:
+    """A job that another peer has created on request, with the revision of its service there."""
+
+    request: JobRequest
+    remote_job_execution_id: JobExecutionId
+    service_revision: int
+
+
 def create_mirrors(
-    conn: sqlite3.Connection, accepted: Sequence[tuple[JobRequest, JobExecutionId]], *, now: datetime
+    conn: sqlite3.Connection, accepted: Sequence[AcceptedOrder], *, now: datetime
 ) -> list[JobExecutionId]:
     """Write the mirrors (IDLE) of jobs that other peers have created, with interfaces; repeating it changes nothing."""
     created = job_moves.create_jobs(
         conn,
         [
-            NewJob(request=request, digest="", service_revision=1, remote_job_execution_id=remote_id)
-            for request, remote_id in accepted
+            NewJob(
+                request=order.request,
+                digest="",
+                service_revision=order.service_revision,
+                remote_job_execution_id=order.remote_job_execution_id,
+            )
+            for order in accepted
         ],
         now=now,
     )
     job_interfaces.create_interfaces(
         conn,
         (
-            (job_id, request.plan.interfaces)
-            for (request, _), (job_id, is_new) in zip(accepted, created, strict=True)
+            (job_id, order.request.plan.interfaces)
+            for order, (job_id, is_new) in zip(accepted, created, strict=True)
             if is_new
         ),
     )
@@ -141,6 +155,7 @@ def take_report(
         exit_signal=report.exit_signal,
         started_at=report.started_at,
         ended_at=report.ended_at,
+        remark=report.remark,
         now=now,
     )
 

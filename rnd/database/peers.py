@@ -58,7 +58,10 @@ def add_peer(
         },
     ).fetchone()
     if row is None:
-        raise Conflict(f"Peer {peer_id} is known already", hint="Change its state, name or addresses, or remove it.")
+        raise Conflict(
+            f"Peer {peer_id} is known already",
+            hint="peer.set_state, peer.rename and peer.set_addresses change it, peer.remove forgets it.",
+        )
     return _told(conn, _peer(row), "added", now=now)
 
 

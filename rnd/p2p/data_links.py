@@ -10,6 +10,7 @@ from typing import Final
 from rnd.p2p.link import Link
 from rnd.p2p.peer_book import PeerBook
 from rnd.protocol.session import CloseCode
+from rnd.types.errors import ApplicationError
 from rnd.types.ids import PeerId
 
 RETRY_FIRST_S: Final = 1.0
@@ -19,15 +20,15 @@ DIAL_AFTER_S: Final = 3.0
 IDLE_S: Final = 60.0
 
 Dial = Callable[[PeerId], Awaitable[Link]]
-TryDial = Callable[[PeerId], Awaitable[str]]
+TryDial = Callable[[PeerId], Awaitable[ApplicationError | None]]
 
 
 class DataLinks:
     """Holds the data links to all peers, open or about to be."""
 
     def __init__(self, book: PeerBook, *, dial: Dial, try_dial: TryDial, jittered: Callable[[float], float]) -> None:
-        """`dial` opens a link or raises `PeerUnreachable` or `PeerRefused`, `try_dial` says why it could not be, "" if it
-        could; `jittered` shakes a pause.
+        """`dial` opens a link or raises `PeerUnreachable` or `PeerRefused`, `try_dial` returns why it could not be, if so;
+        `jittered` shakes a pause.
         """
         self._book = book
         self._dial = dial
@@ -102,7 +103,7 @@ class DataLinks:
         pause_s = RETRY_FIRST_S
         try:
             while peer_id in self._wanted and self._book.is_welcome(peer_id) and not self._open(peer_id):
-                if await self._try_dial(peer_id):
+                if await self._try_dial(peer_id) is not None:
                     await self._await_open(peer_id, self._jittered(pause_s))
                     pause_s = min(2 * pause_s, RETRY_MOST_S)
         finally:

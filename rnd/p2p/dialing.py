@@ -20,7 +20,7 @@ from rnd.p2p.identity import Identity
 from rnd.p2p.racing import first_of
 from rnd.p2p.tls import client_context
 from rnd.rules.addresses import PeerAddress, never_dialled
-from rnd.types.errors import PeerRefused, PeerUnreachable
+from rnd.types.errors import NotAdmitted, PeerRefused, PeerUnreachable
 from rnd.types.ids import PeerId
 
 MAX_ADDRESSES: Final = 8
@@ -268,7 +268,9 @@ def _words(error: Exception) -> str:
 def _refusal(peer_id: PeerId, answer: _AnsweredOtherwise) -> PeerRefused:
     reason = answer.reason or "no reason given"
     if answer.status == 403:
-        return PeerRefused(f"{peer_id} does not admit this peer: {reason}", reason=answer.reason)
+        return PeerRefused(
+            f"{peer_id} does not admit this peer: {reason}", hint=NotAdmitted.default_hint, reason=answer.reason
+        )
     return PeerRefused(f"{peer_id} answered with HTTP status {answer.status}: {reason}", reason=answer.reason)
 
 

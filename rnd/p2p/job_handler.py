@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Final, Protocol
 
 from rnd.database import cancelled_orders, job_executions, job_interfaces, job_reports, mirrors, workflow_jobs
@@ -34,7 +35,7 @@ from rnd.protocol.job_messages import (
 )
 from rnd.protocol.link_messages import Ack
 from rnd.protocol.messages import Message
-from rnd.rules.explain import Explanation
+from rnd.rules.explain import Explanation, without_folder
 from rnd.rules.foreign_plans import shared_folder
 from rnd.types.enums import JobStatus, LogStream
 from rnd.types.errors import ApplicationError, Conflict, LimitExceeded, NotFound, PermissionDenied
@@ -76,6 +77,7 @@ class JobHandler:
         read_log: ReadLog,
         peers_changed: Callable[[], Awaitable[None]],
         duties_changed: Callable[[], None],
+        data_dir: Path,
         peer_id: PeerId,
     ) -> None:
         """`peers_changed` is called when a job has introduced peers, `duties_changed` when bytes may be expected."""
@@ -87,6 +89,7 @@ class JobHandler:
         self._read_log = read_log
         self._peers_changed = peers_changed
         self._duties_changed = duties_changed
+        self._data_dir = data_dir
         self._peer_id = peer_id
 
     def handlers(self) -> Mapping[type[Message], AnswerTo]:
@@ -123,7 +126,10 @@ class JobHandler:
         )
         if message.check_only:
             (answer,) = await self._job_manager.check_jobs([request])
-            return JobResponseMessage(accepted=not answer.reasons, job_execution_id=None, reasons=answer.reasons)
+            revision = None if answer.reasons else answer.service_revision
+            return JobResponseMessage(
+                accepted=not answer.reasons, job_execution_id=None, service_revision=revision, reasons=answer.reasons
+            )
         await self._links.learn(message.addresses, told_by=peer)
         (answer,) = await self._job_manager.create_jobs([request])
         if answer.job_execution_id is None:
@@ -142,7 +148,9 @@ class JobHandler:
         if named - {peer, self._peer_id}:
             await self._peers_changed()
         log.info(LogEvent.SENDING_JOB_REQUEST_RESPONSE, remote_job_id=job_id)
-        return JobResponseMessage(accepted=True, job_execution_id=job_id, reasons=())
+        return JobResponseMessage(
+            accepted=True, job_execution_id=job_id, service_revision=answer.service_revision, reasons=()
+        )
 
     async def _start(self, peer: PeerId, message: Message) -> Message:
         assert isinstance(message, JobStartMessage)
@@ -202,7 +210,7 @@ class JobHandler:
     async def _explain(self, peer: PeerId, message: Message) -> Message:
         assert isinstance(message, JobExplainRequest)
         job = await self._own(peer, message.execution_uid, message.node_id)
-        found = await self._job_manager.explain(job.id)
+        found = without_folder(await self._job_manager.explain(job.id), str(self._data_dir))
         return JobExplainResponse(
             status=JobStatus(found.status), because=found.because, checks=found.checks, do=found.do
         )

@@ -350,9 +350,10 @@ class Link:
 
     def _cut(self) -> None:
         """End the connection under the link: who reads nothing would not read a goodbye either."""
-        sock = self._websocket.get_extra_info("socket")
-        if sock is not None:
-            with contextlib.suppress(OSError):
+        # A TLS transport that is closed already has lost what could be asked for its socket.
+        with contextlib.suppress(OSError, AttributeError):
+            sock = self._websocket.get_extra_info("socket")
+            if sock is not None:
                 sock.shutdown(socket.SHUT_RDWR)
 
     def _end(self) -> None:

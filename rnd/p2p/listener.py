@@ -215,7 +215,7 @@ class PeerListener:
         match self._admit(peer_id, request.path):
             case Admission.REFUSED:
                 self._tell_of_refusal(arrival)
-                return refusal(403, "NOT_ADMITTED", "this peer does not admit you; its owner can invite you")
+                return refusal(403, "NOT_ADMITTED", "its owner can allow or invite you")
             case Admission.GUEST:
                 request.protocol.close()  # once this request is answered
                 return await handler(request)

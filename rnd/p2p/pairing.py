@@ -135,9 +135,17 @@ class Pairing:
             proof=join_proof(key.key, JoinRole.JOINER, inviter=invite.peer_id, joiner=self._peer_id),
             addresses=self._own_record(),
         )
-        body = await self._dialer.post_json(
-            invite.peer_id, _parsed(invite.addresses), JOIN_PATH, json.loads(encode_question(question))
-        )
+        try:
+            body = await self._dialer.post_json(
+                invite.peer_id, _parsed(invite.addresses), JOIN_PATH, json.loads(encode_question(question))
+            )
+        except PeerRefused as refused:
+            words = refused.reason or refused.message
+            raise PeerRefused(
+                f"peer {invite.peer_id} does not take this invite: {words}",
+                hint=BadInvite.default_hint,
+                reason=refused.reason,
+            ) from refused
         try:
             answer = decode_answer(json.dumps(body))
         except MalformedMessage as error:

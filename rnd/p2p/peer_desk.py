@@ -33,8 +33,8 @@ from rnd.types.peers import Peer
 from rnd.types.seams import Clock
 
 QUESTION_TIMEOUT_S: Final = 15.0
-SEARCH_CONNECT_S: Final = 3.0
-"""How long a search waits for a link: one peer that is away does not hold up what the others say."""
+PERSON_WAITS_S: Final = 3.0
+"""How long a ping, a search or a look at a job elsewhere waits for a link: somebody sits there."""
 
 
 class PeerDesk:
@@ -73,6 +73,10 @@ class PeerDesk:
         """Return why the last dial failed; "" if it did not."""
         return self._links.last_failure(peer_id)
 
+    def own_name(self, peer_id: PeerId) -> str:
+        """Return what a linked peer calls itself; "" without a link."""
+        return self._links.own_name(peer_id)
+
     async def invite(self, valid_s: float) -> tuple[str, datetime]:
         """Return a new invite and when it ends."""
         return await self._pairing.invite(valid_s)
@@ -94,10 +98,18 @@ class PeerDesk:
         await self._book.refresh()
         return peer
 
+    async def set_addresses(self, peer_id: PeerId, addresses: Sequence[str]) -> Peer:
+        """Dial a peer elsewhere from now on. Raises `NotFound`."""
+        now = self._clock.now()
+        peer = await self._database.write(lambda conn: peers.set_addresses(conn, peer_id, addresses, now=now))
+        if peer.state is PeerState.ALLOWED:
+            self._links.connect(peer_id)
+        return peer
+
     async def connect(self, peer_id: PeerId) -> None:
         """Dial a peer now. Raises `PeerUnreachable`."""
         self._links.connect(peer_id)
-        await self._links.ping(peer_id, timeout_s=CONNECT_TIMEOUT_S)
+        await self._links.ping(peer_id, connect_s=CONNECT_TIMEOUT_S)
 
     async def disconnect(self, peer_id: PeerId) -> None:
         """End the links to a peer; it or this side may link again."""
@@ -125,7 +137,7 @@ class PeerDesk:
 
     async def ping(self, peer_id: PeerId) -> float:
         """Return how long a peer takes to answer, in milliseconds. Raises `PeerUnreachable`, `TimedOut`."""
-        return round(await self._links.ping(peer_id) * 1000, 3)
+        return round(await self._links.ping(peer_id, connect_s=PERSON_WAITS_S) * 1000, 3)
 
     async def capabilities(self, peer_id: PeerId) -> Mapping[str, object]:
         """Return what a job could count on there."""
@@ -149,7 +161,7 @@ class PeerDesk:
         async def ask(peer_id: PeerId) -> tuple[ServiceOffer, ...] | str:
             try:
                 reply = await self._links.ask(
-                    peer_id, question, timeout_s=timeout_s, connect_s=min(timeout_s, SEARCH_CONNECT_S)
+                    peer_id, question, timeout_s=timeout_s, connect_s=min(timeout_s, PERSON_WAITS_S)
                 )
             except ApplicationError as error:
                 return error.message
@@ -177,6 +189,7 @@ class PeerDesk:
                 limit_bytes=limit_bytes,
             ),
             timeout_s=QUESTION_TIMEOUT_S,
+            connect_s=PERSON_WAITS_S,
         )
         assert isinstance(reply, JobLogsResponse)
         return reply.data, reply.next_offset, reply.eof
@@ -187,6 +200,7 @@ class PeerDesk:
             job.executor_peer_id,
             JobExplainRequest(execution_uid=job.execution_uid, node_id=job.node_id),
             timeout_s=QUESTION_TIMEOUT_S,
+            connect_s=PERSON_WAITS_S,
         )
         assert isinstance(reply, JobExplainResponse)
         return Explanation(status=reply.status, because=reply.because, checks=reply.checks, do=reply.do)
@@ -217,6 +231,7 @@ class PeerDesk:
                 dialler,
                 ReachRequest(addresses=record),
                 timeout_s=QUESTION_TIMEOUT_S,
+                connect_s=PERSON_WAITS_S,
             )
         except PeerUnreachable as error:
             return error.message

@@ -35,6 +35,7 @@ from rnd.types.errors import (
     DatabaseNotNow,
     LimitExceeded,
     MalformedAddresses,
+    NotAdmitted,
     NotFound,
     PeerRefused,
     PeerUnreachable,
@@ -55,6 +56,8 @@ REFRESH_EVERY_S: Final = 5.0
 REACH_TIMEOUT_S: Final = 5.0
 STRANGERS_TOLD_MAX: Final = 200
 """How many strangers' addresses are kept of those that one peer passes on: twice as many as a message may have."""
+GOODBYE_S: Final = 1.0
+"""How long a peer that stops waits for its links to close."""
 
 AnswerTo = Callable[[PeerId, Message], Awaitable[Message]]
 AnswerOnLink = Callable[[Link, Message], Awaitable[Message]]
@@ -66,11 +69,17 @@ log = get_logger()
 
 @dataclass(slots=True)
 class _Contact:
-    """What is known of reaching one peer. `kick` ends the pause before the next dial; `failure` is the last one's."""
+    """What is known of reaching one peer. `kick` ends the pause before the next dial; `failure` is the last one's.
+
+    `dials` counts the dials for its control link, and `turned_away` is the last of them that the peer itself refused.
+    `news` is set by a link that is up and by a dial that was refused.
+    """
 
     kick: asyncio.Event
-    came: asyncio.Event
+    news: asyncio.Event
     failure: str = ""
+    dials: int = 0
+    turned_away: int = 0
     keeper: asyncio.Task[None] | None = None
 
 
@@ -110,6 +119,7 @@ class PeerManager:
         self._take_frame: TakeFrame = lambda _link, _frame: None
         self._on_link_lost: list[Callable[[Link], None]] = []
         self._on_connected: list[Callable[[PeerId], None]] = []
+        self._link_ended = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self.listener: PeerListener | None = None
         book.on_change = self._peers_changed
@@ -157,6 +167,11 @@ class PeerManager:
         link = self._control.get(peer_id)
         return None if link is None else link.rtt_s
 
+    def own_name(self, peer_id: PeerId) -> str:
+        """Return what a linked peer calls itself; "" without a link."""
+        link = self._control.get(peer_id)
+        return "" if link is None or link.theirs is None else link.theirs.name
+
     def last_failure(self, peer_id: PeerId) -> str:
         """Return why the last dial to a peer failed; "" if it did not."""
         contact = self._contacts.get(peer_id)
@@ -187,14 +202,16 @@ class PeerManager:
             raise PeerUnreachable(f"peer {peer_id} is not allowed here", hint="peer.set_state or peer.join allows it.")
         contact = self._contact(peer_id)
         contact.kick.set()
+        before = contact.dials
         try:
             async with asyncio.timeout(connect_s):
                 while (link := self._control.get(peer_id)) is None or not link.is_open:
-                    contact.came.clear()
-                    await contact.came.wait()
+                    if contact.turned_away > before:
+                        raise NotAdmitted(contact.failure)
+                    contact.news.clear()
+                    await contact.news.wait()
         except TimeoutError:
-            why = f": {contact.failure}" if contact.failure else ""
-            raise PeerUnreachable(f"there is no link to peer {peer_id} after {connect_s:g} s{why}") from None
+            raise PeerUnreachable(contact.failure or f"no link to {peer_id} within {connect_s:g} s") from None
         return link
 
     # ---- data links
@@ -231,9 +248,9 @@ class PeerManager:
 
     async def run(self) -> None:
         """Keep the links until cancelled; then say goodbye on each."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                self._group = self._data.group = group
+        async with asyncio.TaskGroup() as group:
+            self._group = self._data.group = group
+            try:
                 self._peers_changed()
                 group.create_task(self._ping_all())
                 while True:
@@ -243,10 +260,20 @@ class PeerManager:
                     except DatabaseNotNow as trouble:
                         log.warning(LogEvent.DATABASE_WAITS, reason=str(trouble))
                     self._data.close_idle()
-        finally:
-            self._group = self._data.group = None
-            for link in self._links():
-                link.close(CloseCode.GOING_AWAY)
+            finally:
+                # The links live in the group, which ends with this block: from here on nothing is begun in it.
+                self._group = self._data.group = None
+                await self._say_goodbye()
+
+    async def _say_goodbye(self) -> None:
+        """Close every link, and wait a moment for the others to hear it."""
+        for link in self._links():
+            link.close(CloseCode.GOING_AWAY)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                while self._links():
+                    self._link_ended.clear()
+                    await self._link_ended.wait()
 
     def connect(self, peer_id: PeerId) -> None:
         """Dial a peer now rather than after the pause."""
@@ -277,7 +304,7 @@ class PeerManager:
 
     def _contact(self, peer_id: PeerId) -> _Contact:
         if peer_id not in self._contacts:
-            self._contacts[peer_id] = _Contact(kick=asyncio.Event(), came=asyncio.Event())
+            self._contacts[peer_id] = _Contact(kick=asyncio.Event(), news=asyncio.Event())
         return self._contacts[peer_id]
 
     async def _keep_control_link(self, peer_id: PeerId, contact: _Contact) -> None:
@@ -286,7 +313,7 @@ class PeerManager:
         while self._book.is_allowed(peer_id):
             contact.kick.clear()
             if peer_id not in self._control:
-                contact.failure = await self._try_dial(peer_id, LinkKind.CONTROL)
+                await self._dial_control(peer_id, contact)
             if peer_id in self._control:
                 contact.failure, pause_s, rest_s = "", RETRY_FIRST_S, RETRY_MOST_S
             else:
@@ -295,19 +322,28 @@ class PeerManager:
                 async with asyncio.timeout(self._jittered(rest_s)):
                     await contact.kick.wait()
 
-    async def _try_dial(self, peer_id: PeerId, kind: LinkKind) -> str:
-        """Dial a peer; return why that came to nothing, "" if it did not: whatever goes wrong with one peer is its own."""
+    async def _dial_control(self, peer_id: PeerId, contact: _Contact) -> None:
+        """Dial a peer, and note why that came to nothing; who waits for the link is told where the peer wants none."""
+        contact.dials += 1
+        error = await self._try_dial(peer_id, LinkKind.CONTROL)
+        contact.failure = "" if error is None else error.message
+        if isinstance(error, PeerRefused):
+            contact.turned_away = contact.dials
+            contact.news.set()
+
+    async def _try_dial(self, peer_id: PeerId, kind: LinkKind) -> ApplicationError | None:
+        """Dial a peer; return why that came to nothing, if it did: whatever goes wrong with one peer is its own."""
         try:
             await self._dial(peer_id, kind)
         except DatabaseGone:
             raise
         except ApplicationError as error:
             log.debug(LogEvent.PEER_DIAL_FAILED, peer_id=peer_id, reason=error.message)
-            return error.message
+            return error
         except Exception as error:
             log.exception(LogEvent.INTERNAL_ERROR, where="dial", peer_id=peer_id)
-            return f"internal error: {type(error).__name__}"
-        return ""
+            return PeerUnreachable(f"internal error: {type(error).__name__}")
+        return None
 
     def _jittered(self, pause_s: float) -> float:
         return pause_s * (0.75 + self._entropy.random_bytes(1)[0] / 512)
@@ -370,11 +406,11 @@ class PeerManager:
             link.rtt_s = self._clock.monotonic() - begun_s
             log.debug(LogEvent.PONG_RECEIVED, peer_id=link.peer_id, rtt_ms=round(link.rtt_s * 1000, 1))
 
-    async def ping(self, peer_id: PeerId, *, timeout_s: float = PING_TIMEOUT_S) -> float:
+    async def ping(self, peer_id: PeerId, *, connect_s: float) -> float:
         """Return how long a peer takes to answer, in seconds. Raises `PeerUnreachable`, `TimedOut`."""
-        link = await self._reach(peer_id, timeout_s)
+        link = await self._reach(peer_id, connect_s)
         begun_s = self._clock.monotonic()
-        await link.ask(Ping(), timeout_s=timeout_s)
+        await link.ask(Ping(), timeout_s=PING_TIMEOUT_S)
         link.rtt_s = self._clock.monotonic() - begun_s
         return link.rtt_s
 
@@ -404,7 +440,7 @@ class PeerManager:
         if link.kind is LinkKind.DATA:
             self._data.note_open(link.peer_id)
         else:
-            self._contact(link.peer_id).came.set()
+            self._contact(link.peer_id).news.set()
 
     def _as_control(self, link: Link, hello: Hello) -> ControlLink:
         dialler = self._peer_id if link.dialled else link.peer_id
@@ -422,6 +458,7 @@ class PeerManager:
             tell(link)
         if link.kind is LinkKind.DATA:
             self._data.drop(link)
+        self._link_ended.set()
 
     async def _note_greeting(self, link: Link, hello: Hello) -> None:
         """Write down who is there and where it says it can be reached; then others may have words for it."""

@@ -10,14 +10,16 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from rnd.database import address_records, job_executions, job_interfaces, job_moves, mirrors
 from rnd.database.connection import Database
+from rnd.database.mirrors import AcceptedOrder
 from rnd.database.news import News
 from rnd.database.owing import owe_inputs_from_self_peer
 from rnd.log import get_logger
-from rnd.p2p.peer_manager import PeerManager
+from rnd.p2p.peer_manager import CONNECT_TIMEOUT_S, PeerManager
 from rnd.protocol.job_messages import JobRequestMessage, JobResponseMessage, JobStartMessage
 from rnd.protocol.messages import Message
 from rnd.types.errors import CalledOff, LinkEnded, PeerRefused, PeerUnreachable, TimedOut
@@ -32,6 +34,9 @@ from rnd.workers.news_board import NewsBoard
 
 ASKED_AT_ONCE: Final = 32
 ANSWER_TIMEOUT_S: Final = 30.0
+CHECK_CONNECT_S: Final = 5.0
+CHECK_TIMEOUT_S: Final = 10.0
+"""How long a question that creates nothing waits: a plan has to tell who does not answer, and not to wait with them."""
 LINKS_A_REQUEST: Final = 3
 """How many links may end before the answer to a request has come: a peer that is started again is asked again."""
 START_AGAIN_S: Final = 1.0
@@ -79,19 +84,21 @@ class RemoteExecutor:
             )
         answers = await self._ask_all(requests, check_only=False)
         accepted = [
-            (request, answer.job_execution_id)
+            AcceptedOrder(
+                request=request,
+                remote_job_execution_id=answer.job_execution_id,
+                service_revision=answer.service_revision or 1,
+            )
             for request, answer in zip(requests, answers, strict=True)
             if answer.job_execution_id is not None
         ]
         now = self._clock.now()
         ids = await self._database.write(lambda conn: mirrors.create_mirrors(conn, accepted, now=now))
-        own_ids = {request.plan.node_id: job_id for (request, _), job_id in zip(accepted, ids, strict=True)}
-        for _, remote_id in accepted:
+        own_ids = {order.request.plan.node_id: job_id for order, job_id in zip(accepted, ids, strict=True)}
+        for order in accepted:
+            remote_id = order.remote_job_execution_id
             log.info(LogEvent.RECEIVED_REMOTE_JOB_EXECUTION_ID, remote_job_id=remote_id, peer_id=self._executor)
-        return [
-            JobResponse(node_id=answer.node_id, job_execution_id=own_ids.get(answer.node_id), reasons=answer.reasons)
-            for answer in answers
-        ]
+        return [replace(answer, job_execution_id=own_ids.get(answer.node_id)) for answer in answers]
 
     async def start_jobs(self, starts: Sequence[JobStart]) -> StartReport:
         """Hand every job its routing and start it, trying again while its start_by has not passed.
@@ -145,14 +152,21 @@ class RemoteExecutor:
             return error
         assert isinstance(reply, JobResponseMessage)
         reasons = () if reply.accepted else reply.reasons or ("refused without a reason",)
-        return JobResponse(node_id=request.plan.node_id, job_execution_id=reply.job_execution_id, reasons=reasons)
+        return JobResponse(
+            node_id=request.plan.node_id,
+            job_execution_id=reply.job_execution_id,
+            reasons=reasons,
+            service_revision=reply.service_revision,
+        )
 
     async def _answer_to(self, message: JobRequestMessage) -> Message:
         """Return the answer to a request, which is made anew where the link that was to bring it has ended."""
+        connect_s = CHECK_CONNECT_S if message.check_only else CONNECT_TIMEOUT_S
+        timeout_s = CHECK_TIMEOUT_S if message.check_only else ANSWER_TIMEOUT_S
         for _ in range(LINKS_A_REQUEST - 1):
             with contextlib.suppress(LinkEnded):
-                return await self._links.ask(self._executor, message, timeout_s=ANSWER_TIMEOUT_S)
-        return await self._links.ask(self._executor, message, timeout_s=ANSWER_TIMEOUT_S)
+                return await self._links.ask(self._executor, message, timeout_s=timeout_s, connect_s=connect_s)
+        return await self._links.ask(self._executor, message, timeout_s=timeout_s, connect_s=connect_s)
 
     async def _records(self, requests: Sequence[JobRequest]) -> dict[PeerId, AddressRecord]:
         """Return the address records of all peers that the jobs name, as far as they are known here."""

@@ -50,7 +50,10 @@ class JobRequestMessage(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResponseMessage(Message):
-    """The executor's answer: the id of the job, or every reason why not."""
+    """The executor's answer: the id of the job, or every reason why not; and what the job's service is there.
+
+    `service_revision` is null where the job is refused.
+    """
 
     type = "job_response"
     caller = Caller.EXECUTOR
@@ -58,6 +61,7 @@ class JobResponseMessage(Message):
 
     accepted: bool
     job_execution_id: Annotated[JobExecutionId, Whole(least=1)] | None  # 0 is the self-peer, which no job of a peer is
+    service_revision: Annotated[int | None, Whole(least=1)] = None
     reasons: Annotated[tuple[Sentence, ...], Items(JOBS_MAX)]
 
 

@@ -44,6 +44,7 @@ _MARKS: Final[Mapping[tuple[type, str], Mark]] = {
     (JobStatusReport, "error_message"): Text(for_people=True),
     (JobStatusReport, "exit_code"): Whole(least=-(2**31), most=2**31 - 1),
     (JobStatusReport, "exit_signal"): Whole(most=255),
+    (JobStatusReport, "remark"): Text(for_people=True),
     (Check, "check"): Text(for_people=True),
     (Check, "evidence"): Text(for_people=True),
     (ServiceInterface, "description"): Text(for_people=True),

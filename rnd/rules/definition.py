@@ -192,6 +192,7 @@ def _job(node: WorkflowNode, name: str, wiring: _Wiring, file_name: str | None) 
         entrypoint=node.entrypoint,
         cmd=node.cmd,
         interfaces=_interfaces(node, wiring, file_name),
+        pinned_revision=node.service_revision if node.pin else None,
     )
 
 
@@ -239,7 +240,8 @@ def definition_from_json(value: object) -> WorkflowDefinition:
 
 
 def job_to_json(job: JobPlan, *, with_source_paths: bool = True) -> dict[str, object]:
-    """Return one job as the document's JSON; entrypoint and cmd are absent where the service's own hold.
+    """Return one job as the document's JSON; entrypoint and cmd are absent where the service's own hold, pinned_revision
+    where any will do.
 
     What is told to another peer is written without the paths of this peer's own files.
     """
@@ -259,6 +261,8 @@ def job_to_json(job: JobPlan, *, with_source_paths: bool = True) -> dict[str, ob
         written["entrypoint"] = list(job.entrypoint)
     if job.cmd is not None:
         written["cmd"] = list(job.cmd)
+    if job.pinned_revision is not None:
+        written["pinned_revision"] = job.pinned_revision
     written["interfaces"] = [
         {
             "type": interface.interface_type.value,
@@ -316,6 +320,7 @@ def job_from_json(item: JsonObject, *, with_source_paths: bool = True) -> JobPla
             _interface_from_json(item.reading.json_object(interface, where), with_source_paths=with_source_paths)
             for where, interface in item.items("interfaces")
         ),
+        pinned_revision=item.integer_or_none("pinned_revision"),
     )
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import assert_never
 
 from rnd.rules.evidence import Evidence, HandleState, OtherEnd
 from rnd.rules.lifecycle import NO_REASON
 from rnd.rules.reasons import find_reason
 from rnd.types.enums import ExecutionConstraint, JobStatus, MountFunction, ServiceType, WorkflowJobStatus
-from rnd.types.executions import InterfacePeer, WorkflowJob
+from rnd.types.executions import InterfacePeer, JobExecution, WorkflowJob
 from rnd.types.times import to_text
 
 
@@ -50,6 +51,34 @@ def explain_uncreated(job: WorkflowJob) -> Explanation:
     created = Check(check="created in phase 1", ok=False, evidence=f"workflow_jobs {job.id} is {job.status}")
     return Explanation(
         status=job.status, because=because, checks=(created,), do=f"rnd show {job.workflow_execution_id}"
+    )
+
+
+def without_folder(told: Explanation, folder: str) -> Explanation:
+    """Return an explanation for another peer: where the folder with everything lies here is not told."""
+    prefix = f"{folder}/"
+    return replace(
+        told,
+        because=told.because.replace(prefix, ""),
+        checks=tuple(replace(check, evidence=check.evidence.replace(prefix, "")) for check in told.checks),
+    )
+
+
+def explained_elsewhere(job: JobExecution, told: Explanation) -> Explanation:
+    """Return what the executor of a job has told of it, with what to type here: its own advice is for its owner's peer."""
+    is_running = told.status is JobStatus.RUNNING or job.workflow_execution_id is None
+    here = f"rnd logs {job.id}" if is_running else f"rnd show {job.workflow_execution_id}"
+    return replace(told, do=f"{here}   (its owner, there: {told.do})" if told.do else here)
+
+
+def explain_unreachable(job: JobExecution, why: str, *, do: str, deadline_at: datetime | None) -> Explanation:
+    """Return where a job of an own execution stood when its executor was last heard of, and how long that is waited for."""
+    until = "" if deadline_at is None else f" It is waited for until {to_text(deadline_at)}, and given up then."
+    return Explanation(
+        status=job.status,
+        because=f"Its peer was last heard to say {job.status}, and cannot be asked now: {why}.{until}",
+        checks=(Check(check="peer can be asked", ok=False, evidence=why),),
+        do=do,
     )
 
 

@@ -88,11 +88,16 @@ def validate_connection(
 
 def changed_since_drawn(node: WorkflowNode, service: Service | None) -> str | None:
     """Return how a service differs from what a node was drawn with, or `None`: a warning, or with `pin` a problem."""
-    if service is None or node.service_revision in (None, service.revision):
+    return None if service is None else revision_changed(node, service.revision)
+
+
+def revision_changed(node: WorkflowNode, revision: int | None) -> str | None:
+    """Return in words that a node's service is at another revision than when it was drawn; `None` if not, or not known."""
+    if revision is None or node.service_revision in (None, revision):
         return None
     return (
-        f"Service {service.name} has been changed since this node was drawn: "
-        f"revision {node.service_revision} then, {service.revision} now"
+        f"Service {node.service_name} has been changed since this node was drawn: "
+        f"revision {node.service_revision} then, {revision} now"
     )
 
 
@@ -165,8 +170,11 @@ def _basic_problems(
 
 
 def _node_problems(node: WorkflowNode) -> tuple[Problem, ...]:
-    """Phase 2: the interfaces that the node declares, and its name, which somebody may have typed into the database."""
+    """Phase 2: the interfaces that the node declares, what it is pinned to, and its name: somebody may have typed them."""
     problems = validate_interfaces(node.service_type, node.interfaces, node_id=node.id)
+    if node.pin and node.service_revision is None:
+        message = f"Which revision of {node.service_name} the node is pinned to is not known"
+        problems = (*problems, Problem(check="pin", message=message, node_id=node.id))
     wrong = node_name_problem(node.name) if node.name else None
     if wrong:
         problems = (*problems, Problem(check="node_name", message=f"The name of the node {wrong}", node_id=node.id))

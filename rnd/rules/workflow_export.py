@@ -38,6 +38,7 @@ def workflow_to_file(
                 interfaces=node.interfaces,
                 entrypoint=node.entrypoint,
                 cmd=node.cmd,
+                pin=node.service_revision if node.pin else None,
             )
             for node in nodes
         ),

@@ -29,6 +29,7 @@ from rnd.types.services import ServiceInterface
 FORMAT: Final = "rnd.workflow/1"
 NAME_CHARACTERS_MAX: Final = 200
 COORDINATE_MAX: Final = 1_000_000_000
+REVISION_MAX: Final = 2**53
 SUGGESTIONS_MAX: Final = 20
 """How many unknown names a document is told the nearest known one for: each costs a look at every name."""
 
@@ -37,7 +38,8 @@ Part = TypeVar("Part")
 _TOP_KEYS: Final = ("format", "name", "description", "services", "nodes", "connections", "layout")
 _SERVICE_KEYS: Final = ("service_type", "interfaces")
 _NODE_KEYS: Final = (
-    "name", "service_name", "service_type", "peer_id", "peer", "order", "gui_x", "gui_y", "interfaces", "entrypoint", "cmd"
+    "name", "service_name", "service_type", "peer_id", "peer", "order", "gui_x", "gui_y", "interfaces", "entrypoint", "cmd",
+    "pin",
 )  # fmt: skip
 _CONNECTION_KEYS: Final = (
     "from", "from_interface_type", "from_interface_path", "to", "to_interface_type", "to_interface_path",
@@ -51,6 +53,7 @@ class FileNode:
 
     That is `peer_id`, or `peer` (an id, or the name that the importing peer has for it); both `None`: the peer that
     imports, unless `service_name` is `peer/service` (`split_service`). `service_type` and `interfaces` are `None` where the file leaves them to the service that is found.
+    `pin` is the one revision of its service that the node runs with; `None`: any.
     """
 
     name: str
@@ -64,6 +67,7 @@ class FileNode:
     interfaces: tuple[ServiceInterface, ...] | None = None
     entrypoint: tuple[str, ...] | None = None
     cmd: tuple[str, ...] | None = None
+    pin: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +147,9 @@ def read_workflow_file(document: object) -> FileReading:
     """Read as much of a document of format `rnd.workflow/1` as there is to read."""
     reading = Reading()
     top = reading.json_object(document, "", known=_TOP_KEYS)
-    said = top.text("format")
+    if "format" not in top.fields and not top.malformed:
+        reading.note("format", f"is missing; it is {FORMAT}")
+    said = top.text("format", FORMAT)
     if "format" in top.fields and said != FORMAT and isinstance(top.fields["format"], str):
         reading.note("format", f"must be {FORMAT}, not {said!r}")
     services = _read_services(top)
@@ -281,7 +287,15 @@ def _read_node(item: JsonObject, services: Mapping[str, _Service]) -> FileNode:
         interfaces=shared.interfaces if own_interfaces is None else own_interfaces,
         entrypoint=item.texts_or_none("entrypoint"),
         cmd=item.texts_or_none("cmd"),
+        pin=_pin(item),
     )
+
+
+def _pin(item: JsonObject) -> int | None:
+    revision = item.integer_or_none("pin")
+    if revision is not None and not 1 <= revision <= REVISION_MAX:
+        item.reading.note(item.place("pin"), "must be a revision: 1 or more")
+    return revision
 
 
 def _peer(item: JsonObject) -> str | None:
@@ -406,6 +420,8 @@ def _emit_node(node: FileNode, shared: _Service) -> dict[str, object]:
         written["entrypoint"] = list(node.entrypoint)
     if node.cmd is not None:
         written["cmd"] = list(node.cmd)
+    if node.pin is not None:
+        written["pin"] = node.pin
     return written
 
 

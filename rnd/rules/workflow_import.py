@@ -173,7 +173,8 @@ def _node(
         pricing_amount=0.0 if service is None else service.pricing_amount,
         pricing_type="FREE" if service is None else service.pricing_type,
         name=drawn.name,
-        service_revision=service.revision if isinstance(service, Service) else None,
+        service_revision=drawn.pin or (None if service is None else service.revision),
+        pin=drawn.pin is not None,
     )
     return node, problems
 

@@ -21,18 +21,21 @@ SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
 def order_refusal(service: Service, plan: JobPlan, *, foreign: bool) -> str | None:
     """Return why a job of a STANDALONE service could not be run here as things are, or `None`; blocks on the disk.
 
-    `foreign` says that another peer orders it. Whether it can be confined is a rule of its own (`rules/confinement.py`).
+    `foreign` says that another peer orders it, which is not told where anything lies here. Whether it can be confined is a
+    rule of its own (`rules/confinement.py`).
     """
     settings = service.settings
     if not isinstance(settings, StandaloneSettings):
         return None
     try:
         find_executable(merge_arguments(service, settings, plan.entrypoint, plan.cmd, foreign=foreign)[0])
+    except ExecutorUnavailable as error:
+        return f"the executable of {service.name} cannot be used there" if foreign else str(error)
     except RndError as error:
         return str(error)
     folder = settings.working_directory
     if folder and "{mount:" not in folder and not os.path.isdir(folder):
-        return f"the working directory {folder} of {service.name} is not a folder"
+        return f"the working directory {'' if foreign else f'{folder} '}of {service.name} is not a folder"
     return None
 
 

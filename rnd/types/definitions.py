@@ -56,7 +56,10 @@ class InputWait:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobPlan:
-    """One job of a definition. `entrypoint` and `cmd` are `None` where the service's own hold."""
+    """One job of a definition. `entrypoint` and `cmd` are `None` where the service's own hold.
+
+    `pinned_revision` is the one revision of its service that it may run with; `None`: any.
+    """
 
     node_id: NodeId
     name: str
@@ -69,6 +72,7 @@ class JobPlan:
     entrypoint: tuple[str, ...] | None
     cmd: tuple[str, ...] | None
     interfaces: tuple[InterfacePlan, ...]
+    pinned_revision: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

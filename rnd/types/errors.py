@@ -85,6 +85,14 @@ class LinkEnded(PeerUnreachable):
     """The link to that peer has ended before its answer came; whether the peer has taken the question is not known."""
 
 
+class NotAdmitted(PeerUnreachable):
+    """That peer lets this one have no link; its owner can change that at any time."""
+
+    default_hint = (
+        "Its owner has to let this peer in: rnd peer allow there, or rnd peer invite there and rnd peer join here."
+    )
+
+
 class PeerRefused(ApplicationError):
     """The other peer said no; `reason` is its own words."""
 

@@ -489,6 +489,10 @@ class LogEvent(StrEnum):
     )
     PEER_STATE_SET = ("Peer state set: peer_id={peer_id}, state={state}", "The owner's word on a peer has changed.")
     PEER_RENAMED = ("Peer renamed: peer_id={peer_id}, name={name}", "The owner calls a peer by this name now.")
+    PEER_ADDRESSES_SET = (
+        "Peer addresses set: peer_id={peer_id}, addresses={addresses}",
+        "The owner says that a peer is to be dialled there from now on.",
+    )
     PEER_REMOVED = ("Peer removed: peer_id={peer_id}", "A peer is forgotten; it is a stranger from now on.")
     GRANT_ADDED = (
         "Grant added: grant_id={grant_id}, peer_id={peer_id}, service_id={service_id}, verbs={verbs}",

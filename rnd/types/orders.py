@@ -59,11 +59,15 @@ class ForeignBounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResponse:
-    """The executor's answer to a job request: the id of the job, or every reason why not."""
+    """The executor's answer to a job request: the id of the job, or every reason why not.
+
+    `service_revision` is what the service of the job is there; `None` where nothing is told of it.
+    """
 
     node_id: NodeId
     job_execution_id: JobExecutionId | None
     reasons: tuple[str, ...] = ()
+    service_revision: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +92,7 @@ class JobStatusReport:
     """How a job stands on its executor, as told to the peer that ordered it.
 
     `seq` grows with every change, and only a report of a higher one is taken; `duties` are the connections whose
-    delivery the executor's end knows to be done. Times are for people.
+    delivery the executor's end knows to be done. Times are for people, and so is `remark`, on a job that has completed all the same.
     """
 
     execution_uid: ExecutionUid
@@ -103,6 +107,7 @@ class JobStatusReport:
     started_at: datetime | None
     ended_at: datetime | None
     duties: tuple[ConnectionId, ...]
+    remark: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

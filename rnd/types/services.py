@@ -132,3 +132,4 @@ class RemoteService:
     interfaces: tuple[ServiceInterface, ...]
     pricing_amount: float
     pricing_type: str
+    revision: int

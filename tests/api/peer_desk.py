@@ -25,6 +25,7 @@ from rnd.types.seams import Clock
 class Linked:
     """A peer whose link is up: what it offers and says."""
 
+    name: str = ""
     offers: tuple[ServiceOffer, ...] = ()
     log: bytes = b""
     explanation: Explanation | None = None
@@ -52,6 +53,9 @@ class DeskInMemory:
     def last_failure(self, peer_id: PeerId) -> str:
         return "" if peer_id in self.linked else "connection refused"
 
+    def own_name(self, peer_id: PeerId) -> str:
+        return self.linked[peer_id].name if peer_id in self.linked else ""
+
     async def invite(self, valid_s: float) -> tuple[str, datetime]:
         secret = next(self._secrets).to_bytes(16, "big")
         return new_invite(self._peer_id, ["192.0.2.1:30906"], secret), self._clock.now() + timedelta(seconds=valid_s)
@@ -77,6 +81,10 @@ class DeskInMemory:
                 conn, peer_id, self_peer_id=self._peer_id, state=state, name=name, addresses=addresses, now=now
             )
         )
+
+    async def set_addresses(self, peer_id: PeerId, addresses: Sequence[str]) -> Peer:
+        now = self._clock.now()
+        return await self._database.write(lambda conn: peers.set_addresses(conn, peer_id, addresses, now=now))
 
     async def connect(self, peer_id: PeerId) -> None:
         if peer_id not in self.reachable:

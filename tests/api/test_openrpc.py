@@ -97,6 +97,7 @@ CONTRACT: dict[str, list[str]] = {
     "peer.capabilities": ["peer_id"],
     "peer.ping": ["peer_id"],
     "peer.rename": ["peer_id", "name"],
+    "peer.set_addresses": ["peer_id", "addresses"],
     "grant.list": [],
     "grant.add": ["peer_id", "service_id", "verbs", "limits"],
     "grant.remove": ["grant_id"],
@@ -163,6 +164,7 @@ CONTRACT: dict[str, list[str]] = {
     "job.list": ["status", "execution_id"],
     "job.interfaces": ["job_execution_id"],
     "job.logs": ["job_execution_id", "execution_id", "node_id", "stream", "offset", "limit_bytes"],
+    "job.cancel": ["job_execution_id", "reason"],
     "job.explain": ["job_execution_id", "execution_id", "node_id"],
     "transfer.list": ["execution_id", "status"],
     "transfer.get": ["transfer_id"],
@@ -179,6 +181,7 @@ ADMIN = {
     *("service.create", "service.update", "service.delete", "service.set_status", "service.unlock"),
     *("token.create", "token.list", "token.revoke"),
     *("peer.invite", "peer.join", "peer.add", "peer.remove", "peer.set_state", "peer.rename"),
+    "peer.set_addresses",
     *("grant.add", "grant.remove"),
 }
 READING = (

@@ -71,7 +71,18 @@ def test_peers_are_listed_page_by_page_and_by_state(peer: Peer) -> None:
 def test_a_peer_is_renamed_and_may_have_its_own_name_again(peer: Peer, beta: PeerId) -> None:
     assert checked(peer, "peer.rename", peer_id=beta, name="Office")["name"] == "Office"
     assert peer.call("peer.rename", peer_id=beta, name="")["name"] == ""
+    peer.api.peers.linked[beta] = Linked(name="as it says")
+    assert peer.call("peer.rename", peer_id=beta, name="")["name"] == "as it says"
     assert peer.refusal("peer.rename", peer_id=beta, name="a\u202eb").code == -32602
+
+
+def test_a_peer_that_has_moved_is_dialled_elsewhere(peer: Peer, beta: PeerId) -> None:
+    moved = checked(
+        peer, "peer.set_addresses", peer_id=beta, addresses=["New.example:1", "192.0.2.1:2", "new.example:1"]
+    )
+    assert moved["addresses"] == ["new.example:1", "192.0.2.1:2"]
+    assert checked(peer, "peer.get", peer_id=beta)["addresses"] == moved["addresses"]
+    assert peer.refusal("peer.set_addresses", peer_id=beta, addresses=["nowhere"]).code == -32602
 
 
 def test_a_denied_peer_loses_its_link_at_once(peer: Peer, beta: PeerId) -> None:
@@ -99,6 +110,7 @@ def test_a_removed_peer_is_a_stranger_without_grants(peer: Peer, beta: PeerId) -
         ("peer.remove", {}),
         ("peer.set_state", {"state": "allowed"}),
         ("peer.rename", {"name": "x"}),
+        ("peer.set_addresses", {"addresses": ["h:1"]}),
         ("peer.ping", {}),
         ("peer.capabilities", {}),
         ("grant.add", {"verbs": ["order"]}),

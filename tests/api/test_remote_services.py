@@ -111,6 +111,14 @@ def test_who_cannot_be_asked_is_told_with_the_reason(peer: Peer, beta: PeerId) -
     assert peer.api.peers.questions[-1] == ("", (stranger,))
 
 
+def test_a_search_of_all_names_the_allowed_peers_that_are_not_connected(peer: Peer, beta: PeerId) -> None:
+    assert beta not in [each["peer_id"] for each in checked(peer, "service.search")["unreachable"]]
+    del peer.api.peers.linked[beta]
+    assert {"peer_id": beta, "reason": "connection refused"} in checked(peer, "service.search")["unreachable"]
+    peer.call("peer.set_state", peer_id=beta, state="pending")
+    assert beta not in [each["peer_id"] for each in checked(peer, "service.search")["unreachable"]]
+
+
 # ---------------------------------------------------------------- drawing
 
 
@@ -245,7 +253,7 @@ def test_every_problem_with_peers_is_told_at_once(peer: Peer, beta: PeerId) -> N
     assert told == [
         ("peer", f"Node n0: no allowed peer is called '{name}x' (did you mean {name}?)"),
         ("peer", "Node n1: peer 'kept out' is denied here, not allowed"),
-        ("service", f"Service nothing not found on peer {beta}"),
+        ("service", f"Service nothing not found on peer {beta}, or not offered to this one"),
         ("service_type", "Service type mismatch"),
         (
             "service_type",
@@ -271,6 +279,37 @@ def test_a_described_service_of_a_peer_that_is_away_is_imported(peer: Peer, beta
     (node,) = imported(peer, document({"service_name": "count", "peer": beta, "service_type": "STANDALONE"}))
     assert (node["peer_id"], node["service_name"]) == (beta, "count")
     assert [interface["interface_type"] for interface in node["interfaces"]] == ["STDIN", "STDOUT", "STDERR", "LOGS"]
+
+
+def test_a_file_pins_a_node_to_a_revision_and_an_export_says_so(peer: Peer, beta: PeerId) -> None:
+    said = document(
+        {"service_name": "count", "peer": beta}, {"service_name": "count", "peer": beta, "pin": 2, "interfaces": []}
+    )
+    made = peer.call("workflow.import", document=said)["id"]
+    nodes = peer.call("workflow.list_nodes", workflow_id=made)["items"]
+    assert [(node["service_id"], node["service_revision"], node["pin"]) for node in nodes] == [
+        (nodes[0]["service_id"], 3, False),
+        (nodes[0]["service_id"], 2, True),
+    ]
+    exported = peer.call("workflow.export", workflow_id=made)
+    assert [node.get("pin") for node in exported["nodes"]] == [None, 2]
+    assert peer.call("workflow.validate", workflow_id=made)["definition"]["jobs"][1]["pinned_revision"] == 2
+
+
+def test_a_pinned_service_of_a_peer_that_is_away_is_not_imported(peer: Peer, beta: PeerId) -> None:
+    del peer.api.peers.linked[beta]
+    node = {"service_name": "count", "peer": beta, "service_type": "STANDALONE", "pin": 2}
+    message = f"Node n0 is pinned, and peer {beta} cannot be asked: not connected"
+    assert problems(peer, document(node)) == [("pin", message)]
+
+
+def test_a_node_that_is_pinned_to_no_known_revision_is_a_problem(peer: Peer, beta: PeerId) -> None:
+    made = workflow(peer)
+    described = {"service_name": "count", "service_type": "STANDALONE", "interfaces": []}
+    node = peer.call("workflow.add_node", workflow_id=made, peer_id=beta, service_id=7, pin=True, **described)
+    report = peer.call("workflow.validate", workflow_id=made)
+    message = "Which revision of count the node is pinned to is not known"
+    assert report["problems"] == [{"check": "pin", "message": message, "node_id": node["id"]}]
 
 
 # ---------------------------------------------------------------- jobs
@@ -322,12 +361,24 @@ def test_an_executor_says_itself_why_its_job_has_not_ended(peer: Peer, beta: Pee
         "status": "RUNNING",
         "because": "it runs",
         "checks": [{"check": "c", "ok": True, "evidence": "e"}],
-        "do": "wait",
+        # The first is for here: what a job has for a number there means another one here.
+        "do": f"rnd logs {job}   (its owner, there: wait)",
     }
 
 
-def test_an_executor_that_is_away_can_be_asked_nothing(peer: Peer, beta: PeerId, job: int) -> None:
+def test_the_logs_of_an_executor_that_is_away_cannot_be_read(peer: Peer, beta: PeerId, job: int) -> None:
     del peer.api.peers.linked[beta]
-    for method in ("job.logs", "job.explain"):
-        error = peer.refusal(method, job_execution_id=job)
-        assert (error.code, error.data["error"]) == (1300, "PEER_UNREACHABLE")
+    error = peer.refusal("job.logs", job_execution_id=job)
+    assert (error.code, error.data["error"]) == (1300, "PEER_UNREACHABLE")
+
+
+def test_a_job_whose_executor_is_away_is_explained_by_what_was_last_heard(peer: Peer, beta: PeerId, job: int) -> None:
+    del peer.api.peers.linked[beta]
+    told = checked(peer, "job.explain", job_execution_id=job)
+    why = f"Peer {beta} is not connected"
+    assert told == {
+        "status": "RUNNING",
+        "because": f"Its peer was last heard to say RUNNING, and cannot be asked now: {why}.",
+        "checks": [{"check": "peer can be asked", "ok": False, "evidence": why}],
+        "do": "Check that the peer runs and that its address is right.",
+    }

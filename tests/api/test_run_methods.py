@@ -92,7 +92,7 @@ def test_a_plan_says_what_every_executor_would_answer(peer: RunningPeer) -> None
     assert plan["ok"] is True
     peer_id = peer.call("node.status")["peer_id"]
     accepted = {"node_id": node_id, "executor_peer_id": peer_id, "accepted": True, "reasons": [], "warnings": []}
-    assert plan["jobs"] == [accepted]
+    assert plan["jobs"] == [{**accepted, "service_revision": 1}]
     assert plan["edges"][0]["reachable"] is True
 
 

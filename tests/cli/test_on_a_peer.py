@@ -243,7 +243,7 @@ def test_the_names_of_a_files_nodes_are_what_jobs_are_called(on_peer: Rnd) -> No
     run = ok(on_peer("run", path, "--input", "first=in.txt", "--json")).json
     assert [job["job_name"] for job in run["jobs"]] == ["first", "loud"]
     assert re.search(r"\d+ +first +upper +STANDALONE +here", ok(on_peer("workflow", "show", "called")).out)
-    assert re.search(r"\d+ +loud +\d+ +STANDALONE +COMPLETED", ok(on_peer("show", "last")).out)
+    assert re.search(r"\d+ +loud +here +\d+ +STANDALONE +COMPLETED", ok(on_peer("show", "last")).out)
     assert ok(on_peer("logs", "last", "loud", "--stream", "stdout")).out == "ABC\n"
     assert [node["name"] for node in json.loads(ok(on_peer("workflow", "export", "called")).out)["nodes"]] == [
         "first",
@@ -377,7 +377,7 @@ def test_a_failed_run_says_which_job_and_why(on_peer: Rnd) -> None:
     retried = on_peer("retry", number[1], "--json")
     assert (retried.code, retried.json["retry_of"]) == (3, int(number[1]))
     shown = ok(on_peer("show", "last")).out
-    assert re.search(r"fails +\d+  STANDALONE  ERRORED +3", shown)
+    assert re.search(r"fails +here +\d+  STANDALONE  ERRORED +3", shown)
 
 
 def test_a_run_that_was_refused_is_explained_by_the_refusal(on_peer: Rnd, peer: RunningPeer) -> None:

@@ -95,6 +95,10 @@ def test_a_typo_among_several_peers_changes_none(on_peer: Rnd) -> None:
         (["peer", "show", other(6)], "not found"),
         (["peer", "ping", other(6)], "not found"),
         (["grant", "rm", "99"], "Grant 99 not found"),
+        (
+            ["peer", "invite", "--valid", "5"],
+            "rnd: must be between 10 and 86400\nhint: It is how long the invite is good",
+        ),
     ],
 )
 def test_what_the_daemon_refuses_is_told_in_its_words(on_peer: Rnd, arguments: list[str], words: str) -> None:
@@ -127,6 +131,23 @@ def test_grants_are_given_listed_and_taken_back(on_peer: Rnd, peer: RunningPeer)
     assert on_peer("grant", "list").err.startswith("nothing is granted")
 
 
+@pytest.mark.parametrize(
+    ("addresses", "warned"),
+    [
+        ("127.0.0.1:1,[::1]:1", True),
+        ("localhost:1", True),
+        ("127.0.0.1:1,192.0.2.1:1", False),
+        ("lab.example:1", False),
+    ],
+)
+def test_an_invite_that_leads_nowhere_else_is_made_with_a_warning(
+    rnd: Rnd, daemon: ScriptedDaemon, addresses: str, *, warned: bool
+) -> None:
+    daemon.methods["peer.invite"] = {"invite": f"rnd-invite:1/rnx/secret/{addresses}/check", "expires_at": TIME}
+    assert ("warning: it names addresses of this machine alone" in ok(rnd("peer", "invite")).err) is warned
+    assert ok(rnd("peer", "invite", "-q")).err == ""
+
+
 def test_a_verb_is_one_of_three(on_peer: Rnd) -> None:
     refused = on_peer("grant", "add", "*", "ordr")
     assert (refused.code, refused.err.splitlines()[0]) == (2, "rnd: unknown: 'ordr'; did you mean 'order'?")
@@ -142,7 +163,7 @@ def test_a_search_finds_what_is_offered_here_and_tells_who_is_away(on_peer: Rnd,
     ok(on_peer("peer", "add", other(8), "--name", "away", "-q"))
     alone = on_peer("service", "search", "find-", "--peer", "away", "--timeout", "100ms")
     assert alone.code == 1
-    assert alone.err.startswith("not asked: away: there is no link to peer")
+    assert alone.err.startswith(f"not asked: away: no address of peer {other(8)[:12]}… is known")
     both = ok(on_peer("service", "search", "find-", "--peer", "away", "--peer", "here", "--timeout", "100ms", "--json"))
     assert both.json["total"] == 1
     ok(on_peer("peer", "rm", "away"))
@@ -230,7 +251,15 @@ def test_a_peer_that_calls_itself_here_is_not_taken_for_this_one(rnd: Rnd, daemo
     daemon.methods["node.status"] = {"peer_id": other(9)}
     daemon.methods["peer.list"] = page(known(other(1), "here"), known(other(2), "twin"), known(other(3), "twin"))
     offered = [
-        {"peer_id": peer, "service_id": 1, "name": EVIL, "service_type": "DATA", "status": "ACTIVE", "description": ""}
+        {
+            "peer_id": peer,
+            "service_id": 1,
+            "name": EVIL,
+            "service_type": "DATA",
+            "revision": 1,
+            "status": "ACTIVE",
+            "description": "",
+        }
         for peer in (other(9), other(1), other(2))
     ]
     daemon.methods["service.search"] = {"items": offered, "unreachable": [], "total": 9, "next_offset": 3}
@@ -276,8 +305,14 @@ def planned(daemon: ScriptedDaemon) -> ScriptedDaemon:
         "workflow.plan": {
             "ok": False,
             "jobs": [
-                {"node_id": 1, "executor_peer_id": other(9), "accepted": True, "reasons": []},
-                {"node_id": 2, "executor_peer_id": other(1), "accepted": False, "reasons": ["full", EVIL]},
+                {"node_id": 1, "executor_peer_id": other(9), "accepted": True, "reasons": [], "warnings": ["old"]},
+                {
+                    "node_id": 2,
+                    "executor_peer_id": other(1),
+                    "accepted": False,
+                    "reasons": ["full", EVIL],
+                    "warnings": [],
+                },
             ],
             "edges": [
                 {"connection_id": 4, "from_peer_id": other(9), "to_peer_id": other(1), "reachable": True},
@@ -294,13 +329,13 @@ def planned(daemon: ScriptedDaemon) -> ScriptedDaemon:
     return daemon
 
 
-def test_a_bad_plan_shows_all_reasons_and_ends_with_1(rnd: Rnd, planned: ScriptedDaemon) -> None:
+def test_a_bad_plan_shows_all_reasons_and_warnings_and_ends_with_1(rnd: Rnd, planned: ScriptedDaemon) -> None:
     done = rnd("workflow", "plan", "1")
     assert (done.code, done.err) == (1, "")
     rows = [re.split(r"  +", line.strip()) for line in done.out.splitlines() if line]
     assert rows == [
-        ["NODE", "NAME", "PEER", "ANSWER", "BECAUSE"],
-        ["1", "split", "here", "accepted"],
+        ["NODE", "NAME", "PEER", "ANSWER", "REMARK"],
+        ["1", "split", "here", "accepted", "old"],
         ["2", "count", "office", "refused", "full"],
         [SHOWN],
         ["CONNECTION", "FROM", "TO", "WAY", "BECAUSE"],

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnd.cli import words
+from rnd.rules.peer_id import peer_id_from_key
 
 NOON = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 
@@ -101,3 +102,11 @@ def set_of_harmless() -> set[str]:
 )
 def test_what_acts_on_a_terminal_is_shown_as_its_escape(text: str, shown: str) -> None:
     assert words.safe(text) == shown
+
+
+def test_whole_ids_of_peers_are_cut_in_sentences_and_kept_in_paths() -> None:
+    peer_id = peer_id_from_key(bytes(32))
+    assert words.brief(f"peer {peer_id}: {peer_id} is away") == f"peer {peer_id[:12]}…: {peer_id[:12]}… is away"
+    for other in (f"/workflows/{peer_id}/8", f"x{peer_id}", f"{peer_id}y", peer_id[:-1], peer_id.upper()):
+        assert words.brief(other) == other
+    assert words.brief("a\nb") == "a\\nb"

@@ -97,6 +97,32 @@ def test_the_same_key_with_other_content_is_a_contradiction(machine: Machine) ->
     machine.play(play, is_idle=True)
 
 
+def test_a_pinned_job_runs_with_the_revision_that_it_names_and_with_no_other(machine: Machine) -> None:
+    async def play(daemon: Daemon) -> None:
+        request = _request(await _plan(daemon))
+        await daemon.by_hand("UPDATE offered_services SET revision = 4 WHERE name = 'a'")
+        wrong = replace(request, plan=replace(request.plan, pinned_revision=3))
+        reasons = ("service a is at revision 4, and the job is pinned to 3",)
+        assert (await daemon.job_manager.check_jobs([wrong]))[0].reasons == reasons
+        assert (await _order(daemon, wrong)).reasons == reasons
+        answer = await _order(daemon, replace(request, plan=replace(request.plan, pinned_revision=4)))
+        assert answer.job_execution_id is not None
+        assert answer.service_revision == 4
+
+    machine.play(play, is_idle=True)
+
+
+def test_no_other_service_of_its_name_stands_in_for_that_of_a_pinned_job(machine: Machine) -> None:
+    async def play(daemon: Daemon) -> None:
+        request = _request(await _plan(daemon))
+        elsewhere = replace(request.plan, service_id=ServiceId(99))
+        assert (await daemon.job_manager.check_jobs([replace(request, plan=elsewhere)]))[0].reasons == ()
+        pinned = replace(request, plan=replace(elsewhere, pinned_revision=1))
+        assert (await _order(daemon, pinned)).reasons == ("Service 99 not found",)
+
+    machine.play(play, is_idle=True)
+
+
 def test_an_order_that_was_cancelled_before_it_came_is_refused(machine: Machine) -> None:
     async def play(daemon: Daemon) -> None:
         request = _request(await _plan(daemon))

@@ -205,6 +205,26 @@ def test_what_the_engine_cannot_run_is_refused_before_anything_is_created(
     machine.play(play)
 
 
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"executable": "/no/such"}, "the executable of a cannot be used there"),
+        ({"working_directory": "/no/such"}, "the working directory of a is not a folder"),
+    ],
+)
+def test_where_things_lie_here_is_not_told_to_another_peer(
+    machine: Machine, settings: dict[str, Any], reason: str
+) -> None:
+    async def play(daemon: Daemon) -> None:
+        _, plan = await _plans(daemon)
+        service = await daemon.database.read(lambda conn: offered_services.get_service(conn, plan.service_id))
+        await _set(daemon, service, **settings)
+        (answer,) = await daemon.job_manager.check_jobs([_request(plan)])
+        assert answer.reasons == (reason,)
+
+    machine.play(play, is_idle=True)
+
+
 def test_another_peers_choice_of_what_runs_is_refused_before_anything_is_created(machine: Machine) -> None:
     async def play(daemon: Daemon) -> None:
         _, plan = await _plans(daemon)

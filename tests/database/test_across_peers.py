@@ -36,6 +36,7 @@ from rnd.database.consequences import (
     take_report,
 )
 from rnd.database.job_moves import JobEnd, NewJob
+from rnd.database.mirrors import AcceptedOrder
 from rnd.database.news import News
 from rnd.database.owing import owe_inputs_from_self_peer
 from rnd.database.results import NewResult
@@ -281,8 +282,8 @@ def order() -> Iterator[Order]:
     ids = {row.node_id: row.id for row in rows}
     first, second = _ordered(FIRST_PLAN, ids[FIRST]), _ordered(SECOND_PLAN, ids[SECOND])
     accepted = [
-        (
-            JobRequest(
+        AcceptedOrder(
+            request=JobRequest(
                 orchestrator_peer_id=A,
                 execution_uid=UID,
                 workflow_execution_id=execution.id,
@@ -291,7 +292,8 @@ def order() -> Iterator[Order]:
                 start_by_s=60.0,
                 max_runtime_s=60.0,
             ),
-            executor.job_id,
+            remote_job_execution_id=executor.job_id,
+            service_revision=1,
         )
         for executor in (first, second)
     ]

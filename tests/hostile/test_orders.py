@@ -13,6 +13,8 @@ from rnd.protocol.messages import (
     Ack,
     JobCancel,
     JobCancelResponse,
+    JobExplainRequest,
+    JobExplainResponse,
     JobResponseMessage,
     JobStartMessage,
     JobStartResponse,
@@ -113,6 +115,21 @@ def test_the_same_request_again_by_the_services_name_is_the_same_job(peer: Daemo
             link = await peer.control(who)
             uid, plan = fresh_uid(), waiting_plan(peer, {**service, "id": 123_456})
             assert await order(link, uid, plan) == await order(link, uid, plan)
+
+    play(test())
+
+
+def test_an_explanation_does_not_tell_an_orderer_where_things_lie_here(peer: Daemon, service: dict[str, Any]) -> None:
+    async def test() -> None:
+        async with orderer() as who:
+            link = await peer.control(who)
+            uid, plan = fresh_uid(), waiting_plan(peer, service)
+            await order(link, uid, plan)
+            told = await link.ask(JobExplainRequest(execution_uid=uid, node_id=plan.node_id))
+            assert isinstance(told, JobExplainResponse)
+            words = " ".join([told.because, told.do, *(check.evidence for check in told.checks)])
+            assert "is missing" in words  # the folder of its input
+            assert str(peer.data_dir) not in words
 
     play(test())
 

@@ -99,6 +99,7 @@ JOB = JobPlan(
     constraint_detail=(InputWait(connection_id=ConnectionId(1), from_node_id=NodeId(1)),),
     entrypoint=None,
     cmd=("--epochs", "3"),
+    pinned_revision=3,
     interfaces=(
         InterfacePlan(
             interface_type=InterfaceType.MOUNT,
@@ -149,6 +150,7 @@ REPORT = JobStatusReport(
     started_at=datetime(2026, 1, 31, 12, 0, 0, 250_000, tzinfo=UTC),
     ended_at=datetime(2026, 1, 31, 12, 0, 1, tzinfo=UTC),
     duties=(ConnectionId(1),),
+    remark="stdout was cut at 10 bytes",
 )
 
 # Answers name the message that they answer: (message, reply_to).
@@ -182,7 +184,7 @@ EXAMPLES: tuple[tuple[Message, int | None], ...] = (
         ),
         None,
     ),
-    (JobResponseMessage(accepted=True, job_execution_id=JobExecutionId(200), reasons=()), 7),
+    (JobResponseMessage(accepted=True, job_execution_id=JobExecutionId(200), service_revision=3, reasons=()), 7),
     (
         JobStartMessage(
             execution_uid=UID,

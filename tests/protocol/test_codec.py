@@ -309,7 +309,7 @@ def test_sentences_for_people_are_cut_and_cleaned_so_that_they_can_be_said() -> 
 @pytest.mark.parametrize(
     "message",
     [
-        JobResponseMessage(accepted=False, job_execution_id=None, reasons=("no",) * 1_001),
+        JobResponseMessage(accepted=False, job_execution_id=None, service_revision=None, reasons=("no",) * 1_001),
         JobLogsResponse(data=bytes(1024 * 1024 + 1), next_offset=0, eof=True),
         CapabilitiesResponse(capabilities={"x": float("nan")}),
         CapabilitiesResponse(capabilities={"x": "\udcff"}),

@@ -130,7 +130,7 @@ def test_toml_holds_the_same() -> None:
     [
         (None, ["must be an object, not null"]),
         ([], ["must be an object, not a list"]),
-        ({}, ["format: is missing", "name: is missing", "nodes: is missing"]),
+        ({}, ["format: is missing; it is rnd.workflow/1", "name: is missing", "nodes: is missing"]),
         (changed(format="rnd.workflow/2"), ["format: must be rnd.workflow/1, not 'rnd.workflow/2'"]),
         (changed(format=1), ["format: must be a string, not a number"]),
         (changed(format=""), ["format: must be rnd.workflow/1, not ''"]),
@@ -276,6 +276,7 @@ def files(draw: st.DrawFn) -> WorkflowFile:
                 interfaces=st.none() | INTERFACES,
                 entrypoint=st.none() | TEXTS,
                 cmd=st.none() | TEXTS,
+                pin=st.none() | st.integers(1, 2**53),
             )
         )
         for name in names
