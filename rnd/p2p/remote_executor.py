@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
-from rnd.database import address_records, job_executions, job_interfaces, job_moves, mirrors
+from rnd.database import address_records, job_executions, job_interfaces, job_moves, mirrors, workflow_jobs
 from rnd.database.connection import Database
 from rnd.database.news import News
 from rnd.database.owing import owe_inputs_from_self_peer
@@ -20,12 +21,13 @@ from rnd.log import get_logger
 from rnd.p2p.peer_manager import PeerManager
 from rnd.protocol.job_messages import JobRequestMessage, JobResponseMessage, JobStartMessage
 from rnd.protocol.messages import Message
+from rnd.rules.backoff import backoff_s
 from rnd.types.errors import CalledOff, LinkEnded, PeerRefused, PeerUnreachable, TimedOut
 from rnd.types.executions import JobExecution
 from rnd.types.ids import JobExecutionId, PeerId
 from rnd.types.log_events import LogEvent
 from rnd.types.orders import ForeignBounds, JobRequest, JobResponse, JobStart, StartReport
-from rnd.types.peers import AddressRecord
+from rnd.types.peers import PASSING, AddressRecord
 from rnd.types.seams import Clock, Entropy
 from rnd.workers.insistence import insist
 from rnd.workers.news_board import NewsBoard
@@ -34,7 +36,6 @@ ASKED_AT_ONCE: Final = 32
 ANSWER_TIMEOUT_S: Final = 30.0
 LINKS_A_REQUEST: Final = 3
 """How many links may end before the answer to a request has come: a peer that is started again is asked again."""
-START_AGAIN_S: Final = 1.0
 
 log = get_logger()
 
@@ -88,10 +89,7 @@ class RemoteExecutor:
         own_ids = {request.plan.node_id: job_id for (request, _), job_id in zip(accepted, ids, strict=True)}
         for _, remote_id in accepted:
             log.info(LogEvent.RECEIVED_REMOTE_JOB_EXECUTION_ID, remote_job_id=remote_id, peer_id=self._executor)
-        return [
-            JobResponse(node_id=answer.node_id, job_execution_id=own_ids.get(answer.node_id), reasons=answer.reasons)
-            for answer in answers
-        ]
+        return [replace(answer, job_execution_id=own_ids.get(answer.node_id)) for answer in answers]
 
     async def start_jobs(self, starts: Sequence[JobStart]) -> StartReport:
         """Hand every job its routing and start it, trying again while its start_by has not passed.
@@ -139,7 +137,10 @@ class RemoteExecutor:
                 reply = await self._answer_to(message)
         except PeerRefused as error:
             return JobResponse(
-                node_id=request.plan.node_id, job_execution_id=None, reasons=(error.reason or str(error),)
+                node_id=request.plan.node_id,
+                job_execution_id=None,
+                reasons=(error.reason or str(error),),
+                may_pass=error.word in PASSING,
             )
         except (PeerUnreachable, TimedOut) as error:
             return error
@@ -181,22 +182,34 @@ class RemoteExecutor:
             job_execution_id=job.remote_job_execution_id or job.id,
             routes=start.routes,
         )
+        pauses_s = backoff_s()
+        trouble = ""
         while True:
             try:
                 async with self._places:
                     await self._links.ask(self._executor, message, timeout_s=ANSWER_TIMEOUT_S)
-            except PeerRefused as error:
-                return error
-            except (PeerUnreachable, TimedOut) as error:
+            except (PeerUnreachable, TimedOut, PeerRefused) as error:
+                if isinstance(error, PeerRefused) and error.word not in PASSING:
+                    return error
                 job = await self._database.read(lambda conn: job_executions.get_job(conn, start.job_execution_id))
                 if job.cancel_requested_at is not None:
                     return CalledOff(f"job {job.id} is to be cancelled")
                 if self._clock.now() > job.start_by:
                     return error
-                await asyncio.sleep(START_AGAIN_S)
+                if error.message != trouble:
+                    trouble = error.message
+                    await self._note_trouble(job, trouble)
+                await asyncio.sleep(next(pauses_s))
                 continue
             await self._note_start(job, start)
             return None
+
+    async def _note_trouble(self, job: JobExecution, words: str) -> None:
+        """Say in the log and in the row of a job why it is not started yet."""
+        log.warning(LogEvent.PEER_ORDER_WAITS, peer_id=self._executor, node_id=job.node_id, reason=words)
+        workflow_job_id = job.workflow_job_id
+        if workflow_job_id is not None:
+            await insist(self._database, lambda conn, _: workflow_jobs.note_wait(conn, workflow_job_id, words))
 
     async def _note_start(self, job: JobExecution, start: JobStart) -> None:
         """Write down that a job is started elsewhere, and what the self-peer owes to it from now on."""
@@ -205,6 +218,8 @@ class RemoteExecutor:
         def work(conn: sqlite3.Connection, news: News) -> None:
             job_interfaces.set_routes(conn, [(job.id, start.routes)])
             job_moves.mark_started(conn, [job.id])
+            if job.workflow_job_id is not None:
+                workflow_jobs.note_wait(conn, job.workflow_job_id, None)
             owe_inputs_from_self_peer(conn, job.id, new_transfer_id=self._entropy.new_transfer_id, now=now, news=news)
 
         _, news = await insist(self._database, work)

@@ -59,11 +59,15 @@ class ForeignBounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResponse:
-    """The executor's answer to a job request: the id of the job, or every reason why not."""
+    """The executor's answer to a job request: the id of the job, or every reason why not.
+
+    `may_pass`: it has not said no, it cannot say yes at the moment; the same request may well be taken later.
+    """
 
     node_id: NodeId
     job_execution_id: JobExecutionId | None
     reasons: tuple[str, ...] = ()
+    may_pass: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -442,6 +442,8 @@ CALLS: Final[dict[str, Call]] = {
     "workflow_executions.cancel_reason": lambda c, w: workflow_executions.cancel_reason(c, w.execution.id),
     "workflow_jobs.find_uncreated_job": lambda c, w: workflow_jobs.find_uncreated_job(c, w.execution.id, w.node.id),
     "workflow_jobs.fail_pending_jobs": lambda c, w: workflow_jobs.fail_pending_jobs(c, w.execution.id, "why"),
+    "workflow_jobs.note_wait": lambda c, w: workflow_jobs.note_wait(c, w.job.workflow_job_id, "why"),
+    "workflow_jobs.find_wait": lambda c, w: workflow_jobs.find_wait(c, w.job.workflow_job_id),
     "workflow_jobs.execution_progress": lambda c, w: workflow_jobs.execution_progress(c, w.execution.id),
     "job_moves.create_jobs": lambda c, w: (
         job_moves.create_jobs(c, [new_job(w.request)], now=w.now),
