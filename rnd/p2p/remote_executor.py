@@ -20,11 +20,14 @@ from rnd.database.owing import owe_inputs_from_self_peer
 from rnd.log import get_logger
 from rnd.p2p.peer_manager import PeerManager
 from rnd.protocol.job_messages import JobRequestMessage, JobResponseMessage, JobStartMessage
+from rnd.protocol.link_messages import CapabilitiesRequest, CapabilitiesResponse
 from rnd.protocol.messages import Message
 from rnd.rules.backoff import backoff_s
+from rnd.rules.capabilities import Capabilities, capability_refusal, read_capabilities
+from rnd.types.enums import ServiceType
 from rnd.types.errors import CalledOff, LinkEnded, PeerRefused, PeerUnreachable, TimedOut
 from rnd.types.executions import JobExecution
-from rnd.types.ids import JobExecutionId, PeerId
+from rnd.types.ids import JobExecutionId, NodeId, PeerId
 from rnd.types.log_events import LogEvent
 from rnd.types.orders import ForeignBounds, JobRequest, JobResponse, JobStart, StartReport
 from rnd.types.peers import PASSING, AddressRecord
@@ -34,6 +37,8 @@ from rnd.workers.news_board import NewsBoard
 
 ASKED_AT_ONCE: Final = 32
 ANSWER_TIMEOUT_S: Final = 30.0
+CAPABILITIES_TIMEOUT_S: Final = 5.0
+CAPABILITIES_KEPT_S: Final = 60.0
 LINKS_A_REQUEST: Final = 3
 """How many links may end before the answer to a request has come: a peer that is started again is asked again."""
 
@@ -64,6 +69,8 @@ class RemoteExecutor:
         self._own_record = own_record
         self._peer_id = peer_id
         self._places = asyncio.Semaphore(ASKED_AT_ONCE)
+        self._said = Capabilities()
+        self._said_until = 0.0
 
     async def check_jobs(self, requests: Sequence[JobRequest]) -> list[JobResponse]:
         """Ask what would be answered to these requests. Raises `PeerUnreachable`, `PeerRefused`, `TimedOut`."""
@@ -74,10 +81,6 @@ class RemoteExecutor:
 
         Raises `PeerUnreachable`, `TimedOut` where an answer is missing; some jobs may exist there then.
         """
-        for request in requests:
-            log.info(
-                LogEvent.SENDING_REMOTE_JOB_REQUEST, peer_id=self._executor, service_name=request.plan.service_name
-            )
         answers = await self._ask_all(requests, check_only=False)
         accepted = [
             (request, answer.job_execution_id)
@@ -116,16 +119,62 @@ class RemoteExecutor:
     # ---- small steps
 
     async def _ask_all(self, requests: Sequence[JobRequest], *, check_only: bool) -> list[JobResponse]:
-        records = await self._records(requests)
+        unfit = await self._unfit({request.plan.service_type for request in requests})
+        fit = [request for request in requests if request.plan.service_type not in unfit]
+        if not check_only:
+            for request in fit:
+                name = request.plan.service_name
+                log.info(LogEvent.SENDING_REMOTE_JOB_REQUEST, peer_id=self._executor, service_name=name)
+        records = await self._records(fit)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._ask(request, records, check_only=check_only)) for request in requests]
-        answers: list[JobResponse] = []
-        for task in tasks:
+            tasks = [group.create_task(self._ask(request, records, check_only=check_only)) for request in fit]
+        answers: dict[NodeId, JobResponse] = {}
+        for request, task in zip(fit, tasks, strict=True):
             answer = task.result()
             if isinstance(answer, Exception):
                 raise answer
-            answers.append(answer)
-        return answers
+            answers[request.plan.node_id] = answer
+        return [
+            answers.get(request.plan.node_id)
+            or JobResponse(
+                node_id=request.plan.node_id, job_execution_id=None, reasons=(unfit[request.plan.service_type],)
+            )
+            for request in requests
+        ]
+
+    async def _unfit(self, kinds: set[ServiceType]) -> dict[ServiceType, str]:
+        """Return of which kinds no job can be assigned to that peer, by what it says of itself, and why.
+
+        What was said a while ago is good enough to ask for a job, not to give one up: then it is asked once more.
+        """
+        if kinds <= {ServiceType.DATA}:
+            return {}
+        is_known = self._clock.monotonic() < self._said_until
+        if not is_known:
+            await self._hear()
+        found = self._refused(kinds)
+        if found and is_known:
+            await self._hear()
+            found = self._refused(kinds)
+        return found
+
+    async def _hear(self) -> None:
+        """Ask that peer what it can do. Where it does not say, its answer to each request decides alone."""
+        self._said = Capabilities()
+        if not self._links.is_connected(self._executor):
+            return
+        try:
+            reply = await self._links.ask(self._executor, CapabilitiesRequest(), timeout_s=CAPABILITIES_TIMEOUT_S)
+        except (PeerRefused, PeerUnreachable, TimedOut) as error:
+            log.debug(LogEvent.PEER_QUESTION_FAILED, peer_id=self._executor, reason=str(error))
+            return
+        assert isinstance(reply, CapabilitiesResponse)
+        self._said = read_capabilities(reply.capabilities)
+        self._said_until = self._clock.monotonic() + CAPABILITIES_KEPT_S
+
+    def _refused(self, kinds: set[ServiceType]) -> dict[ServiceType, str]:
+        refusals = {kind: capability_refusal(kind, self._said) for kind in kinds}
+        return {kind: words for kind, words in refusals.items() if words is not None}
 
     async def _ask(
         self, request: JobRequest, records: dict[PeerId, AddressRecord], *, check_only: bool
