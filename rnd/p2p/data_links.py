@@ -10,6 +10,7 @@ from typing import Final
 from rnd.p2p.link import Link
 from rnd.p2p.peer_book import PeerBook
 from rnd.protocol.session import CloseCode
+from rnd.types.errors import ApplicationError, PeerRefused, PeerUnreachable
 from rnd.types.ids import PeerId
 
 RETRY_FIRST_S: Final = 1.0
@@ -37,6 +38,7 @@ class DataLinks:
         self._came: dict[PeerId, asyncio.Event] = {}
         self._wanted: set[PeerId] = set()
         self._dialling: set[PeerId] = set()
+        self._dials: dict[PeerId, asyncio.Future[Link]] = {}
         self.group: asyncio.TaskGroup | None = None
         """Where dialling goes on; `None` while nothing is dialled."""
 
@@ -48,8 +50,8 @@ class DataLinks:
         """Hold a link, which is not open yet."""
         self._links.setdefault(link.peer_id, []).append(link)
 
-    def note_open(self, peer_id: PeerId) -> None:
-        """Wake who waits for a link to a peer."""
+    def wake(self, peer_id: PeerId) -> None:
+        """Wake who waits for a link to a peer: one is open, or it has just said where it is to be dialled."""
         self._came_from(peer_id).set()
 
     def drop(self, link: Link) -> None:
@@ -76,10 +78,34 @@ class DataLinks:
         deadline = asyncio.get_running_loop().time() + DIAL_AFTER_S
         while not (links := self._open(peer_id)):
             left_s = deadline - asyncio.get_running_loop().time()
-            if left_s <= 0:
-                return await self._dial(peer_id)
-            await self._await_open(peer_id, left_s)
+            if left_s > 0:
+                await self._await_open(peer_id, left_s)
+                continue
+            try:
+                return await self._reach(peer_id)
+            except (PeerUnreachable, PeerRefused):
+                if not self._open(peer_id):  # it may have dialled meanwhile
+                    raise
         return min(links, key=lambda link: link.dialled)
+
+    async def _reach(self, peer_id: PeerId) -> Link:
+        """Dial a peer, once for all who want to reach it now: it takes a bounded number of connections."""
+        under_way = self._dials.get(peer_id)
+        if under_way is not None:
+            return await asyncio.shield(under_way)
+        under_way = self._dials[peer_id] = asyncio.get_running_loop().create_future()
+        try:
+            link = await self._dial(peer_id)
+        except BaseException as error:
+            told = error if isinstance(error, ApplicationError) else PeerUnreachable("the dial was called off")
+            under_way.set_exception(told)
+            under_way.exception()  # nobody else may have waited for it
+            raise
+        else:
+            under_way.set_result(link)
+            return link
+        finally:
+            del self._dials[peer_id]
 
     def close_idle(self) -> None:
         """Close what has carried nothing for long and is expected to carry nothing."""

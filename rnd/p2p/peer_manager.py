@@ -110,6 +110,7 @@ class PeerManager:
         self._take_frame: TakeFrame = lambda _link, _frame: None
         self._on_link_lost: list[Callable[[Link], None]] = []
         self._on_connected: list[Callable[[PeerId], None]] = []
+        self._on_reached: list[Callable[[PeerId], None]] = []
         self._group: asyncio.TaskGroup | None = None
         self.listener: PeerListener | None = None
         book.on_change = self._peers_changed
@@ -136,6 +137,10 @@ class PeerManager:
     def when_connected(self, tell: Callable[[PeerId], None]) -> None:
         """Have `tell` called when a peer's control link is up."""
         self._on_connected.append(tell)
+
+    def when_reached(self, tell: Callable[[PeerId], None]) -> None:
+        """Have `tell` called when any link to a peer is up: introduced ones have data links alone."""
+        self._on_reached.append(tell)
 
     def routes(self) -> Iterable[web.RouteDef]:
         """Return the listener's routes for links."""
@@ -247,6 +252,12 @@ class PeerManager:
             self._group = self._data.group = None
             for link in self._links():
                 link.close(CloseCode.GOING_AWAY)
+
+    def _kick(self, peer_id: PeerId) -> None:
+        """Have a peer that is kept linked dialled now."""
+        contact = self._contacts.get(peer_id)
+        if contact is not None:
+            contact.kick.set()
 
     def connect(self, peer_id: PeerId) -> None:
         """Dial a peer now rather than after the pause."""
@@ -402,7 +413,7 @@ class PeerManager:
     def _note_open(self, link: Link) -> None:
         """Wake who waits for a link, once it counts as open."""
         if link.kind is LinkKind.DATA:
-            self._data.note_open(link.peer_id)
+            self._data.wake(link.peer_id)
         else:
             self._contact(link.peer_id).came.set()
 
@@ -415,9 +426,8 @@ class PeerManager:
         if self._control.get(link.peer_id) is link:
             del self._control[link.peer_id]
             log.warning(LogEvent.PEER_DISCONNECTED, peer_id=link.peer_id, reason=link.why_closed)
-            contact = self._contacts.get(link.peer_id)
-            if contact is not None and not link.was_told_to_leave:
-                contact.kick.set()
+            if not link.was_told_to_leave:
+                self._kick(link.peer_id)
         for tell in self._on_link_lost:
             tell(link)
         if link.kind is LinkKind.DATA:
@@ -438,7 +448,12 @@ class PeerManager:
             await self._database.write(work)
         except DatabaseNotNow as trouble:
             log.warning(LogEvent.DATABASE_WAITS, reason=str(trouble))
-        if link.kind is LinkKind.CONTROL and link.is_open:
+        if not link.is_open:
+            return
+        for tell in self._on_reached:
+            tell(link.peer_id)
+        if link.kind is LinkKind.CONTROL:
+            self._data.wake(link.peer_id)  # its addresses may be new
             for tell in self._on_connected:
                 tell(link.peer_id)
             await self._ping(link)
@@ -448,13 +463,19 @@ class PeerManager:
         now = self._clock.now()
         good = [record for record in records if record.peer_id != self._peer_id and _is_signed(record)]
 
-        def work(conn: sqlite3.Connection) -> None:
-            for record in good:
-                address_records.store_record(conn, record, told_by=told_by, now=now)
+        def work(conn: sqlite3.Connection) -> list[PeerId]:
+            new = [
+                record.peer_id
+                for record in good
+                if address_records.store_record(conn, record, told_by=told_by, now=now)
+            ]
             address_records.drop_strangers_told_by(conn, told_by, keep=STRANGERS_TOLD_MAX)
+            return new
 
-        if good:
-            await self._database.write(work)
+        for peer_id in await self._database.write(work) if good else ():
+            if self._book.is_welcome(peer_id):
+                self._data.wake(peer_id)
+                self._kick(peer_id)
 
     async def answer(self, link: Link, message: Message) -> Message:
         """See `LinkUser`: the boundary at which whatever goes wrong with one request becomes its refusal."""
