@@ -202,7 +202,7 @@ class PeerSide:
         questions = Questions(database=self.database, links=self.links, book=self.book, capabilities=capabilities)
         self.links.answer_with({**self._job_handler.handlers(), **questions.handlers()})
         self._polls = asyncio.Queue()
-        self.links.when_connected(self._courier.wake)
+        self.links.when_reached(self._courier.wake)
         self.links.when_connected(self._polls.put_nowait)
         self.database.on_commit(self._committed)
         self.board.when_started = self._data_handler.duties_changed

@@ -1,0 +1,33 @@
+"""Peers go, come back at other ports, or lose rows to a person's hand, while bytes are owed between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.peer_sites import Site, running_site
+from tests.running_peers import wait_until
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with running_site(tmp_path) as site:
+        yield site
+
+
+def test_a_job_that_is_deleted_by_hand_while_its_output_waits_does_not_end_the_daemon(site: Site) -> None:
+    workflow = site.home.workflow("deleted")
+    first = site.home.remote_node(workflow, site.b, site.b.offer("deleted-1", f"{site.gated('deleted')}; echo x"))
+    last = site.home.remote_node(workflow, site.c, site.c.offer("deleted-2", "cat"))
+    site.home.connect(workflow, first, last)
+    execution_id = site.home.execute(workflow)
+    wait_until(lambda: site.ran()["deleted"] == 1, "the job runs")
+    site.home.until("SELECT phase FROM workflow_executions WHERE id = ?", "STARTED", execution_id)
+    site.c.kill()
+    site.gate("deleted").touch()
+    site.until_job(site.b, "deleted-1", "COMPLETED")
+    site.b.sql("DELETE FROM job_executions WHERE job_name = 'deleted-1'")
+    site.b.until("SELECT COUNT(*) FROM transfers WHERE status = 'FAILED'", 1)
+    assert site.b.call("node.status")["transfers_active"] == 0
