@@ -38,6 +38,8 @@ class DataLinks:
         self._came: dict[PeerId, asyncio.Event] = {}
         self._wanted: set[PeerId] = set()
         self._dialling: set[PeerId] = set()
+        self._pauses_s: dict[PeerId, float] = {}
+        """How long to wait before each peer is dialled that was dialled in vain, or did not keep the link."""
         self._dials: dict[PeerId, asyncio.Future[Link]] = {}
         self.group: asyncio.TaskGroup | None = None
         """Where dialling goes on; `None` while nothing is dialled."""
@@ -61,6 +63,8 @@ class DataLinks:
             links.remove(link)
         if not links:
             self._links.pop(link.peer_id, None)
+        if link.was_steady:
+            self._pauses_s.pop(link.peer_id, None)
         if link.peer_id in self._wanted:
             self._keep(link.peer_id)
 
@@ -123,14 +127,19 @@ class DataLinks:
             self._dialling.add(peer_id)
             self.group.create_task(self._dial_until_open(peer_id))
 
+    def _is_missed(self, peer_id: PeerId) -> bool:
+        return peer_id in self._wanted and self._book.is_welcome(peer_id) and not self._open(peer_id)
+
     async def _dial_until_open(self, peer_id: PeerId) -> None:
         """Dial a peer that is to send bytes, again and again while they are expected; the sender may come itself."""
-        pause_s = RETRY_FIRST_S
         try:
-            while peer_id in self._wanted and self._book.is_welcome(peer_id) and not self._open(peer_id):
-                if await self._try_dial(peer_id):
+            while self._is_missed(peer_id):
+                pause_s = self._pauses_s.get(peer_id, 0.0)
+                self._pauses_s[peer_id] = min(max(RETRY_FIRST_S, 2 * pause_s), RETRY_MOST_S)
+                if pause_s:
                     await self._await_open(peer_id, self._jittered(pause_s))
-                    pause_s = min(2 * pause_s, RETRY_MOST_S)
+                if self._is_missed(peer_id):
+                    await self._try_dial(peer_id)
         finally:
             self._dialling.discard(peer_id)
 

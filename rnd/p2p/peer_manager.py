@@ -66,11 +66,16 @@ log = get_logger()
 
 @dataclass(slots=True)
 class _Contact:
-    """What is known of reaching one peer. `kick` ends the pause before the next dial; `failure` is the last one's."""
+    """What is known of reaching one peer. `kick` ends the pause before the next dial; `failure` is the last one's.
+
+    `was_brief`: the last link ended as soon as it was open, so the next dial waits for its pause.
+    """
 
     kick: asyncio.Event
     came: asyncio.Event
     failure: str = ""
+    pause_s: float = RETRY_FIRST_S
+    was_brief: bool = False
     keeper: asyncio.Task[None] | None = None
 
 
@@ -292,16 +297,16 @@ class PeerManager:
         return self._contacts[peer_id]
 
     async def _keep_control_link(self, peer_id: PeerId, contact: _Contact) -> None:
-        """Dial an allowed peer whenever there is no control link, with growing pauses; its loss ends a pause."""
-        pause_s = RETRY_FIRST_S
+        """Dial an allowed peer whenever there is no control link, with growing pauses; the loss of a steady one ends them."""
         while self._book.is_allowed(peer_id):
             contact.kick.clear()
-            if peer_id not in self._control:
+            has_to_wait, contact.was_brief = contact.was_brief, False
+            if peer_id not in self._control and not has_to_wait:
                 contact.failure = await self._try_dial(peer_id, LinkKind.CONTROL)
             if peer_id in self._control:
-                contact.failure, pause_s, rest_s = "", RETRY_FIRST_S, RETRY_MOST_S
+                contact.failure, rest_s = "", RETRY_MOST_S
             else:
-                rest_s, pause_s = pause_s, min(2 * pause_s, RETRY_MOST_S)
+                rest_s, contact.pause_s = contact.pause_s, min(2 * contact.pause_s, RETRY_MOST_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._jittered(rest_s)):
                     await contact.kick.wait()
@@ -426,8 +431,14 @@ class PeerManager:
         if self._control.get(link.peer_id) is link:
             del self._control[link.peer_id]
             log.warning(LogEvent.PEER_DISCONNECTED, peer_id=link.peer_id, reason=link.why_closed)
-            if not link.was_told_to_leave:
-                self._kick(link.peer_id)
+            contact = self._contacts.get(link.peer_id)
+            if contact is not None and not link.was_told_to_leave:
+                contact.was_brief = not link.was_steady
+                if link.was_steady:
+                    contact.pause_s = RETRY_FIRST_S
+                else:
+                    contact.failure = f"the link ended as soon as it was open: {link.why_closed}"
+                contact.kick.set()
         for tell in self._on_link_lost:
             tell(link)
         if link.kind is LinkKind.DATA:

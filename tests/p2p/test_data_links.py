@@ -26,6 +26,7 @@ class OpenLink:
     dialled: bool
     peer_id: PeerId = BOBS
     is_open: bool = True
+    was_steady: bool = True
     used_at_s: float = 0.0
 
 
