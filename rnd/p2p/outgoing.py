@@ -194,7 +194,7 @@ class Outgoing:
                 shipment.news.set()
 
     def peer_came(self, peer_id: PeerId) -> None:
-        """A link to a peer is up: what waits for it need not wait for its pause."""
+        """A link to a peer is up, or it may be dialled elsewhere: what waits for it need not wait for its pause."""
         self._came_at_s[peer_id] = asyncio.get_running_loop().time()
         for rest in self._resting.values():
             if rest.peer_id == peer_id:

@@ -144,7 +144,7 @@ class PeerManager:
         self._on_connected.append(tell)
 
     def when_reached(self, tell: Callable[[PeerId], None]) -> None:
-        """Have `tell` called when any link to a peer is up: introduced ones have data links alone."""
+        """Have `tell` called when any link to a peer is up (introduced ones have data links alone), or its address is new."""
         self._on_reached.append(tell)
 
     def routes(self) -> Iterable[web.RouteDef]:
@@ -487,6 +487,8 @@ class PeerManager:
             if self._book.is_welcome(peer_id):
                 self._data.wake(peer_id)
                 self._kick(peer_id)
+                for tell in self._on_reached:
+                    tell(peer_id)
 
     async def answer(self, link: Link, message: Message) -> Message:
         """See `LinkUser`: the boundary at which whatever goes wrong with one request becomes its refusal."""

@@ -558,6 +558,7 @@ CALLS: Final[dict[str, Call]] = {
     ),
     "mirrors.find_by_workflow_job": lambda c, w: mirrors.find_by_workflow_job(c, 1),
     "mirrors.list_open_orders": lambda c, w: mirrors.list_open_orders(c, self_peer_id=ME),
+    "mirrors.list_neighbours": lambda c, w: mirrors.list_neighbours(c, ME, self_peer_id=ME, limit=10),
     "mirrors.list_open_of_execution": lambda c, w: mirrors.list_open_of_execution(c, w.execution.id, self_peer_id=ME),
     "mirrors.take_report": lambda c, w: mirrors.take_report(c, w.job, new_report(w), now=w.now),
     "mirrors.acknowledge": lambda c, w: mirrors.acknowledge(c, w.job, [ConnectionId(1)]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,3 +32,26 @@ def test_a_job_that_is_deleted_by_hand_while_its_output_waits_does_not_end_the_d
     site.b.sql("DELETE FROM job_executions WHERE job_name = 'deleted-1'")
     site.b.until("SELECT COUNT(*) FROM transfers WHERE status = 'FAILED'", 1)
     assert site.b.call("node.status")["transfers_active"] == 0
+
+
+@pytest.mark.parametrize("who", ["sender", "receiver", "both"])
+def test_executors_that_come_back_at_other_ports_find_each_other_by_their_orchestrator(site: Site, who: str) -> None:
+    """They know only it, and it hears of the new address of either; what is owed goes at once."""
+    workflow = site.home.workflow("moved")
+    first = site.home.remote_node(workflow, site.b, site.b.offer("moved-1", f"{site.gated('moved')}; echo x"))
+    last = site.home.remote_node(workflow, site.c, site.c.offer("moved-2", "cat"))
+    site.home.connect(workflow, first, last)
+    site.home.connect(workflow, last, None)
+    execution_id = site.home.execute(workflow)
+    wait_until(lambda: site.ran()["moved"] == 1, "the job runs")
+    site.home.until("SELECT phase FROM workflow_executions WHERE id = ?", "STARTED", execution_id)
+    movers = {"sender": [site.b], "receiver": [site.c], "both": [site.b, site.c]}[who]
+    for peer in movers:
+        peer.kill()
+    site.gate("moved").touch()
+    for peer in movers:
+        peer.start()
+    begun = time.monotonic()
+    assert site.home.wait(execution_id)["status"] == "COMPLETED"
+    assert time.monotonic() - begun < 2.5
+    assert list(site.home.results(execution_id).values()) == [b"x\n"]

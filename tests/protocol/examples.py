@@ -34,6 +34,7 @@ from rnd.protocol.messages import (
     JobStatusResponse,
     JobStatusUpdate,
     Message,
+    PeerAddresses,
     Ping,
     Pong,
     ReachRequest,
@@ -287,4 +288,5 @@ EXAMPLES: tuple[tuple[Message, int | None], ...] = (
         ),
         None,
     ),
+    (PeerAddresses(addresses=(RECORD,)), None),
 )
