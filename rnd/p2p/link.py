@@ -358,7 +358,10 @@ class Link:
 
     def _cut(self) -> None:
         """End the connection under the link: who reads nothing would not read a goodbye either."""
-        sock = self._websocket.get_extra_info("socket")
+        try:
+            sock = self._websocket.get_extra_info("socket")
+        except AttributeError:  # asyncio's TLS transport has let go of its protocol: the connection is gone
+            return
         if sock is not None:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
