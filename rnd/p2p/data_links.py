@@ -15,6 +15,8 @@ from rnd.types.ids import PeerId
 
 RETRY_FIRST_S: Final = 1.0
 RETRY_MOST_S: Final = 60.0
+BRIEF_PAUSE_S: Final = 2.0
+"""How long to wait before a peer is dialled again whose link ended soon after it was open."""
 DIAL_AFTER_S: Final = 3.0
 """How long a sender waits for its receiver to dial before it does so itself."""
 IDLE_S: Final = 60.0
@@ -65,6 +67,8 @@ class DataLinks:
             self._links.pop(link.peer_id, None)
         if link.was_steady:
             self._pauses_s.pop(link.peer_id, None)
+        elif link.theirs is not None:
+            self._pauses_s[link.peer_id] = BRIEF_PAUSE_S
         if link.peer_id in self._wanted:
             self._keep(link.peer_id)
 
@@ -135,9 +139,9 @@ class DataLinks:
         try:
             while self._is_missed(peer_id):
                 pause_s = self._pauses_s.get(peer_id, 0.0)
-                self._pauses_s[peer_id] = min(max(RETRY_FIRST_S, 2 * pause_s), RETRY_MOST_S)
                 if pause_s:
                     await self._await_open(peer_id, self._jittered(pause_s))
+                self._pauses_s[peer_id] = min(max(RETRY_FIRST_S, 2 * pause_s), RETRY_MOST_S)
                 if self._is_missed(peer_id):
                     await self._try_dial(peer_id)
         finally:

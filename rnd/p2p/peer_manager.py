@@ -18,7 +18,7 @@ from aiohttp import web
 from rnd.database import address_records, peers
 from rnd.database.connection import Database
 from rnd.log import get_logger
-from rnd.p2p.data_links import RETRY_FIRST_S, RETRY_MOST_S, DataLinks
+from rnd.p2p.data_links import BRIEF_PAUSE_S, RETRY_FIRST_S, RETRY_MOST_S, DataLinks
 from rnd.p2p.dialing import Dialer
 from rnd.p2p.link import FRAME_BYTES_MAX, HEARTBEAT_S, TEXT_BYTES_MAX, Link, LinkKind
 from rnd.p2p.listener import PeerListener, peer_of
@@ -305,6 +305,8 @@ class PeerManager:
                 contact.failure = await self._try_dial(peer_id, LinkKind.CONTROL)
             if peer_id in self._control:
                 contact.failure, rest_s = "", RETRY_MOST_S
+            elif has_to_wait:
+                rest_s = BRIEF_PAUSE_S
             else:
                 rest_s, contact.pause_s = contact.pause_s, min(2 * contact.pause_s, RETRY_MOST_S)
             with contextlib.suppress(TimeoutError):
@@ -433,10 +435,9 @@ class PeerManager:
             log.warning(LogEvent.PEER_DISCONNECTED, peer_id=link.peer_id, reason=link.why_closed)
             contact = self._contacts.get(link.peer_id)
             if contact is not None and not link.was_told_to_leave:
+                contact.pause_s = RETRY_FIRST_S
                 contact.was_brief = not link.was_steady
-                if link.was_steady:
-                    contact.pause_s = RETRY_FIRST_S
-                else:
+                if contact.was_brief:
                     contact.failure = f"the link ended as soon as it was open: {link.why_closed}"
                 contact.kick.set()
         for tell in self._on_link_lost:

@@ -27,6 +27,7 @@ class OpenLink:
     peer_id: PeerId = BOBS
     is_open: bool = True
     was_steady: bool = True
+    theirs: object = None
     used_at_s: float = 0.0
 
 
