@@ -238,10 +238,13 @@ class PeerSide:
                 group.create_task(self.listener.run())
             for part in (self.links, self._courier, self._data_handler):
                 group.create_task(part.run())
-            while True:
-                await asyncio.sleep(self.config.status_interval_s)
-                for peer_id in self.links.connected():
-                    self._poll(peer_id)
+            try:
+                while True:
+                    await asyncio.sleep(self.config.status_interval_s)
+                    for peer_id in self.links.connected():
+                        self._poll(peer_id)
+            finally:
+                self._group = None  # a group that is ending takes no more tasks
 
     def _newcomer(self, peer_id: PeerId) -> None:
         self._poll(peer_id)
