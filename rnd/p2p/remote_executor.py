@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from rnd.core.side_by_side import side_by_side
 from rnd.database import address_records, job_executions, job_interfaces, job_moves, mirrors, workflow_jobs
 from rnd.database.connection import Database
 from rnd.database.news import News
@@ -99,11 +100,10 @@ class RemoteExecutor:
 
         Raises `PeerUnreachable` or `TimedOut` then, `PeerRefused`, and `CalledOff` once somebody wants the job cancelled.
         """
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._start(start)) for start in starts]
-        failures = [error for task in tasks if (error := task.result()) is not None]
-        if failures:
-            raise failures[0]
+        failures = await side_by_side(self._start(start) for start in starts)
+        for error in failures:
+            if error is not None:
+                raise error
         return StartReport(started=tuple(start.job_execution_id for start in starts))
 
     async def cancel_jobs(self, job_execution_ids: Sequence[JobExecutionId], *, reason: str) -> None:
@@ -126,11 +126,9 @@ class RemoteExecutor:
                 name = request.plan.service_name
                 log.info(LogEvent.SENDING_REMOTE_JOB_REQUEST, peer_id=self._executor, service_name=name)
         records = await self._records(fit)
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._ask(request, records, check_only=check_only)) for request in fit]
+        found = await side_by_side(self._ask(request, records, check_only=check_only) for request in fit)
         answers: dict[NodeId, JobResponse] = {}
-        for request, task in zip(fit, tasks, strict=True):
-            answer = task.result()
+        for request, answer in zip(fit, found, strict=True):
             if isinstance(answer, Exception):
                 raise answer
             answers[request.plan.node_id] = answer
@@ -194,8 +192,14 @@ class RemoteExecutor:
         except (PeerUnreachable, TimedOut) as error:
             return error
         assert isinstance(reply, JobResponseMessage)
-        reasons = () if reply.accepted else reply.reasons or ("refused without a reason",)
-        return JobResponse(node_id=request.plan.node_id, job_execution_id=reply.job_execution_id, reasons=reasons)
+        job_id, reasons = reply.job_execution_id, reply.reasons
+        if not reply.accepted:
+            job_id, reasons = None, reasons or ("refused without a reason",)
+        elif job_id is None and not check_only:
+            reasons = ("accepted without saying as which job",)
+        else:
+            reasons = ()
+        return JobResponse(node_id=request.plan.node_id, job_execution_id=job_id, reasons=reasons)
 
     async def _answer_to(self, message: JobRequestMessage) -> Message:
         """Return the answer to a request, which is made anew where the link that was to bring it has ended."""

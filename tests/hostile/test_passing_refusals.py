@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from rnd.protocol.messages import JobRequestMessage, JobStartMessage, Message, Refusal
+from rnd.protocol.messages import JobRequestMessage, JobResponseMessage, JobStartMessage, Message, Refusal
+from rnd.types.ids import JobExecutionId
 from rnd.types.peers import RefusalCode
 from tests.hostile.scripted_peer import ScriptedPeer, cast
 from tests.hostile.stage import Daemon, FarExecutor, daemon, play
@@ -140,5 +141,35 @@ def test_a_refusal_by_one_peer_ends_the_wait_for_another(peer: Daemon) -> None:
             execution = await asyncio.to_thread(peer.wait, execution_id, 15.0)
             assert execution["status"] == "FAILED"
             assert "phase 1 was refused" in execution["error"]
+
+    play(test())
+
+
+class Contradicting(FarExecutor):
+    """Answers every request in a way that makes no sense."""
+
+    def __init__(self, peer: ScriptedPeer, *, accepted: bool, job_id: int | None) -> None:
+        super().__init__(peer)
+        self.answer = JobResponseMessage(
+            accepted=accepted, job_execution_id=None if job_id is None else JobExecutionId(job_id), reasons=()
+        )
+
+    def reply(self, message: Message) -> Message | None:
+        return self.answer if isinstance(message, JobRequestMessage) else super().reply(message)
+
+
+@pytest.mark.parametrize(("accepted", "job_id"), [(True, None), (False, None), (False, 4711)])
+def test_an_answer_that_makes_no_sense_is_a_refusal(peer: Daemon, accepted: bool, job_id: int | None) -> None:
+    """Accepted without a job, or refused with one: nothing of it can be started, and nothing waits for it."""
+
+    async def test() -> None:
+        async with far_peer() as who:
+            Contradicting(who, accepted=accepted, job_id=job_id)
+            await peer.control(who)
+            execution_id = await asyncio.to_thread(_order, peer, who)
+            execution = await asyncio.to_thread(peer.wait, execution_id, 15.0)
+            assert execution["status"] == "FAILED"
+            assert "phase 1 was refused" in execution["error"]
+            assert peer.rows("SELECT * FROM job_executions WHERE workflow_execution_id = ?", execution_id) == []
 
     play(test())
