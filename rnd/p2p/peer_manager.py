@@ -246,15 +246,11 @@ class PeerManager:
                 self._group = self._data.group = group
                 self._peers_changed()
                 group.create_task(self._ping_all())
-                while True:
-                    await asyncio.sleep(REFRESH_EVERY_S)
-                    try:
-                        await self._book.refresh()
-                    except DatabaseNotNow as trouble:
-                        log.warning(LogEvent.DATABASE_WAITS, reason=str(trouble))
-                    self._data.close_idle()
+                try:
+                    await self._keep_book()
+                finally:
+                    self._group = self._data.group = None  # a group that is ending takes no more tasks
         finally:
-            self._group = self._data.group = None
             for link in self._links():
                 link.close(CloseCode.GOING_AWAY)
 
@@ -263,6 +259,15 @@ class PeerManager:
         contact = self._contacts.get(peer_id)
         if contact is not None:
             contact.kick.set()
+
+    async def _keep_book(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_EVERY_S)
+            try:
+                await self._book.refresh()
+            except DatabaseNotNow as trouble:
+                log.warning(LogEvent.DATABASE_WAITS, reason=str(trouble))
+            self._data.close_idle()
 
     def connect(self, peer_id: PeerId) -> None:
         """Dial a peer now rather than after the pause."""

@@ -55,3 +55,20 @@ def test_executors_that_come_back_at_other_ports_find_each_other_by_their_orches
     assert site.home.wait(execution_id)["status"] == "COMPLETED"
     assert time.monotonic() - begun < 2.5
     assert list(site.home.results(execution_id).values()) == [b"x\n"]
+
+
+def test_a_peer_that_expects_bytes_stops_in_order(site: Site) -> None:
+    """The end of its links is no reason to dial anew while it stops."""
+    workflow = site.home.workflow("stops")
+    first = site.home.remote_node(workflow, site.b, site.b.offer("stops-1", f"{site.gated('stops')}; echo x"))
+    last = site.home.remote_node(workflow, site.c, site.c.offer("stops-2", "cat"))
+    site.home.connect(workflow, first, last)
+    site.home.connect(workflow, last, None)
+    execution_id = site.home.execute(workflow)
+    wait_until(lambda: site.ran()["stops"] == 1, "the job runs")
+    site.home.until("SELECT phase FROM workflow_executions WHERE id = ?", "STARTED", execution_id)
+    assert site.c.stop() == 0
+    assert "Internal error" not in site.c.log()
+    site.c.start()
+    site.gate("stops").touch()
+    assert site.home.wait(execution_id)["status"] == "COMPLETED"
