@@ -17,6 +17,7 @@ from rnd.database.connection import Database
 from rnd.database.consequences import give_up_mirror
 from rnd.database.news import News
 from rnd.log import get_logger
+from rnd.p2p.address_news import AddressNews
 from rnd.p2p.courier import Courier
 from rnd.p2p.data_handler import DataHandler
 from rnd.p2p.dialing import Dialer
@@ -84,7 +85,10 @@ class PeerSide:
     _job_handler: JobHandler = field(init=False)
     _data_handler: DataHandler = field(init=False)
     _courier: Courier = field(init=False)
-    _polls: asyncio.Queue[PeerId] = field(init=False)
+    _address_news: AddressNews = field(init=False)
+    _group: asyncio.TaskGroup | None = field(init=False, default=None)
+    _polls: dict[PeerId, bool] = field(init=False, default_factory=dict)
+    """The peers that are being asked after their jobs, and whether each is to be asked once more."""
 
     def __post_init__(self) -> None:
         self._instance_id = self.entropy.random_bytes(16).hex()
@@ -201,10 +205,12 @@ class PeerSide:
             answers={JobCancel: self._cancel_answered},
         )
         questions = Questions(database=self.database, links=self.links, book=self.book, capabilities=capabilities)
-        self.links.answer_with({**self._job_handler.handlers(), **questions.handlers()})
-        self._polls = asyncio.Queue()
-        self.links.when_connected(self._courier.wake)
-        self.links.when_connected(self._polls.put_nowait)
+        self._address_news = AddressNews(database=self.database, links=self.links, peer_id=peer_id)
+        self.links.answer_with(
+            {**self._job_handler.handlers(), **questions.handlers(), **self._address_news.handlers()}
+        )
+        self.links.when_reached(self._courier.wake)
+        self.links.when_connected(self._newcomer)
         self.database.on_commit(self._committed)
         self.board.when_started = self._data_handler.duties_changed
 
@@ -228,25 +234,51 @@ class PeerSide:
     async def run(self) -> None:
         """Keep links, carry letters and bytes, and ask after jobs, until cancelled."""
         async with self.dialer, asyncio.TaskGroup() as group:
+            self._group = group
             if self.listener is not None:
                 group.create_task(self.listener.run())
             for part in (self.links, self._courier, self._data_handler):
                 group.create_task(part.run())
-            group.create_task(self._poll_new())
-            while True:
-                await asyncio.sleep(self.config.status_interval_s)
-                for peer_id in self.links.connected():
-                    self._polls.put_nowait(peer_id)
-
-    async def _poll_new(self) -> None:
-        while True:
-            peer_id = await self._polls.get()
             try:
+                while True:
+                    await asyncio.sleep(self.config.status_interval_s)
+                    for peer_id in self.links.connected():
+                        self._poll(peer_id)
+            finally:
+                self._group = None  # a group that is ending takes no more tasks
+
+    def _newcomer(self, peer_id: PeerId) -> None:
+        self._poll(peer_id)
+        if self._group is not None:
+            self._group.create_task(self._pass_on_addresses(peer_id))
+
+    async def _pass_on_addresses(self, peer_id: PeerId) -> None:
+        try:
+            await self._address_news.pass_on(peer_id)
+        except DatabaseGone:
+            raise
+        except Exception:
+            log.exception(LogEvent.INTERNAL_ERROR, where="addresses", peer_id=peer_id)
+
+    def _poll(self, peer_id: PeerId) -> None:
+        """Have a peer asked after its jobs: each by itself, so that one that is silent holds up no other."""
+        if peer_id in self._polls:
+            self._polls[peer_id] = True
+        elif self._group is not None:
+            self._polls[peer_id] = True
+            self._group.create_task(self._poll_while_due(peer_id))
+
+    async def _poll_while_due(self, peer_id: PeerId) -> None:
+        try:
+            while self._polls[peer_id] and self.links.is_connected(peer_id):
+                self._polls[peer_id] = False
                 await self._job_handler.poll(peer_id)
-            except DatabaseGone:
-                raise
-            except Exception:
-                log.exception(LogEvent.INTERNAL_ERROR, where="poll", peer_id=peer_id)
+        except DatabaseGone:
+            raise
+        except Exception:
+            log.exception(LogEvent.INTERNAL_ERROR, where="poll", peer_id=peer_id)
+        finally:
+            del self._polls[peer_id]
 
     def _committed(self) -> None:
         if self.links.connected() or self.book.has_introduced():

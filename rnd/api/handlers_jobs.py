@@ -216,8 +216,8 @@ async def job_explain(
     job = await call.api.database.read(work)
     if isinstance(job, WorkflowJob):
         explanation = explain_uncreated(job)
-    elif job.executor_peer_id == call.api.peer_id or job_is_terminal(job.status):
-        # How a job elsewhere has ended is on record here; its executor need not be there to say so.
+    elif job.executor_peer_id == call.api.peer_id or _is_unstarted(job) or job_is_terminal(job.status):
+        # Why a job elsewhere is not started, and how it has ended, is on record here; its executor need not be there.
         explanation = await call.api.job_manager.explain(job.id)
     else:
         explanation = await _explain_elsewhere(call.api, job)
@@ -236,6 +236,10 @@ async def _explain_elsewhere(api: ApiContext, job: JobExecution) -> Explanation:
         execution = await api.database.read(lambda conn: workflow_executions.get_execution(conn, execution_id))
         deadline_at = execution.deadline_at
     return explain_unreachable(job, why, do=do, deadline_at=deadline_at)
+
+
+def _is_unstarted(job: JobExecution) -> bool:
+    return job.status is JobStatus.IDLE and not job.start_received
 
 
 async def job_logs(

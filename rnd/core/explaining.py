@@ -7,7 +7,15 @@ from dataclasses import replace
 from datetime import datetime
 
 from rnd.core.job_runner import JobRunner
-from rnd.database import job_executions, job_interfaces, mirrors, offered_services, transfers, workflow_executions
+from rnd.database import (
+    job_executions,
+    job_interfaces,
+    mirrors,
+    offered_services,
+    transfers,
+    workflow_executions,
+    workflow_jobs,
+)
 from rnd.database.connection import Database
 from rnd.database.owing import here
 from rnd.rules.evidence import Evidence, HandleState, OtherEnd
@@ -63,6 +71,7 @@ class Explainer:
             service_found=found,
             service_active=active,
             not_before=job_executions.not_before(conn, job.id),
+            start_trouble=workflow_jobs.find_wait(conn, job.workflow_job_id) if job.workflow_job_id else "",
         )
 
     def _other_ends(

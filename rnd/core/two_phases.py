@@ -6,8 +6,9 @@ is idempotent and the column `phase` says which is next, so that the start of an
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from rnd.core.reuse import find_reusable
 from rnd.core.side_by_side import side_by_side
@@ -19,6 +20,7 @@ from rnd.database.owing import owe_deliveries
 from rnd.database.results import NewResult
 from rnd.database.workflow_executions import ExecutionBounds
 from rnd.log import get_logger
+from rnd.rules.backoff import backoff_s
 from rnd.types.definitions import JobPlan, WorkflowDefinition
 from rnd.types.enums import ExecutionPhase, ExecutionStatus, JobStatus, MountFunction, WorkflowJobStatus
 from rnd.types.errors import CalledOff, PeerRefused, PeerUnreachable, RndError, TimedOut
@@ -101,7 +103,7 @@ class TwoPhases:
             reused = await find_reusable(self._database, self._folders, execution.retry_of, definition)
         requests = self._requests(execution, definition, rows, bounds, reused)
         await self._create_here(requests.pop(self._peer_id, []))
-        await self._create_elsewhere(requests)
+        await self._create_elsewhere(requests, start_by_s=bounds.start_by_s)
         await self._database.write(lambda conn: self._finish_phase_1(conn, execution, definition, reused))
         log.info(LogEvent.ALL_JOBS_CREATED, count=len(rows), execution_id=execution.id)
 
@@ -114,20 +116,58 @@ class TwoPhases:
             log.info(LogEvent.CREATING_WORKFLOW_JOB, node_id=order.plan.node_id, executor=self._peer_id)
             if answer.job_execution_id is not None:
                 log.info(LogEvent.CREATED_LOCAL_JOB_EXECUTION, job_id=answer.job_execution_id)
-        _refuse(_refusals(orders, answers))
+        _refuse(_refusals(list(zip(orders, answers, strict=True))))
 
-    async def _create_elsewhere(self, requests: Mapping[PeerId, Sequence[JobRequest]]) -> None:
-        """Ask other peers side by side to create their jobs; all that refuse or do not answer are named."""
-        answers = await side_by_side(self._ask(executor, orders) for executor, orders in requests.items())
-        _refuse([reason for reasons in answers for reason in reasons])
+    async def _create_elsewhere(self, requests: Mapping[PeerId, Sequence[JobRequest]], *, start_by_s: float) -> None:
+        """Ask other peers side by side to create their jobs; all that refuse or do not answer are named.
 
-    async def _ask(self, executor: PeerId, orders: Sequence[JobRequest]) -> list[str]:
+        Who only cannot take an order now is asked again, for as long as a job that exists already waits for its start.
+        """
+        give_up_at = self._clock.monotonic() + start_by_s
+        pauses_s = backoff_s()
+        waiting: dict[NodeId, str] = {}
+        while requests:
+            answers = await side_by_side(self._ask(executor, orders) for executor, orders in requests.items())
+            pairs = [pair for found, _ in answers for pair in found]
+            is_over = self._clock.monotonic() > give_up_at
+            final = [(order, answer) for order, answer in pairs if is_over or not answer.may_pass]
+            _refuse([*_refusals(final), *(silence for _, silence in answers if silence)])
+            later = [(order, answer) for order, answer in pairs if answer.may_pass]
+            requests = _by_executor(order for order, _ in later)
+            if requests:
+                await self._note_waits(later, waiting)
+                await asyncio.sleep(next(pauses_s))
+
+    async def _ask(
+        self, executor: PeerId, orders: Sequence[JobRequest]
+    ) -> tuple[list[tuple[JobRequest, JobResponse]], str]:
+        """Return what a peer answers to each order, or why it does not answer."""
         for order in orders:
             log.info(LogEvent.CREATING_WORKFLOW_JOB, node_id=order.plan.node_id, executor=executor)
         try:
-            return _refusals(orders, await self._endpoint_of(executor).create_jobs(orders))
+            answers = await self._endpoint_of(executor).create_jobs(orders)
         except (PeerUnreachable, PeerRefused, TimedOut) as error:
-            return [f"peer {executor}: {error}"]
+            return [], f"peer {executor}: {error}"
+        return list(zip(orders, answers, strict=True)), ""
+
+    async def _note_waits(self, pairs: Sequence[tuple[JobRequest, JobResponse]], waiting: dict[NodeId, str]) -> None:
+        """Say in the log and in its row why a job is not created yet; once, unless there is another reason."""
+        news = {
+            order.plan.node_id: (order, words)
+            for order, answer in pairs
+            if waiting.get(order.plan.node_id) != (words := "; ".join(answer.reasons))
+        }
+        for node_id, (order, words) in news.items():
+            waiting[node_id] = words
+            log.warning(LogEvent.PEER_ORDER_WAITS, peer_id=order.plan.executor_peer_id, node_id=node_id, reason=words)
+
+        def work(conn: sqlite3.Connection) -> None:
+            for order, words in news.values():
+                peer = order.plan.executor_peer_id
+                workflow_jobs.note_wait(conn, order.workflow_job_id, f"peer {peer} does not take it now: {words}")
+
+        if news:
+            await self._database.write(work)
 
     def _requests(
         self,
@@ -138,9 +178,8 @@ class TwoPhases:
         reused: Collection[NodeId],
     ) -> dict[PeerId, list[JobRequest]]:
         workflow_job_ids = {row.node_id: row.id for row in rows}
-        requests: dict[PeerId, list[JobRequest]] = {}
-        for plan in definition.jobs:
-            request = JobRequest(
+        return _by_executor(
+            JobRequest(
                 orchestrator_peer_id=self._peer_id,
                 execution_uid=execution.execution_uid,
                 workflow_execution_id=execution.id,
@@ -151,8 +190,8 @@ class TwoPhases:
                 reused_from=execution.retry_of if plan.node_id in reused else None,
                 bounds=self._foreign_bounds(execution, bounds) if plan.executor_peer_id != self._peer_id else None,
             )
-            requests.setdefault(plan.executor_peer_id, []).append(request)
-        return requests
+            for plan in definition.jobs
+        )
 
     def _foreign_bounds(self, execution: WorkflowExecution, bounds: ExecutionBounds) -> ForeignBounds:
         """Return what bounds a job on another peer: durations, since no peer trusts the clock of another."""
@@ -270,12 +309,15 @@ class TwoPhases:
             self._board.publish(news)
 
 
-def _refusals(orders: Sequence[JobRequest], answers: Sequence[JobResponse]) -> list[str]:
-    return [
-        f"{order.plan.name}: {reason}"
-        for order, answer in zip(orders, answers, strict=True)
-        for reason in answer.reasons
-    ]
+def _by_executor(orders: Iterable[JobRequest]) -> dict[PeerId, list[JobRequest]]:
+    requests: dict[PeerId, list[JobRequest]] = {}
+    for order in orders:
+        requests.setdefault(order.plan.executor_peer_id, []).append(order)
+    return requests
+
+
+def _refusals(pairs: Sequence[tuple[JobRequest, JobResponse]]) -> list[str]:
+    return [f"{order.plan.name}: {reason}" for order, answer in pairs for reason in answer.reasons]
 
 
 def _refuse(reasons: Sequence[str]) -> None:

@@ -115,6 +115,25 @@ def list_open_orders(conn: sqlite3.Connection, *, self_peer_id: PeerId) -> list[
     ]
 
 
+def list_neighbours(conn: sqlite3.Connection, executor: PeerId, *, self_peer_id: PeerId, limit: int) -> list[PeerId]:
+    """Return the other executors with which one exchanges bytes in own executions that have not ended."""
+    rows = conn.execute(
+        """
+        SELECT DISTINCT jip.peer_id
+        FROM job_executions AS je
+        JOIN job_interfaces AS ji ON ji.job_execution_id = je.id
+        JOIN job_interface_peers AS jip ON jip.job_interface_id = ji.id
+        WHERE je.workflow_execution_id IN (SELECT id FROM workflow_executions WHERE status IN ('PENDING', 'RUNNING'))
+          AND je.executor_peer_id = :executor
+          AND jip.peer_id NOT IN (:executor, :self_peer_id)
+        ORDER BY jip.peer_id
+        LIMIT :limit
+        """,
+        {"executor": executor, "self_peer_id": self_peer_id, "limit": limit},
+    ).fetchall()
+    return [PeerId(row[0]) for row in rows]
+
+
 def list_open_of_execution(
     conn: sqlite3.Connection, execution_id: ExecutionId, *, self_peer_id: PeerId
 ) -> list[JobExecution]:

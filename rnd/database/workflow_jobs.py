@@ -125,6 +125,33 @@ def list_pending_elsewhere(
     return [(PeerId(row["executor_peer_id"]), NodeId(row["node_id"])) for row in rows]
 
 
+def note_wait(conn: sqlite3.Connection, workflow_job_id: WorkflowJobId, words: str | None) -> None:
+    """Say why a job is not created or not started yet; `None` takes that back. What has moved on has other words."""
+    conn.execute(
+        """
+        UPDATE workflow_jobs
+        SET error = :words
+        WHERE id = :id
+          AND status IN ('PENDING', 'IDLE')
+        """,
+        {"id": workflow_job_id, "words": words},
+    )
+
+
+def find_wait(conn: sqlite3.Connection, workflow_job_id: WorkflowJobId) -> str:
+    """Return why a job is not created or not started yet; "" where nobody knows of a reason."""
+    row = conn.execute(
+        """
+        SELECT error
+        FROM workflow_jobs
+        WHERE id = :id
+          AND status IN ('PENDING', 'IDLE')
+        """,
+        {"id": workflow_job_id},
+    ).fetchone()
+    return "" if row is None else row[0] or ""
+
+
 def fail_pending_jobs(conn: sqlite3.Connection, execution_id: ExecutionId, error: str) -> None:
     """End the rows of jobs that never came to exist on their executor."""
     conn.execute(

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from rnd.core.side_by_side import side_by_side
 from rnd.database import outbox
 from rnd.database.connection import Database
 from rnd.database.outbox import Letter
@@ -22,16 +23,15 @@ from rnd.p2p.peer_manager import PeerManager
 from rnd.protocol.codec import message_from_fields
 from rnd.protocol.messages import Message
 from rnd.types.errors import (
-    ApplicationError,
     DatabaseGone,
     DatabaseNotNow,
     MalformedMessage,
     PeerRefused,
-    UnknownMessage,
+    RndError,
 )
 from rnd.types.ids import PeerId
 from rnd.types.log_events import LogEvent
-from rnd.types.peers import RefusalCode
+from rnd.types.peers import PASSING
 from rnd.types.seams import Clock
 
 LETTERS_AT_ONCE: Final = 64
@@ -162,10 +162,8 @@ class Courier:
         while letters := await self._database.read(
             lambda conn: outbox.list_letters(conn, peer_id, after_id=round_.after_id, limit=LETTERS_AT_ONCE)
         ):
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._deliver(letter)) for letter in letters]
+            troubles = await side_by_side(self._deliver(letter) for letter in letters)
             round_.after_id = letters[-1].id
-            troubles = [task.result() for task in tasks]
             await self._note(list(zip(letters, troubles, strict=True)))
             took_all &= not any(troubles)
         return took_all
@@ -175,21 +173,33 @@ class Courier:
         round_.again_at_s = asyncio.get_running_loop().time() + round_.pause_s
 
     async def _deliver(self, letter: Letter) -> str | None:
-        """Tell one thing; return why it has to be told again, `None` if it is off the table."""
+        """Tell one thing; return why it has to be told again, `None` if it is off the table.
+
+        The boundary at which whatever goes wrong with one letter leaves the others alone.
+        """
+        try:
+            return await self._say(letter)
+        except DatabaseGone:
+            raise
+        except RndError as error:
+            return str(error)
+        except Exception as error:
+            log.exception(LogEvent.INTERNAL_ERROR, where=letter.topic, peer_id=letter.peer_id)
+            return f"internal error: {type(error).__name__}"
+
+    async def _say(self, letter: Letter) -> str | None:
         try:
             message = message_from_fields(letter.topic, letter.body)
-        except (MalformedMessage, UnknownMessage) as error:
+        except MalformedMessage as error:
             log.error(LogEvent.PEER_ANSWER_UNSAID, peer_id=letter.peer_id, type=letter.topic, reason=str(error))
             return None
         try:
             reply = await self._links.ask_by_any(letter.peer_id, message, timeout_s=ANSWER_TIMEOUT_S)
         except PeerRefused as error:
-            if error.word in {RefusalCode.BUSY, RefusalCode.INTERNAL, ""}:
+            if error.word in PASSING or not error.word:
                 return str(error)
             log.warning(LogEvent.PEER_LETTER_REFUSED, peer_id=letter.peer_id, type=letter.topic, reason=error.reason)
             return None
-        except ApplicationError as error:
-            return str(error)
         on_answer = self._answers.get(type(message))
         if on_answer is not None:
             await on_answer(letter.peer_id, message, reply)

@@ -44,7 +44,7 @@ class DataHandler:
         links.take_with({ChunkAck: outgoing.take_ack, DataTransferStop: outgoing.take_stop}, incoming.take_frame)
         links.when_lost(outgoing.link_lost)
         links.when_lost(incoming.link_lost)
-        links.when_connected(outgoing.peer_came)
+        links.when_reached(outgoing.peer_came)
 
     def duties_changed(self) -> None:
         """Have it looked up anew which peers bytes are expected from."""

@@ -10,11 +10,13 @@ from typing import Final
 from rnd.p2p.link import Link
 from rnd.p2p.peer_book import PeerBook
 from rnd.protocol.session import CloseCode
-from rnd.types.errors import ApplicationError
+from rnd.types.errors import ApplicationError, PeerRefused, PeerUnreachable
 from rnd.types.ids import PeerId
 
 RETRY_FIRST_S: Final = 1.0
 RETRY_MOST_S: Final = 60.0
+BRIEF_PAUSE_S: Final = 2.0
+"""How long to wait before a peer is dialled again whose link ended soon after it was open."""
 DIAL_AFTER_S: Final = 3.0
 """How long a sender waits for its receiver to dial before it does so itself."""
 IDLE_S: Final = 60.0
@@ -38,6 +40,9 @@ class DataLinks:
         self._came: dict[PeerId, asyncio.Event] = {}
         self._wanted: set[PeerId] = set()
         self._dialling: set[PeerId] = set()
+        self._pauses_s: dict[PeerId, float] = {}
+        """How long to wait before each peer is dialled that was dialled in vain, or did not keep the link."""
+        self._dials: dict[PeerId, asyncio.Future[Link]] = {}
         self.group: asyncio.TaskGroup | None = None
         """Where dialling goes on; `None` while nothing is dialled."""
 
@@ -49,8 +54,8 @@ class DataLinks:
         """Hold a link, which is not open yet."""
         self._links.setdefault(link.peer_id, []).append(link)
 
-    def note_open(self, peer_id: PeerId) -> None:
-        """Wake who waits for a link to a peer."""
+    def wake(self, peer_id: PeerId) -> None:
+        """Wake who waits for a link to a peer: one is open, or it has just said where it is to be dialled."""
         self._came_from(peer_id).set()
 
     def drop(self, link: Link) -> None:
@@ -60,6 +65,10 @@ class DataLinks:
             links.remove(link)
         if not links:
             self._links.pop(link.peer_id, None)
+        if link.was_steady:
+            self._pauses_s.pop(link.peer_id, None)
+        elif link.theirs is not None:
+            self._pauses_s[link.peer_id] = BRIEF_PAUSE_S
         if link.peer_id in self._wanted:
             self._keep(link.peer_id)
 
@@ -77,10 +86,34 @@ class DataLinks:
         deadline = asyncio.get_running_loop().time() + DIAL_AFTER_S
         while not (links := self._open(peer_id)):
             left_s = deadline - asyncio.get_running_loop().time()
-            if left_s <= 0:
-                return await self._dial(peer_id)
-            await self._await_open(peer_id, left_s)
+            if left_s > 0:
+                await self._await_open(peer_id, left_s)
+                continue
+            try:
+                return await self._reach(peer_id)
+            except (PeerUnreachable, PeerRefused):
+                if not self._open(peer_id):  # it may have dialled meanwhile
+                    raise
         return min(links, key=lambda link: link.dialled)
+
+    async def _reach(self, peer_id: PeerId) -> Link:
+        """Dial a peer, once for all who want to reach it now: it takes a bounded number of connections."""
+        under_way = self._dials.get(peer_id)
+        if under_way is not None:
+            return await asyncio.shield(under_way)
+        under_way = self._dials[peer_id] = asyncio.get_running_loop().create_future()
+        try:
+            link = await self._dial(peer_id)
+        except BaseException as error:
+            told = error if isinstance(error, ApplicationError) else PeerUnreachable("the dial was called off")
+            under_way.set_exception(told)
+            under_way.exception()  # nobody else may have waited for it
+            raise
+        else:
+            under_way.set_result(link)
+            return link
+        finally:
+            del self._dials[peer_id]
 
     def close_idle(self) -> None:
         """Close what has carried nothing for long and is expected to carry nothing."""
@@ -98,14 +131,19 @@ class DataLinks:
             self._dialling.add(peer_id)
             self.group.create_task(self._dial_until_open(peer_id))
 
+    def _is_missed(self, peer_id: PeerId) -> bool:
+        return peer_id in self._wanted and self._book.is_welcome(peer_id) and not self._open(peer_id)
+
     async def _dial_until_open(self, peer_id: PeerId) -> None:
         """Dial a peer that is to send bytes, again and again while they are expected; the sender may come itself."""
-        pause_s = RETRY_FIRST_S
         try:
-            while peer_id in self._wanted and self._book.is_welcome(peer_id) and not self._open(peer_id):
-                if await self._try_dial(peer_id) is not None:
+            while self._is_missed(peer_id):
+                pause_s = self._pauses_s.get(peer_id, 0.0)
+                if pause_s:
                     await self._await_open(peer_id, self._jittered(pause_s))
-                    pause_s = min(2 * pause_s, RETRY_MOST_S)
+                self._pauses_s[peer_id] = min(max(RETRY_FIRST_S, 2 * pause_s), RETRY_MOST_S)
+                if self._is_missed(peer_id):
+                    await self._try_dial(peer_id)
         finally:
             self._dialling.discard(peer_id)
 

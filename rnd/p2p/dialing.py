@@ -22,7 +22,10 @@ from rnd.p2p.tls import client_context
 from rnd.rules.addresses import PeerAddress, never_dialled
 from rnd.types.errors import NotAdmitted, PeerRefused, PeerUnreachable
 from rnd.types.ids import PeerId
+from rnd.types.peers import RefusalCode
 
+_LATER: Final = frozenset({429, 500, 503})
+"""What a peer answers that has too many connections now, or is on its way down."""
 MAX_ADDRESSES: Final = 8
 STAGGER_S: Final = 0.25
 DIAL_TIMEOUT_S: Final = 10.0
@@ -271,7 +274,10 @@ def _refusal(peer_id: PeerId, answer: _AnsweredOtherwise) -> PeerRefused:
         return PeerRefused(
             f"{peer_id} does not admit this peer: {reason}", hint=NotAdmitted.default_hint, reason=answer.reason
         )
-    return PeerRefused(f"{peer_id} answered with HTTP status {answer.status}: {reason}", reason=answer.reason)
+    word = RefusalCode.BUSY if answer.status in _LATER else ""
+    return PeerRefused(
+        f"{peer_id} answered with HTTP status {answer.status}: {reason}", reason=answer.reason, word=word
+    )
 
 
 def _unreachable(

@@ -37,6 +37,7 @@ TEXT_BYTES_MAX: Final = 4 << 20
 FRAME_BYTES_MAX: Final = (8 << 20) + 16
 HEARTBEAT_S: Final = 15.0
 HELLO_TIMEOUT_S: Final = 10.0
+STEADY_AFTER_S: Final = 5.0
 SEND_TIMEOUT_S: Final = 60.0
 """How long the other side may let what we send lie; a link on which nothing moves is given up."""
 QUEUE_BYTES: Final = 2 << 20
@@ -113,6 +114,7 @@ class Link:
         self._turns = asyncio.Semaphore(ANSWERS_AT_ONCE)
         self._waiting: dict[int, asyncio.Future[Message]] = {}
         self._opened = asyncio.Event()
+        self._opened_at_s: float | None = None
         self._close_code: CloseCode | None = None
         self.used_at_s = 0.0
         """When the last message went or came, by the event loop's clock."""
@@ -128,6 +130,11 @@ class Link:
     def was_told_to_leave(self) -> bool:
         """Say whether this side has closed the link on purpose."""
         return self._close_code in {CloseCode.NOT_PERMITTED, CloseCode.DUPLICATE, CloseCode.GOING_AWAY}
+
+    @property
+    def was_steady(self) -> bool:
+        """Say whether it has been open for long enough that dialling anew at once is no dialling in a circle."""
+        return self._opened_at_s is not None and asyncio.get_running_loop().time() - self._opened_at_s >= STEADY_AFTER_S
 
     @property
     def why_closed(self) -> str:
@@ -268,6 +275,7 @@ class Link:
                     self.close(code)
                     return
                 self._opened.set()
+                self._opened_at_s = asyncio.get_running_loop().time()
             case Deliver(id=number, message=message):
                 if message.is_request():
                     group.create_task(self._answer(number, message))
@@ -350,10 +358,12 @@ class Link:
 
     def _cut(self) -> None:
         """End the connection under the link: who reads nothing would not read a goodbye either."""
-        # A TLS transport that is closed already has lost what could be asked for its socket.
-        with contextlib.suppress(OSError, AttributeError):
+        try:
             sock = self._websocket.get_extra_info("socket")
-            if sock is not None:
+        except AttributeError:  # asyncio's TLS transport has let go of its protocol: the connection is gone
+            return
+        if sock is not None:
+            with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
     def _end(self) -> None:

@@ -45,6 +45,7 @@ from rnd.types.errors import (
     CalledOff,
     DatabaseGone,
     DatabaseNotNow,
+    NotFound,
     PeerRefused,
     PeerUnreachable,
     RndError,
@@ -55,7 +56,7 @@ from rnd.types.errors import (
 from rnd.types.executions import Transfer
 from rnd.types.ids import SELF_PEER_JOB, PeerId, TransferId
 from rnd.types.log_events import LogEvent
-from rnd.types.peers import RejectionCode
+from rnd.types.peers import PASSING, RejectionCode
 from rnd.types.seams import Clock
 from rnd.workers.deliveries import Delivery, DeliveryDesk
 from rnd.workers.delivery_log import SenderLog, log_initiated, log_sender_completed
@@ -71,6 +72,8 @@ T = TypeVar("T")
 ANSWER_TIMEOUT_S: Final = 60.0
 AGAIN_FIRST_S: Final = 0.1
 AGAIN_MOST_S: Final = 30.0
+SOON_S: Final = 1.0
+"""How long to wait at most for a receiver that is there and only not ready yet."""
 RECEIVER_FAILURES_MAX: Final = 5
 """How often a receiver may fail on its own side (a full disk, a file that did not arrive as promised) before it is final."""
 PROGRESS_INTERVAL_S: Final = 0.5
@@ -104,8 +107,9 @@ class _Shipment:
 
 @dataclass(slots=True)
 class _Rest:
-    """When a delivery may be tried again, and how it went so far."""
+    """When a delivery to a peer may be tried again, and how it went so far."""
 
+    peer_id: PeerId
     until_s: float
     pause_s: float
     failures: int = 0
@@ -139,6 +143,8 @@ class Outgoing:
         self._receivers: Counter[PeerId] = Counter()
         self._shipments: dict[TransferId, _Shipment] = {}
         self._resting: dict[TransferId, _Rest] = {}
+        self._came_at_s: dict[PeerId, float] = {}
+        """When the newest link to each peer came up, by the event loop's clock."""
         self._streams = itertools.count(1)
         self._threads = ThreadPoolExecutor(config.transfer_slots, thread_name_prefix="rnd-sending")
 
@@ -188,10 +194,11 @@ class Outgoing:
                 shipment.news.set()
 
     def peer_came(self, peer_id: PeerId) -> None:
-        """A peer is there again: what waits for it need not wait for its pause."""
-        del peer_id  # pauses are short; all may be looked at
+        """A link to a peer is up, or it may be dialled elsewhere: what waits for it need not wait for its pause."""
+        self._came_at_s[peer_id] = asyncio.get_running_loop().time()
         for rest in self._resting.values():
-            rest.until_s = 0.0
+            if rest.peer_id == peer_id:
+                rest.until_s = 0.0
         self._board.outgoing.ring()
 
     def _of(self, link: Link, transfer_id: TransferId) -> _Shipment | None:
@@ -242,6 +249,7 @@ class Outgoing:
     async def _see_to(self, transfer: Transfer, delivery: Delivery | Exception) -> None:
         """Make one attempt: the boundary at which whatever goes wrong with it becomes its error, or a pause."""
         underway = self._underway[transfer.transfer_id]
+        begun_s = asyncio.get_running_loop().time()
         try:
             if isinstance(delivery, Exception):
                 raise delivery
@@ -252,10 +260,11 @@ class Outgoing:
             raise
         except (CalledOff, StaleState):
             self._resting.pop(transfer.transfer_id, None)
-        except (_TryAgain, PeerUnreachable, TimedOut) as error:
-            await self._rest(transfer, delivery, error)
         except (SelectionError, RndError) as error:
-            await self._fail(transfer.transfer_id, str(error))
+            if _may_pass(error):
+                await self._rest(transfer, delivery, error, begun_s=begun_s)
+            else:
+                await self._fail(transfer.transfer_id, str(error))
         except OSError as error:
             await self._fail(transfer.transfer_id, f"{error.strerror or error}")
         except Exception as error:
@@ -432,8 +441,13 @@ class Outgoing:
         self._resting.pop(transfer_id, None)
         await self._rows.fail(transfer_id, error)
 
-    async def _rest(self, transfer: Transfer, delivery: Delivery | Exception, error: RndError) -> None:
-        """Have a delivery wait for another attempt, with the reason in its row; give it up where nobody wants it any more."""
+    async def _rest(
+        self, transfer: Transfer, delivery: Delivery | Exception, error: RndError, *, begun_s: float
+    ) -> None:
+        """Have a delivery wait for another attempt, with the reason in its row; give it up where nobody wants it any more.
+
+        Its pause grows, but is cut short where a link to its receiver has come up since the attempt began at `begun_s`.
+        """
         before = self._resting.get(transfer.transfer_id)
         failures = (before.failures if before else 0) + (isinstance(error, _TryAgain) and error.counts)
         if failures >= RECEIVER_FAILURES_MAX or await self._hold_is_over(delivery):
@@ -441,9 +455,12 @@ class Outgoing:
             return
         pause_s = min(AGAIN_MOST_S, 2 * before.pause_s) if before else AGAIN_FIRST_S
         if isinstance(error, _TryAgain) and error.at_once:
-            pause_s = min(pause_s, 1.0)
-        until_s = asyncio.get_running_loop().time() + pause_s
-        self._resting[transfer.transfer_id] = _Rest(until_s=until_s, pause_s=pause_s, failures=failures)
+            pause_s = min(pause_s, SOON_S)
+        has_come = self._came_at_s.get(transfer.dest_peer_id, 0.0) > begun_s
+        until_s = asyncio.get_running_loop().time() + (min(pause_s, SOON_S) if has_come else pause_s)
+        self._resting[transfer.transfer_id] = _Rest(
+            peer_id=transfer.dest_peer_id, until_s=until_s, pause_s=pause_s, failures=failures
+        )
         log.debug(LogEvent.TRANSFER_POSTPONED, transfer_id=transfer.transfer_id, reason=str(error))
         now = self._clock.now()
         try:
@@ -452,11 +469,19 @@ class Outgoing:
             return  # the note is a courtesy
 
     async def _hold_is_over(self, delivery: Delivery | Exception) -> bool:
-        """Say whether the outputs of a job that another peer ordered have been kept for as long as was agreed."""
+        """Say whether the outputs of a job that another peer ordered have been kept for as long as was agreed.
+
+        A job whose row is gone, by hand, keeps nothing.
+        """
         if isinstance(delivery, Exception) or delivery.source_job is None or delivery.source_job.hold_s is None:
             return False
         job_id = delivery.source_job.id
-        job = await self._database.read(lambda conn: job_executions.get_job(conn, job_id))
+        try:
+            job = await self._database.read(lambda conn: job_executions.get_job(conn, job_id))
+        except NotFound:
+            return True
+        except DatabaseNotNow:
+            return False
         return (
             job.ended_at is not None
             and job.hold_s is not None
@@ -465,6 +490,13 @@ class Outgoing:
 
     async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+
+def _may_pass(error: RndError) -> bool:
+    """Say whether the same attempt may well succeed later."""
+    if isinstance(error, PeerRefused):
+        return error.word in PASSING
+    return isinstance(error, (_TryAgain, PeerUnreachable, TimedOut, DatabaseNotNow))
 
 
 _ENDED: Final = frozenset(

@@ -18,7 +18,7 @@ from aiohttp import web
 from rnd.database import address_records, peers
 from rnd.database.connection import Database
 from rnd.log import get_logger
-from rnd.p2p.data_links import RETRY_FIRST_S, RETRY_MOST_S, DataLinks
+from rnd.p2p.data_links import BRIEF_PAUSE_S, RETRY_FIRST_S, RETRY_MOST_S, DataLinks
 from rnd.p2p.dialing import Dialer
 from rnd.p2p.link import FRAME_BYTES_MAX, HEARTBEAT_S, TEXT_BYTES_MAX, Link, LinkKind
 from rnd.p2p.listener import PeerListener, peer_of
@@ -73,6 +73,7 @@ class _Contact:
 
     `dials` counts the dials for its control link, and `turned_away` is the last of them that the peer itself refused.
     `news` is set by a link that is up and by a dial that was refused.
+    `was_brief`: the last link ended as soon as it was open, so the next dial waits for its pause.
     """
 
     kick: asyncio.Event
@@ -80,6 +81,8 @@ class _Contact:
     failure: str = ""
     dials: int = 0
     turned_away: int = 0
+    pause_s: float = RETRY_FIRST_S
+    was_brief: bool = False
     keeper: asyncio.Task[None] | None = None
 
 
@@ -120,6 +123,7 @@ class PeerManager:
         self._on_link_lost: list[Callable[[Link], None]] = []
         self._on_connected: list[Callable[[PeerId], None]] = []
         self._link_ended = asyncio.Event()
+        self._on_reached: list[Callable[[PeerId], None]] = []
         self._group: asyncio.TaskGroup | None = None
         self.listener: PeerListener | None = None
         book.on_change = self._peers_changed
@@ -146,6 +150,10 @@ class PeerManager:
     def when_connected(self, tell: Callable[[PeerId], None]) -> None:
         """Have `tell` called when a peer's control link is up."""
         self._on_connected.append(tell)
+
+    def when_reached(self, tell: Callable[[PeerId], None]) -> None:
+        """Have `tell` called when any link to a peer is up (introduced ones have data links alone), or its address is new."""
+        self._on_reached.append(tell)
 
     def routes(self) -> Iterable[web.RouteDef]:
         """Return the listener's routes for links."""
@@ -253,13 +261,7 @@ class PeerManager:
             try:
                 self._peers_changed()
                 group.create_task(self._ping_all())
-                while True:
-                    await asyncio.sleep(REFRESH_EVERY_S)
-                    try:
-                        await self._book.refresh()
-                    except DatabaseNotNow as trouble:
-                        log.warning(LogEvent.DATABASE_WAITS, reason=str(trouble))
-                    self._data.close_idle()
+                await self._keep_book()
             finally:
                 # The links live in the group, which ends with this block: from here on nothing is begun in it.
                 self._group = self._data.group = None
@@ -274,6 +276,21 @@ class PeerManager:
                 while self._links():
                     self._link_ended.clear()
                     await self._link_ended.wait()
+
+    def _kick(self, peer_id: PeerId) -> None:
+        """Have a peer that is kept linked dialled now."""
+        contact = self._contacts.get(peer_id)
+        if contact is not None:
+            contact.kick.set()
+
+    async def _keep_book(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_EVERY_S)
+            try:
+                await self._book.refresh()
+            except DatabaseNotNow as trouble:
+                log.warning(LogEvent.DATABASE_WAITS, reason=str(trouble))
+            self._data.close_idle()
 
     def connect(self, peer_id: PeerId) -> None:
         """Dial a peer now rather than after the pause."""
@@ -308,16 +325,18 @@ class PeerManager:
         return self._contacts[peer_id]
 
     async def _keep_control_link(self, peer_id: PeerId, contact: _Contact) -> None:
-        """Dial an allowed peer whenever there is no control link, with growing pauses; its loss ends a pause."""
-        pause_s = RETRY_FIRST_S
+        """Dial an allowed peer whenever there is no control link, with growing pauses; the loss of a steady one ends them."""
         while self._book.is_allowed(peer_id):
             contact.kick.clear()
-            if peer_id not in self._control:
+            has_to_wait, contact.was_brief = contact.was_brief, False
+            if peer_id not in self._control and not has_to_wait:
                 await self._dial_control(peer_id, contact)
             if peer_id in self._control:
-                contact.failure, pause_s, rest_s = "", RETRY_FIRST_S, RETRY_MOST_S
+                contact.failure, rest_s = "", RETRY_MOST_S
+            elif has_to_wait:
+                rest_s = BRIEF_PAUSE_S
             else:
-                rest_s, pause_s = pause_s, min(2 * pause_s, RETRY_MOST_S)
+                rest_s, contact.pause_s = contact.pause_s, min(2 * contact.pause_s, RETRY_MOST_S)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._jittered(rest_s)):
                     await contact.kick.wait()
@@ -438,7 +457,7 @@ class PeerManager:
     def _note_open(self, link: Link) -> None:
         """Wake who waits for a link, once it counts as open."""
         if link.kind is LinkKind.DATA:
-            self._data.note_open(link.peer_id)
+            self._data.wake(link.peer_id)
         else:
             self._contact(link.peer_id).news.set()
 
@@ -453,6 +472,10 @@ class PeerManager:
             log.warning(LogEvent.PEER_DISCONNECTED, peer_id=link.peer_id, reason=link.why_closed)
             contact = self._contacts.get(link.peer_id)
             if contact is not None and not link.was_told_to_leave:
+                contact.pause_s = RETRY_FIRST_S
+                contact.was_brief = not link.was_steady
+                if contact.was_brief:
+                    contact.failure = f"the link ended as soon as it was open: {link.why_closed}"
                 contact.kick.set()
         for tell in self._on_link_lost:
             tell(link)
@@ -475,7 +498,12 @@ class PeerManager:
             await self._database.write(work)
         except DatabaseNotNow as trouble:
             log.warning(LogEvent.DATABASE_WAITS, reason=str(trouble))
-        if link.kind is LinkKind.CONTROL and link.is_open:
+        if not link.is_open:
+            return
+        for tell in self._on_reached:
+            tell(link.peer_id)
+        if link.kind is LinkKind.CONTROL:
+            self._data.wake(link.peer_id)  # its addresses may be new
             for tell in self._on_connected:
                 tell(link.peer_id)
             await self._ping(link)
@@ -485,13 +513,21 @@ class PeerManager:
         now = self._clock.now()
         good = [record for record in records if record.peer_id != self._peer_id and _is_signed(record)]
 
-        def work(conn: sqlite3.Connection) -> None:
-            for record in good:
-                address_records.store_record(conn, record, told_by=told_by, now=now)
+        def work(conn: sqlite3.Connection) -> list[PeerId]:
+            new = [
+                record.peer_id
+                for record in good
+                if address_records.store_record(conn, record, told_by=told_by, now=now)
+            ]
             address_records.drop_strangers_told_by(conn, told_by, keep=STRANGERS_TOLD_MAX)
+            return new
 
-        if good:
-            await self._database.write(work)
+        for peer_id in await self._database.write(work) if good else ():
+            if self._book.is_welcome(peer_id):
+                self._data.wake(peer_id)
+                self._kick(peer_id)
+                for tell in self._on_reached:
+                    tell(peer_id)
 
     async def answer(self, link: Link, message: Message) -> Message:
         """See `LinkUser`: the boundary at which whatever goes wrong with one request becomes its refusal."""

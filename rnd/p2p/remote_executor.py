@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from rnd.database import address_records, job_executions, job_interfaces, job_moves, mirrors
+from rnd.core.side_by_side import side_by_side
+from rnd.database import address_records, job_executions, job_interfaces, job_moves, mirrors, workflow_jobs
 from rnd.database.connection import Database
 from rnd.database.mirrors import AcceptedOrder
 from rnd.database.news import News
@@ -21,13 +22,17 @@ from rnd.database.owing import owe_inputs_from_self_peer
 from rnd.log import get_logger
 from rnd.p2p.peer_manager import CONNECT_TIMEOUT_S, PeerManager
 from rnd.protocol.job_messages import JobRequestMessage, JobResponseMessage, JobStartMessage
+from rnd.protocol.link_messages import CapabilitiesRequest, CapabilitiesResponse
 from rnd.protocol.messages import Message
+from rnd.rules.backoff import backoff_s
+from rnd.rules.capabilities import Capabilities, capability_refusal, read_capabilities
+from rnd.types.enums import ServiceType
 from rnd.types.errors import CalledOff, LinkEnded, PeerRefused, PeerUnreachable, TimedOut
 from rnd.types.executions import JobExecution
-from rnd.types.ids import JobExecutionId, PeerId
+from rnd.types.ids import JobExecutionId, NodeId, PeerId
 from rnd.types.log_events import LogEvent
 from rnd.types.orders import ForeignBounds, JobRequest, JobResponse, JobStart, StartReport
-from rnd.types.peers import AddressRecord
+from rnd.types.peers import PASSING, AddressRecord
 from rnd.types.seams import Clock, Entropy
 from rnd.workers.insistence import insist
 from rnd.workers.news_board import NewsBoard
@@ -37,9 +42,10 @@ ANSWER_TIMEOUT_S: Final = 30.0
 CHECK_CONNECT_S: Final = 5.0
 CHECK_TIMEOUT_S: Final = 10.0
 """How long a question that creates nothing waits: a plan has to tell who does not answer, and not to wait with them."""
+CAPABILITIES_TIMEOUT_S: Final = 5.0
+CAPABILITIES_KEPT_S: Final = 60.0
 LINKS_A_REQUEST: Final = 3
 """How many links may end before the answer to a request has come: a peer that is started again is asked again."""
-START_AGAIN_S: Final = 1.0
 
 log = get_logger()
 
@@ -68,6 +74,8 @@ class RemoteExecutor:
         self._own_record = own_record
         self._peer_id = peer_id
         self._places = asyncio.Semaphore(ASKED_AT_ONCE)
+        self._said = Capabilities()
+        self._said_until = 0.0
 
     async def check_jobs(self, requests: Sequence[JobRequest]) -> list[JobResponse]:
         """Ask what would be answered to these requests. Raises `PeerUnreachable`, `PeerRefused`, `TimedOut`."""
@@ -78,10 +86,6 @@ class RemoteExecutor:
 
         Raises `PeerUnreachable`, `TimedOut` where an answer is missing; some jobs may exist there then.
         """
-        for request in requests:
-            log.info(
-                LogEvent.SENDING_REMOTE_JOB_REQUEST, peer_id=self._executor, service_name=request.plan.service_name
-            )
         answers = await self._ask_all(requests, check_only=False)
         accepted = [
             AcceptedOrder(
@@ -105,11 +109,10 @@ class RemoteExecutor:
 
         Raises `PeerUnreachable` or `TimedOut` then, `PeerRefused`, and `CalledOff` once somebody wants the job cancelled.
         """
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._start(start)) for start in starts]
-        failures = [error for task in tasks if (error := task.result()) is not None]
-        if failures:
-            raise failures[0]
+        failures = await side_by_side(self._start(start) for start in starts)
+        for error in failures:
+            if error is not None:
+                raise error
         return StartReport(started=tuple(start.job_execution_id for start in starts))
 
     async def cancel_jobs(self, job_execution_ids: Sequence[JobExecutionId], *, reason: str) -> None:
@@ -125,16 +128,60 @@ class RemoteExecutor:
     # ---- small steps
 
     async def _ask_all(self, requests: Sequence[JobRequest], *, check_only: bool) -> list[JobResponse]:
-        records = await self._records(requests)
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._ask(request, records, check_only=check_only)) for request in requests]
-        answers: list[JobResponse] = []
-        for task in tasks:
-            answer = task.result()
+        unfit = await self._unfit({request.plan.service_type for request in requests})
+        fit = [request for request in requests if request.plan.service_type not in unfit]
+        if not check_only:
+            for request in fit:
+                name = request.plan.service_name
+                log.info(LogEvent.SENDING_REMOTE_JOB_REQUEST, peer_id=self._executor, service_name=name)
+        records = await self._records(fit)
+        found = await side_by_side(self._ask(request, records, check_only=check_only) for request in fit)
+        answers: dict[NodeId, JobResponse] = {}
+        for request, answer in zip(fit, found, strict=True):
             if isinstance(answer, Exception):
                 raise answer
-            answers.append(answer)
-        return answers
+            answers[request.plan.node_id] = answer
+        return [
+            answers.get(request.plan.node_id)
+            or JobResponse(
+                node_id=request.plan.node_id, job_execution_id=None, reasons=(unfit[request.plan.service_type],)
+            )
+            for request in requests
+        ]
+
+    async def _unfit(self, kinds: set[ServiceType]) -> dict[ServiceType, str]:
+        """Return of which kinds no job can be assigned to that peer, by what it says of itself, and why.
+
+        What was said a while ago is good enough to ask for a job, not to give one up: then it is asked once more.
+        """
+        if kinds <= {ServiceType.DATA}:
+            return {}
+        is_known = self._clock.monotonic() < self._said_until
+        if not is_known:
+            await self._hear()
+        found = self._refused(kinds)
+        if found and is_known:
+            await self._hear()
+            found = self._refused(kinds)
+        return found
+
+    async def _hear(self) -> None:
+        """Ask that peer what it can do. Where it does not say, its answer to each request decides alone."""
+        self._said = Capabilities()
+        if not self._links.is_connected(self._executor):
+            return
+        try:
+            reply = await self._links.ask(self._executor, CapabilitiesRequest(), timeout_s=CAPABILITIES_TIMEOUT_S)
+        except (PeerRefused, PeerUnreachable, TimedOut) as error:
+            log.debug(LogEvent.PEER_QUESTION_FAILED, peer_id=self._executor, reason=str(error))
+            return
+        assert isinstance(reply, CapabilitiesResponse)
+        self._said = read_capabilities(reply.capabilities)
+        self._said_until = self._clock.monotonic() + CAPABILITIES_KEPT_S
+
+    def _refused(self, kinds: set[ServiceType]) -> dict[ServiceType, str]:
+        refusals = {kind: capability_refusal(kind, self._said) for kind in kinds}
+        return {kind: words for kind, words in refusals.items() if words is not None}
 
     async def _ask(
         self, request: JobRequest, records: dict[PeerId, AddressRecord], *, check_only: bool
@@ -146,15 +193,24 @@ class RemoteExecutor:
                 reply = await self._answer_to(message)
         except PeerRefused as error:
             return JobResponse(
-                node_id=request.plan.node_id, job_execution_id=None, reasons=(error.reason or str(error),)
+                node_id=request.plan.node_id,
+                job_execution_id=None,
+                reasons=(error.reason or str(error),),
+                may_pass=error.word in PASSING,
             )
         except (PeerUnreachable, TimedOut) as error:
             return error
         assert isinstance(reply, JobResponseMessage)
-        reasons = () if reply.accepted else reply.reasons or ("refused without a reason",)
+        job_id, reasons = reply.job_execution_id, reply.reasons
+        if not reply.accepted:
+            job_id, reasons = None, reasons or ("refused without a reason",)
+        elif job_id is None and not check_only:
+            reasons = ("accepted without saying as which job",)
+        else:
+            reasons = ()
         return JobResponse(
             node_id=request.plan.node_id,
-            job_execution_id=reply.job_execution_id,
+            job_execution_id=job_id,
             reasons=reasons,
             service_revision=reply.service_revision,
         )
@@ -195,22 +251,34 @@ class RemoteExecutor:
             job_execution_id=job.remote_job_execution_id or job.id,
             routes=start.routes,
         )
+        pauses_s = backoff_s()
+        trouble = ""
         while True:
             try:
                 async with self._places:
                     await self._links.ask(self._executor, message, timeout_s=ANSWER_TIMEOUT_S)
-            except PeerRefused as error:
-                return error
-            except (PeerUnreachable, TimedOut) as error:
+            except (PeerUnreachable, TimedOut, PeerRefused) as error:
+                if isinstance(error, PeerRefused) and error.word not in PASSING:
+                    return error
                 job = await self._database.read(lambda conn: job_executions.get_job(conn, start.job_execution_id))
                 if job.cancel_requested_at is not None:
                     return CalledOff(f"job {job.id} is to be cancelled")
                 if self._clock.now() > job.start_by:
                     return error
-                await asyncio.sleep(START_AGAIN_S)
+                if error.message != trouble:
+                    trouble = error.message
+                    await self._note_trouble(job, trouble)
+                await asyncio.sleep(next(pauses_s))
                 continue
             await self._note_start(job, start)
             return None
+
+    async def _note_trouble(self, job: JobExecution, words: str) -> None:
+        """Say in the log and in the row of a job why it is not started yet."""
+        log.warning(LogEvent.PEER_ORDER_WAITS, peer_id=self._executor, node_id=job.node_id, reason=words)
+        workflow_job_id = job.workflow_job_id
+        if workflow_job_id is not None:
+            await insist(self._database, lambda conn, _: workflow_jobs.note_wait(conn, workflow_job_id, words))
 
     async def _note_start(self, job: JobExecution, start: JobStart) -> None:
         """Write down that a job is started elsewhere, and what the self-peer owes to it from now on."""
@@ -219,6 +287,8 @@ class RemoteExecutor:
         def work(conn: sqlite3.Connection, news: News) -> None:
             job_interfaces.set_routes(conn, [(job.id, start.routes)])
             job_moves.mark_started(conn, [job.id])
+            if job.workflow_job_id is not None:
+                workflow_jobs.note_wait(conn, job.workflow_job_id, None)
             owe_inputs_from_self_peer(conn, job.id, new_transfer_id=self._entropy.new_transfer_id, now=now, news=news)
 
         _, news = await insist(self._database, work)

@@ -84,8 +84,11 @@ def fields_of(message: Message) -> dict[str, object]:
 
 
 def message_from_fields(word: str, fields: object) -> Message:
-    """Return the message of type `word` that `fields_of` was made of. Raises `MalformedMessage`, `KeyError` for a type."""
-    message = read_fields(_SHAPES[word], fields)
+    """Return the message of type `word` that `fields_of` was made of. Raises `MalformedMessage`, for an unknown type too."""
+    shape = _SHAPES.get(word)
+    if shape is None:
+        raise MalformedMessage(f"type: {word!r} is no message of this version")
+    message = read_fields(shape, fields)
     assert isinstance(message, Message)
     return message
 

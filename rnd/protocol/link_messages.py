@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-from rnd.protocol.fields import JOBS_MAX, InstanceId, Items, Message, Name, ProtocolVersion, Sentence
+from rnd.protocol.fields import JOBS_MAX, InstanceId, Items, Message, Name, ProtocolVersion, Records, Sentence
 from rnd.types.enums import ServiceStatus, ServiceType
 from rnd.types.ids import ServiceId
 from rnd.types.peers import AddressRecord, Caller, RefusalCode
@@ -123,6 +123,17 @@ class CapabilitiesResponse(Message):
     is_answer = True
 
     capabilities: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerAddresses(Message):
+    """Tells where peers that a job exchanges bytes with can be reached now."""
+
+    type = "peer_addresses"
+    caller = Caller.ANY_ALLOWED
+    answered_by = ("ack",)
+
+    addresses: Records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

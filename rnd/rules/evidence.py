@@ -44,6 +44,7 @@ class Evidence:
 
     `other_ends` are by connection. `service_found` and `service_active` concern the service on this peer;
     `executor_reason` says why its engine is not available ("" where it is). `not_before` holds back another attempt.
+    `start_trouble` is why its executor could not be told to start it so far.
     """
 
     job: JobExecution
@@ -59,6 +60,7 @@ class Evidence:
     slots_total: int = 0
     handle: HandleState = HandleState.NONE
     not_before: datetime | None = None
+    start_trouble: str = ""
 
     def other_end(self, peer: InterfacePeer) -> OtherEnd:
         """Return what is known of the other end of a connection, be it only whose it is."""

@@ -46,6 +46,8 @@ def explain_uncreated(job: WorkflowJob) -> Explanation:
     """Return why a job of an own execution does not exist on its executor: phase 1 has yet to come to it, or was refused."""
     if job.status is WorkflowJobStatus.PENDING:
         because = "Phase 1 is not over: it has not been created yet."
+        if job.error:
+            because += f" It is asked for again: {job.error}"
     else:
         because = f"It was never created: {job.error or NO_REASON}"
     created = Check(check="created in phase 1", ok=False, evidence=f"workflow_jobs {job.id} is {job.status}")

@@ -98,6 +98,8 @@ def _why_not_started(evidence: Evidence) -> Finding:
             because = "Phase 1 is not over: jobs are still being created, and none is started before all exist."
         case ExecutionPhase.STARTING:
             because = "Phase 2 is under way: start commands are being sent, its own has not come yet."
+            if evidence.start_trouble:
+                because = f"Phase 2 is under way, and its start command is sent again: {evidence.start_trouble}."
         case ExecutionPhase.STARTED:
             because = "Phase 2 is over, but its start command was not received."
         case None:

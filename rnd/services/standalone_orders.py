@@ -1,21 +1,24 @@
 """Whether this machine can run what is ordered of a STANDALONE service, and what that is (document: Phase 1, ruling 15).
 
 Asked before a job is created, and again when it is run: a program can be gone by then. Reads nothing but the modes of
-files.
+files and what a program is built for.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import stat
 from collections.abc import Sequence
 
+from rnd.rules.capabilities import ELF_HEADER_BYTES, platform_refusal
 from rnd.types.definitions import JobPlan
 from rnd.types.errors import ExecutorUnavailable, JobFailed, PermissionDenied, RndError
 from rnd.types.services import Service, StandaloneSettings
 
 SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
+_HANDLERS = "/proc/sys/fs/binfmt_misc"
 
 
 def order_refusal(service: Service, plan: JobPlan, *, foreign: bool) -> str | None:
@@ -28,15 +31,40 @@ def order_refusal(service: Service, plan: JobPlan, *, foreign: bool) -> str | No
     if not isinstance(settings, StandaloneSettings):
         return None
     try:
-        find_executable(merge_arguments(service, settings, plan.entrypoint, plan.cmd, foreign=foreign)[0])
+        path = find_executable(merge_arguments(service, settings, plan.entrypoint, plan.cmd, foreign=foreign)[0])
     except ExecutorUnavailable as error:
         return f"the executable of {service.name} cannot be used there" if foreign else str(error)
     except RndError as error:
         return str(error)
+    misfit = platform_refusal(_header(path), platform.machine())
+    if misfit is not None and not _emulates():
+        what = f"executable of {service.name}" if foreign else f"executable {path}"
+        return f"The {what} cannot be used: {misfit}"
     folder = settings.working_directory
     if folder and "{mount:" not in folder and not os.path.isdir(folder):
         return f"the working directory {'' if foreign else f'{folder} '}of {service.name} is not a folder"
     return None
+
+
+def _header(path: str) -> bytes:
+    """Return the beginning of a program; nothing where it may be executed but not read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(ELF_HEADER_BYTES)
+    except OSError:
+        return b""
+
+
+def _emulates() -> bool:
+    """Say whether the owner has something that runs programs of other machines here."""
+    return any(name.startswith("qemu-") for name in _names(_HANDLERS))
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def merge_arguments(

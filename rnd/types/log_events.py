@@ -545,6 +545,11 @@ class LogEvent(StrEnum):
         "An answer of this peer does not fit the wire; the other side was told so.",
         "error",
     )
+    PEER_ORDER_WAITS = (
+        "Peer takes an order later: peer_id={peer_id}, node_id={node_id}, reason={reason}",
+        "It is busy or away, or something went wrong there; it is asked again until the order's time is up.",
+        "warning",
+    )
     PEER_QUESTION_FAILED = (
         "Peer question failed: peer_id={peer_id}, reason={reason}",
         "A question that is asked again later.",

@@ -62,12 +62,14 @@ class JobResponse:
     """The executor's answer to a job request: the id of the job, or every reason why not.
 
     `service_revision` is what the service of the job is there; `None` where nothing is told of it.
+    `may_pass`: it has not said no, it cannot say yes at the moment; the same request may well be taken later.
     """
 
     node_id: NodeId
     job_execution_id: JobExecutionId | None
     reasons: tuple[str, ...] = ()
     service_revision: int | None = None
+    may_pass: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,6 +107,10 @@ class RefusalCode(StrEnum):
     INTERNAL = "internal"
 
 
+PASSING: Final = frozenset({RefusalCode.BUSY, RefusalCode.INTERNAL})
+"""What says nothing about the message: said again later, it may well be acted on."""
+
+
 class RejectionCode(StrEnum):
     """Why a receiver does not take a transfer."""
 

@@ -442,6 +442,8 @@ CALLS: Final[dict[str, Call]] = {
     "workflow_executions.cancel_reason": lambda c, w: workflow_executions.cancel_reason(c, w.execution.id),
     "workflow_jobs.find_uncreated_job": lambda c, w: workflow_jobs.find_uncreated_job(c, w.execution.id, w.node.id),
     "workflow_jobs.fail_pending_jobs": lambda c, w: workflow_jobs.fail_pending_jobs(c, w.execution.id, "why"),
+    "workflow_jobs.note_wait": lambda c, w: workflow_jobs.note_wait(c, w.job.workflow_job_id, "why"),
+    "workflow_jobs.find_wait": lambda c, w: workflow_jobs.find_wait(c, w.job.workflow_job_id),
     "workflow_jobs.execution_progress": lambda c, w: workflow_jobs.execution_progress(c, w.execution.id),
     "job_moves.create_jobs": lambda c, w: (
         job_moves.create_jobs(c, [new_job(w.request)], now=w.now),
@@ -556,6 +558,7 @@ CALLS: Final[dict[str, Call]] = {
     ),
     "mirrors.find_by_workflow_job": lambda c, w: mirrors.find_by_workflow_job(c, 1),
     "mirrors.list_open_orders": lambda c, w: mirrors.list_open_orders(c, self_peer_id=ME),
+    "mirrors.list_neighbours": lambda c, w: mirrors.list_neighbours(c, ME, self_peer_id=ME, limit=10),
     "mirrors.list_open_of_execution": lambda c, w: mirrors.list_open_of_execution(c, w.execution.id, self_peer_id=ME),
     "mirrors.take_report": lambda c, w: mirrors.take_report(c, w.job, new_report(w), now=w.now),
     "mirrors.acknowledge": lambda c, w: mirrors.acknowledge(c, w.job, [ConnectionId(1)]),

@@ -42,6 +42,7 @@ from rnd.protocol.messages import (
     DataTransferStop,
     Hello,
     Message,
+    PeerAddresses,
     Ping,
     Pong,
     ReachRequest,
@@ -203,6 +204,14 @@ REQUESTS: Final[dict[type[Message], Entry]] = {
         ("orderer",),
         NOT_FOUND,
         NOT_PERMITTED,
+    ),
+    PeerAddresses: Entry(
+        lambda world: PeerAddresses(addresses=(world.peers["other"].record("127.0.0.1:9"),)),
+        Ack,
+        ALLOWED,
+        ANSWERED,
+        NOT_PERMITTED,
+        leaves="address_records",
     ),
     ReachRequest: Entry(
         lambda world: ReachRequest(addresses=world.peers["other"].record("127.0.0.1:9")),

@@ -316,3 +316,31 @@ def test_no_more_is_sent_than_the_window_allows_and_all_of_it_is_true(peer: Daem
             assert hashlib.sha256(taking.content(taking.offers[0])).digest() == hashlib.sha256(CONTENT).digest()
 
     play(test())
+
+
+# ---- receivers that come back
+
+
+def no_room(message: DataTransferRequest) -> Message:
+    return DataTransferReject(transfer_id=message.transfer_id, code=RejectionCode.NO_ROOM, reason="a full disk")
+
+
+def test_a_new_data_link_of_an_introduced_receiver_ends_the_pause_of_what_waits_for_it(peer: Daemon) -> None:
+    """It has no control link here, so nothing else says that it is there again."""
+
+    async def test() -> None:
+        taking = Taking()
+        taking.on_offer = no_room
+        who = ScriptedPeer("outgoing introduced", reply=taking.reply)
+        async with orderer() as owner, who:
+            control = await peer.control(owner)
+            waiting = await order_for(peer, control, who)
+            taking.link = await peer.data_link(who)
+            await until(lambda: len(taking.offers) == 7, "its pause has grown to six seconds")
+            taking.on_offer = taking.accept
+            begun = time.monotonic()
+            taking.link = await peer.data_link(who)
+            await until(lambda: waiting.transfer()[0] == "COMPLETED", "it is sent at once")
+            assert time.monotonic() - begun < 2
+
+    play(test())

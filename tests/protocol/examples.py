@@ -34,6 +34,7 @@ from rnd.protocol.messages import (
     JobStatusResponse,
     JobStatusUpdate,
     Message,
+    PeerAddresses,
     Ping,
     Pong,
     ReachRequest,
@@ -289,4 +290,5 @@ EXAMPLES: tuple[tuple[Message, int | None], ...] = (
         ),
         None,
     ),
+    (PeerAddresses(addresses=(RECORD,)), None),
 )
