@@ -297,7 +297,7 @@ def mark_completed(
         """
         UPDATE transfers
         SET status = 'COMPLETED', file_count = :file_count, size_bytes = :size_bytes, bytes_done = :size_bytes,
-            attempts = MAX(attempts, 1), started_at = COALESCE(started_at, :started_at), completed_at = :now,
+            attempts = attempts + (status = 'PENDING'), started_at = COALESCE(started_at, :started_at), completed_at = :now,
             error = NULL
         WHERE transfer_id = :id
           AND status IN ('PENDING', 'ACTIVE')
@@ -334,14 +334,16 @@ def mark_ended(
 
 
 def put_back(conn: sqlite3.Connection, transfer_id: TransferId, words: str, *, now: datetime) -> None:
-    """PENDING or ACTIVE -> PENDING: an attempt came to nothing, and why. Raises `StaleState`."""
+    """PENDING or ACTIVE -> PENDING: an attempt came to nothing, and why; it counts, if it had not been told to be ACTIVE too.
+
+    Raises `StaleState`.
+    """
     changed = conn.execute(
         """
         UPDATE transfers
-        SET status = 'PENDING', error = :words, bytes_done = 0
+        SET status = 'PENDING', error = :words, bytes_done = 0, attempts = attempts + (status = 'PENDING')
         WHERE transfer_id = :id
           AND status IN ('PENDING', 'ACTIVE')
-          AND (status = 'ACTIVE' OR error IS NOT :words)
         """,
         {"id": transfer_id, "words": words},
     ).rowcount

@@ -113,3 +113,28 @@ def test_a_delivery_goes_on_where_it_was_cut(way: Way, seed: int) -> None:
     folders = list((way.receiver.data_dir / "workflows").rglob("*.part*"))
     assert folders == [], folders
     wait_until(lambda: not way.sender.rows("SELECT 1 FROM transfers WHERE status IN ('PENDING', 'ACTIVE')"), "open")
+
+
+def test_a_link_that_is_cut_again_and_again_brings_all_of_it(way: Way) -> None:
+    with way.source.open("r+b") as file:
+        file.write(os.urandom(1 << 20))
+    expected = hashlib.sha256(way.source.read_bytes()).hexdigest()
+    cuts = 0
+
+    def cut() -> None:
+        nonlocal cuts
+        cuts += 1
+        way.proxy.after(48 << 20, cut)
+        way.proxy.cut()
+
+    way.proxy.after(48 << 20, cut)
+    execution_id = way.sender.execute(way.workflow)
+    assert way.sender.wait(execution_id, timeout_s=120)["status"] == "COMPLETED"
+    way.proxy.after(1 << 60, cut)
+    (content,) = way.sender.results(execution_id).values()
+    assert content.decode().split()[0] == expected
+    assert cuts >= 5
+    ((attempts,),) = way.sender.rows(
+        "SELECT attempts FROM transfers WHERE workflow_execution_id = ? AND direction = 'OUTGOING'", execution_id
+    )
+    assert attempts >= 5
