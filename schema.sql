@@ -506,6 +506,19 @@ CREATE INDEX transfers_by_execution ON transfers(workflow_execution_id, status);
 CREATE INDEX transfers_by_source_job ON transfers(source_job_execution_id, connection_id);
 CREATE INDEX transfers_by_dest_job ON transfers(dest_job_execution_id);
 
+-- What has come from other peers, by the SHA-256 of its manifest: the same again is copied here instead of being sent. Looked
+-- up for the same sender and the same orderer only, so nobody learns what others hold.
+CREATE TABLE arrived_manifests (
+    sender_peer_id TEXT NOT NULL,
+    ordering_peer_id TEXT NOT NULL,
+    manifest_sha256 TEXT NOT NULL,
+    folder TEXT NOT NULL,             -- relative to the data directory; the newest, and perhaps deleted since
+    arrived_at TEXT NOT NULL,
+    PRIMARY KEY (sender_peer_id, ordering_peer_id, manifest_sha256)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX arrived_manifests_by_age ON arrived_manifests(arrived_at);
+
 -- Deliveries to the self-peer: one row a connection that ends there.
 CREATE TABLE results (
     id INTEGER PRIMARY KEY AUTOINCREMENT,

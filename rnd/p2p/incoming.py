@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
-from rnd.database import duties, job_executions, job_interfaces, transfers, workflow_executions
+from rnd.database import arrived_manifests, duties, job_executions, job_interfaces, transfers, workflow_executions
 from rnd.database.connection import Database
 from rnd.database.consequences import complete_transfer, take_notice
 from rnd.database.duties import OpenDuty
@@ -328,7 +329,7 @@ class Incoming:
             return rejection
         self._admitting.add(key)
         try:
-            receiving, kept = await self._begun_before(offer, destination)
+            receiving, kept = await self._begun_before(link.peer_id, offer, destination)
         finally:
             self._admitting.discard(key)
         receiving.report_to(lines.add)
@@ -375,8 +376,10 @@ class Incoming:
                 self._forget(arrival)
                 receiving.close()  # what had come before stays, with its notes
 
-    async def _begun_before(self, offer: Offer, destination: Path) -> tuple[Receiving, Kept | None]:
-        """Return what has come of an offer already: over a link that was lost, or, as its notes say, before a restart."""
+    async def _begun_before(self, sender: PeerId, offer: Offer, destination: Path) -> tuple[Receiving, Kept | None]:
+        """Return what has come of an offer already: over a link that was lost, or, as its notes say, before a restart; or
+        all of it, if the same has come from this sender for this orderer before.
+        """
         paused = self._paused.pop(_key_of(offer), None)
         if paused is not None:
             return paused.receiving, paused.kept
@@ -385,6 +388,17 @@ class Incoming:
             return receiving, None
         max_folders = self._config.limits.files_per_transfer
         kept = await self._in_thread(partial(receiving.take_up, offer, max_folders=max_folders))
+        if kept is not None or self._disk.refusal(more_bytes=offer.size_bytes) is not None:
+            return receiving, kept
+        orderer, sha256 = offer.ends.ordering_peer_id, offer.manifest_sha256
+        folder = await self._database.read(
+            lambda conn: arrived_manifests.find_folder(conn, sender=sender, orderer=orderer, manifest_sha256=sha256)
+        )
+        if folder is not None:
+            earlier = self._folders.data_dir / folder
+            kept = await self._in_thread(partial(receiving.fill_from, earlier, offer, max_folders=max_folders))
+        if kept is not None:
+            log.info(LogEvent.TRANSFER_RECOGNISED, transfer_id=offer.transfer_id, bytes=offer.size_bytes)
         return receiving, kept
 
     def _has_place(self, sender: PeerId, offer: Offer) -> bool:
@@ -636,12 +650,23 @@ class Incoming:
         files = await self._in_thread(arrival.receiving.finish)
         arrival.lines.end()
         now = self._clock.now()
-        transfer_id = arrival.offer.transfer_id
+        offer, sender = arrival.offer, arrival.link.peer_id
+        folder = os.fspath(arrival.receiving.destination.relative_to(self._folders.data_dir))
+
+        def work(conn: sqlite3.Connection, news: News) -> Transfer:
+            if offer.size_bytes >= NOTED_FROM_BYTES:
+                arrived_manifests.remember(
+                    conn,
+                    sender=sender,
+                    orderer=offer.ends.ordering_peer_id,
+                    manifest_sha256=offer.manifest_sha256,
+                    folder=folder,
+                    now=now,
+                )
+            return complete_transfer(conn, offer.transfer_id, files, now=now, news=news)
+
         try:
-            done, news = await insist(
-                self._database,
-                lambda conn, news: complete_transfer(conn, transfer_id, files, now=now, news=news),
-            )
+            done, news = await insist(self._database, work)
         except StaleState:
             await self._follow(arrival, arrival.machine.fail("its receiver has ended meanwhile"))
             return

@@ -264,6 +264,10 @@ class LogEvent(StrEnum):
         "An attempt came to nothing; another one follows.",
         "debug",
     )
+    TRANSFER_RECOGNISED = (
+        "Transfer recognised: transfer_id={transfer_id}, bytes={bytes}",
+        "The same content came from this sender for this orderer before; it was copied here and is not sent again.",
+    )
     TRANSFER_NOT_NOTED = (
         "Transfer not noted: transfer_id={transfer_id}, reason={reason}",
         "How far it is could not be made durable; a restart now would begin it anew.",

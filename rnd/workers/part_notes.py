@@ -1,7 +1,8 @@
 """What is written down of a delivery that has come in part, so that a restarted daemon goes on with it (design section 6).
 
 Beside the folder `.<name>.part` lie `.<name>.part.manifest`, the manifest as it came, and `.<name>.part.json`: how much of the
-stream is durable. Neither is flushed: what a power cut leaves of them is read as nothing, and the delivery begins anew.
+stream is durable. Neither is flushed: what a power cut leaves of them is read as nothing, and the delivery begins anew. The
+manifest stays when all has come, so that the same content is recognised when it is offered again.
 Synchronous, for threads.
 """
 
@@ -28,11 +29,12 @@ class PartNote(NamedTuple):
 
 
 class PartNotes:
-    """The notes on one folder that is being filled."""
+    """The notes on one folder that is being filled, `.<name>.part` beside where it will stand."""
 
-    def __init__(self, part: Path) -> None:
-        self._manifest = part.with_name(f"{part.name}.manifest")
-        self._note = part.with_name(f"{part.name}.json")
+    def __init__(self, destination: Path) -> None:
+        self._manifest = destination.with_name(f".{destination.name}.part.manifest")
+        self._note = destination.with_name(f".{destination.name}.part.json")
+        self._kept = manifest_beside(destination)
         self._sha256 = ""
 
     def begin(self, entries: tuple[FileEntry, ...]) -> None:
@@ -53,8 +55,6 @@ class PartNotes:
         try:
             with self._note.open() as file:
                 fields = json.loads(file.read(NOTE_BYTES_MAX))
-            with self._manifest.open("rb") as file:
-                data = file.read(MANIFEST_BYTES_MAX + 1)
         except (OSError, ValueError):
             return None
         match fields:
@@ -64,26 +64,45 @@ class PartNotes:
                 pass
             case _:
                 return None
-        reader = ManifestReader(
-            Announced(
-                manifest_bytes=offer.manifest_bytes,
-                manifest_sha256=offer.manifest_sha256,
-                entry_count=offer.entry_count,
-                file_count=offer.file_count,
-                size_bytes=offer.size_bytes,
-            ),
-            max_folders=max_folders,
-        )
-        try:
-            reader.feed(data)
-            entries = reader.finish()
-        except ManifestRefused:
+        entries = read_manifest(self._manifest, offer, max_folders=max_folders)
+        if entries is None:
             return None
         self._sha256 = offer.manifest_sha256
         return PartNote(entries, offset)
+
+    def keep_manifest(self) -> None:
+        """Remove what is about a part now that all has come; the manifest stays beside it, `.<name>.manifest`."""
+        with contextlib.suppress(OSError):  # then it will not be recognised when it comes again
+            os.rename(self._manifest, self._kept)
+        self.remove()
 
     def remove(self) -> None:
         """Remove what was written down. What resists says nothing without the folder beside it."""
         for path in (self._note, self._manifest):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
+
+
+def manifest_beside(destination: Path) -> Path:
+    """Return where the manifest of a folder that has arrived whole is kept."""
+    return destination.with_name(f".{destination.name}.manifest")
+
+
+def read_manifest(path: Path, offer: Offer, *, max_folders: int) -> tuple[FileEntry, ...] | None:
+    """Return the entries of a manifest that was written down, if it is exactly the one that is offered."""
+    reader = ManifestReader(
+        Announced(
+            manifest_bytes=offer.manifest_bytes,
+            manifest_sha256=offer.manifest_sha256,
+            entry_count=offer.entry_count,
+            file_count=offer.file_count,
+            size_bytes=offer.size_bytes,
+        ),
+        max_folders=max_folders,
+    )
+    try:
+        with path.open("rb") as file:
+            reader.feed(file.read(MANIFEST_BYTES_MAX + 1))
+        return reader.finish()
+    except (OSError, ManifestRefused):
+        return None

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, assert_never
 
 from rnd.protocol.instructions import Discard, EndFile, Kept, LayOut, Offer, StagingInstruction, Write
-from rnd.types.errors import CalledOff, TransferFailed
+from rnd.types.errors import CalledOff, TransferFailed, UnfitFiles
 from rnd.types.executions import FileEntry
-from rnd.workers.copying import no_progress
+from rnd.workers.copying import OpenEntry, copy_verified, no_progress, open_source, tree_source
 from rnd.workers.durability import reserve, sync_filesystem
-from rnd.workers.files import buffer_bytes, never_cancelled
-from rnd.workers.part_notes import PartNotes
+from rnd.workers.files import OpenTree, buffer_bytes, never_cancelled
+from rnd.workers.part_notes import PartNotes, manifest_beside, read_manifest
 from rnd.workers.staged_folder import StagedFolder, write_all, write_failure
 
 if TYPE_CHECKING:
@@ -73,8 +73,9 @@ class Receiving:
         progress: Callable[[int], None] = no_progress,
         cancelled: Callable[[], bool] = never_cancelled,
     ) -> None:
+        self.destination = destination
         self._staged = StagedFolder(destination)
-        self._notes = PartNotes(self._staged.path)
+        self._notes = PartNotes(destination)
         self._is_noted = False
         self._ended_noted = 0
         self._progress = progress
@@ -120,6 +121,37 @@ class Receiving:
         self.discard()
         return None
 
+    def fill_from(self, earlier: Path, offer: Offer, *, max_folders: int) -> Kept | None:
+        """Copy all that is offered from a folder in which the same arrived before; `None`, and nothing of it here, if it is
+        not there any more as it came. Every file is hashed on the way.
+        """
+        entries = read_manifest(manifest_beside(earlier), offer, max_folders=max_folders)
+        if entries is None or not earlier.is_dir():
+            return None
+        try:
+            with self._all_or_nothing(), OpenTree(earlier) as tree:
+                self._lay_out(entries)
+                open_entry = tree_source(tree)
+                buffer = bytearray(buffer_bytes(entry.size_bytes for entry in entries))
+                for entry in entries:
+                    if entry.sha256:
+                        self._copy(open_entry, entry, buffer)
+        except (TransferFailed, UnfitFiles):
+            return None
+        return Kept(offer=offer, entries=entries, offset=offer.stream_bytes)
+
+    def _copy(self, open_entry: OpenEntry, entry: FileEntry, buffer: bytearray) -> None:
+        reader = open_source(open_entry, entry)
+        try:
+            fd = self._staged.create_file(entry.relative_path, executable=entry.executable)
+            try:
+                copy_verified(reader, entry, fd, buffer, cancelled=self._cancelled)
+            finally:
+                os.close(fd)
+        finally:
+            reader.close()
+        self._ended += 1
+
     def checkpoint(self, offset: int) -> Checkpoint | None:
         """Return this moment, at which everything below `offset` of the stream was carried out; `None` if it is not worth it.
 
@@ -148,7 +180,9 @@ class Receiving:
             self._check_wanted()
             self._staged.put_in_place()
         self._entries = None
-        self._forget_notes()
+        if self._is_noted:
+            self._is_noted = False
+            self._notes.keep_manifest()
         return entries
 
     def discard(self) -> None:

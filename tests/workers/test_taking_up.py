@@ -80,7 +80,7 @@ def test_it_goes_on_from_what_was_noted(root: Path, destination: Path, noted_at:
     assert journey.states == DONE
     assert journey.frames_sent == -(-(journey.sender.offer.stream_bytes - kept.offset) // FRAME_BYTES)
     assert manifest_of(destination) == manifest_of(root)
-    assert os.listdir(destination.parent) == ["1"]
+    assert set(os.listdir(destination.parent)) == {"1", ".1.manifest"}
 
 
 def part_of(destination: Path) -> Path:
@@ -129,7 +129,7 @@ def test_what_does_not_bear_out_its_note_comes_anew(
     assert kept is None, what
     assert journey.states == DONE
     assert manifest_of(destination) == manifest_of(root)
-    assert set(os.listdir(destination.parent)) <= {"1", "elsewhere"}
+    assert set(os.listdir(destination.parent)) <= {"1", ".1.manifest", "elsewhere"}
 
 
 def test_other_content_than_was_noted_comes_anew(root: Path, destination: Path) -> None:
@@ -171,3 +171,58 @@ def test_what_is_discarded_leaves_no_notes(root: Path, destination: Path) -> Non
     assert set(os.listdir(destination.parent)) == {".1.part", ".1.part.manifest"}
     receiving.discard()
     assert os.listdir(destination.parent) == []
+
+
+def arrived(root: Path, destination: Path) -> None:
+    receiving = Receiving(destination)
+    with Sending(OpenedSource(root), under_own_names(manifest_of(root))) as sending:
+        journey = Journey(sending, receiving)
+        journey.make()
+    assert journey.states == DONE
+
+
+def recognised(root: Path, earlier: Path, destination: Path) -> Kept | None:
+    """Offer the content of `root` where it may have arrived before; return what is kept, with all of it in its place."""
+    receiving = Receiving(destination)
+    with Sending(OpenedSource(root), under_own_names(manifest_of(root))) as sending:
+        kept = receiving.fill_from(earlier, offer_of(sending), max_folders=100)
+        journey = Journey(sending, receiving, kept=kept)
+        journey.make()
+    assert journey.states == DONE
+    assert manifest_of(destination) == manifest_of(root)
+    assert (journey.frames_sent == 0) == (kept is not None)
+    return kept
+
+
+def test_what_has_come_before_is_copied_and_not_sent(root: Path, destination: Path, tmp_path: Path) -> None:
+    arrived(root, destination)
+    again, third = tmp_path / "again" / "2", tmp_path / "third" / "3"
+    assert recognised(root, destination, again) is not None
+    assert recognised(root, again, third) is not None
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda at: (at / "a").write_bytes(b"?" * 30_000),
+        lambda at: (at / "a").write_bytes(b""),
+        lambda at: (at / "sub" / "run").unlink(),
+        lambda at: (at / "zero").write_bytes(b"0"),
+        lambda at: _link_away(at / "big"),
+        lambda at: at.rename(at.with_name("elsewhere")),
+        lambda at: at.with_name(f".{at.name}.manifest").unlink(),
+        lambda at: os.truncate(at.with_name(f".{at.name}.manifest"), 100),
+    ],
+)
+def test_what_is_not_there_as_it_came_is_sent(
+    root: Path, destination: Path, tmp_path: Path, spoil: Callable[[Path], object]
+) -> None:
+    arrived(root, destination)
+    spoil(destination)
+    assert recognised(root, destination, tmp_path / "again" / "2") is None
+
+
+def test_other_content_is_sent(root: Path, destination: Path, tmp_path: Path) -> None:
+    arrived(root, destination)
+    (root / "a").write_bytes(os.urandom(30_000))
+    assert recognised(root, destination, tmp_path / "again" / "2") is None
