@@ -214,7 +214,7 @@ def _read_data_dir_file(said: list[_Said], environment: Mapping[str, str], probl
     data_dir = default_data_dir(environment)
     for item in said:
         if item.key == "data_dir" and isinstance(item.value, str) and item.value:
-            data_dir = Path(item.value).expanduser()
+            data_dir = Path(os.path.expanduser(item.value))
     path = data_dir / FILE_NAME
     if not path.is_file():
         return []
@@ -328,7 +328,7 @@ def _read_path(item: _Said) -> Path:
     if "\0" in text:
         raise _Refused("must not hold a NUL")
     # A flag is relative to where the person stands; in a file that would mean something else at each start.
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     if not path.is_absolute() and not item.is_text:
         raise _Refused("must be an absolute path")
     return path.absolute()

@@ -92,6 +92,13 @@ def test_a_named_file_that_is_missing_is_a_problem(home: Path, tmp_path: Path) -
         load(home, config_file=tmp_path / "gone.toml")
 
 
+def test_the_home_of_nobody_is_a_name_like_any_other() -> None:
+    assert (
+        load_config(flags={"data_dir": "~nobody-of-that-name"}).value("data_dir")
+        == Path("~nobody-of-that-name").absolute()
+    )
+
+
 def test_the_file_in_the_data_directory_is_found_through_any_source_and_cannot_move_it(
     home: Path, etc: Path, tmp_path: Path
 ) -> None:

@@ -73,7 +73,7 @@ def demo(session: Session) -> int:
 def _text_file(given: str | None) -> Path | None:
     if given is None:
         return None
-    path = Path(given).expanduser().absolute()
+    path = Path(os.path.expanduser(given)).absolute()
     if not path.is_file():
         raise usage(f"{given} is no file", hint="Name a text file, or none to take a text of the demo's own.")
     return path
@@ -83,7 +83,7 @@ def _place(given: str | None) -> Path:
     """Return a new directory for the demo. Raises `CommandFailed` for one that holds something."""
     if given is None:
         return Path(tempfile.mkdtemp(prefix="rnd-demo-"))
-    place = Path(given).expanduser().absolute()
+    place = Path(os.path.expanduser(given)).absolute()
     try:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         empty = not any(place.iterdir())

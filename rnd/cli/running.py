@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -86,7 +87,11 @@ def _inputs(session: Session, workflow: int, texts: list[str]) -> dict[str, str]
         if not separator or not path:
             raise usage(f"--input {text}: must be WHERE=PATH", hint="For example --input count=./words.txt")
         connection = _source(where, sources, nodes)
-        sent = path if session.is_remote or path.startswith(UPLOAD_PREFIX) else str(Path(path).expanduser().absolute())
+        sent = (
+            path
+            if session.is_remote or path.startswith(UPLOAD_PREFIX)
+            else str(Path(os.path.expanduser(path)).absolute())
+        )
         found[str(connection["id"])] = sent
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any, Final
@@ -86,7 +87,7 @@ def _host_path(session: Session, path: str) -> str:
     """Return a path as the daemon understands it: absolute, since it stands elsewhere; a remote one as it is."""
     if path.startswith(UPLOAD_PREFIX) or session.is_remote:
         return path
-    return str(Path(path).expanduser().absolute())
+    return str(Path(os.path.expanduser(path)).absolute())
 
 
 def _executable(session: Session, given: str) -> str:

@@ -51,7 +51,7 @@ class Session:
         """Return the data directory: `--data-dir`, `RND_DATA_DIR`, the configuration files, the default."""
         given = getattr(self.arguments, "data_dir", None) or self.environment.get("RND_DATA_DIR")
         if given:
-            return Path(given).expanduser().absolute()
+            return Path(os.path.expanduser(given)).absolute()
         from rnd.config import ConfigInvalid, default_data_dir, load_config
 
         only_where = {name: value for name, value in self.environment.items() if name == "RND_CONFIG"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from math import isfinite
@@ -50,7 +51,7 @@ def read_document(given: str) -> dict[str, Any]:
     for connection in connections if isinstance(connections, list) else ():
         source = connection.get("source_path") if isinstance(connection, dict) else None
         if isinstance(source, str) and source and not source.startswith(UPLOAD_PREFIX):
-            connection["source_path"] = str(folder / Path(source).expanduser())
+            connection["source_path"] = str(folder / Path(os.path.expanduser(source)))
     return document
 
 
