@@ -110,6 +110,34 @@ def _receive_plain(server: socket.socket, target: Path, _: Path, told: Connectio
     told.send("whole")
 
 
+def stop_and_wait(source: Path, address: str, server: socket.socket) -> float:
+    """Send a file to `server` by way of `address`, a piece after the other, each after the last was acknowledged."""
+    host, _, port = address.rpartition(":")
+
+    def acknowledge() -> None:
+        connection, _ = server.accept()
+        with connection:
+            left = source.stat().st_size
+            buffer = memoryview(bytearray(PIECE_BYTES))
+            while left:
+                wanted = got = min(left, PIECE_BYTES)
+                while got:
+                    got -= connection.recv_into(buffer[:got])
+                left -= wanted
+                connection.sendall(b"+")
+
+    taker = threading.Thread(target=acknowledge)
+    taker.start()
+    begun = time.perf_counter()
+    with socket.create_connection((host, int(port))) as connection, source.open("rb") as file:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while piece := file.read(PIECE_BYTES):
+            connection.sendall(piece)
+            connection.recv(1)
+    taker.join()
+    return time.perf_counter() - begun
+
+
 class _Hasher:
     """Hashes pieces in a thread of its own, in their order; buffers come back to be filled again."""
 
@@ -215,7 +243,7 @@ def _receive_tar(server: socket.socket, target: Path, certificate: Path, told: C
             tar.stdin.write(piece)
         tar.stdin.close()
         assert tar.wait() == 0
-    subprocess.run(f"find {target} -type f -print0 | xargs -0 sha256sum > {target}.sums", shell=True, check=True)
+    subprocess.run(f"find '{target}' -type f -print0 | xargs -0 sha256sum > '{target}.sums'", shell=True, check=True)
     subprocess.run(["sync", "-f", target], check=True)
     told.send("whole")
 

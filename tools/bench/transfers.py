@@ -1,8 +1,9 @@
 """What a delivery between two peers costs, beside rsync, scp and the raw pipes that bound it.
 
-    python tools/bench/transfers.py [--rounds 5] [--only big,small] [--big-bytes N] [--files N] [--chart FILE.svg]
+    python tools/bench/transfers.py [--rounds 5] [--only big,small,slow] [--big-bytes N] [--files N] [--chart FILE.svg]
 
-`big`: one file of 1 GiB. `small`: 10,000 files of 4 KiB. Every round runs all contenders one after the other on this
+`big`: one file of 1 GiB. `small`: 10,000 files of 4 KiB. `slow`: 256 MiB along a way that delays each byte by 10 ms in each direction,
+beside the same way without delay and beside one piece of 1 MiB after the other, each acknowledged. Every round runs all contenders one after the other on this
 machine, in changing order; medians and the ratio to the pipe that is the limit for Python: TLS 1.3 on both sides, SHA-256
 in a thread on both sides, what arrives flushed (for `small`: tar through it, then sha256sum of each file). rnd is measured
 from `workflow.execute` to the commit of the receiver's confirmation: DATA of one peer delivered to a job of another.
@@ -16,6 +17,7 @@ import atexit
 import contextlib
 import getpass
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -30,13 +32,17 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(PROJECT))
 
-from raw_pipes import piped_file, piped_tar, sent_file  # noqa: E402
+from raw_pipes import piped_file, piped_tar, sent_file, stop_and_wait  # noqa: E402
+from slow_way import SlowWay  # noqa: E402
 
 from tests.running_peers import Peer, pair, running_peers  # noqa: E402 - the project is not installed here
 
 KEPT = Path(tempfile.mkdtemp(prefix="rnd-bench-transfers-"))
 atexit.register(shutil.rmtree, KEPT, ignore_errors=True)
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
+
+SLOW_BYTES = 256 << 20
+DEFAULTS = {"RND_STATUS_INTERVAL_S": "10", "RND_QUEUE_INTERVAL_S": "10"}
 
 Contender = Callable[[Path, Path], float]
 
@@ -191,13 +197,48 @@ def small_files(count: int) -> Path:
     return folder
 
 
+def along_a_slow_way(rounds: int) -> dict[str, list[float]]:
+    """Deliver along a way with and without delay; return what each took."""
+    took: dict[str, list[float]] = {"rnd, 0 ms": [], "rnd, 20 ms round trip": [], "stop and wait, 20 ms round trip": []}
+    source = KEPT / "slow.bin"
+    with source.open("wb") as file:
+        for _ in range(SLOW_BYTES >> 20):
+            file.write(os.urandom(1 << 20))
+    folder = KEPT / "slow"
+    way = SlowWay("")
+    giver = Peer(folder / "giver", env={**DEFAULTS, "RND_ADVERTISE": way.address})
+    taker = Peer(folder / "taker", env=DEFAULTS)
+    taker.listen_at = ""  # so that it dials, by way of the proxy
+    try:
+        giver.start()
+        taker.start()
+        listening = [line for line in giver.log_lines() if "Listening for peers: address=" in line]
+        way.target = listening[-1].rpartition("=")[2]
+        pair(giver, taker)
+        delivery = Delivery(giver, taker, source)
+        for number in range(rounds):
+            for name, one_way_s in (("rnd, 0 ms", 0.0), ("rnd, 20 ms round trip", 0.01)):
+                way.one_way_s = one_way_s
+                took[name].append(delivery(source, folder))
+                print(f"slow {number + 1}: {name} {took[name][-1]:.2f} s", file=sys.stderr)
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                other = SlowWay(f"127.0.0.1:{server.getsockname()[1]}", 0.01)
+                took["stop and wait, 20 ms round trip"].append(stop_and_wait(source, other.address, server))
+                other.close()
+    finally:
+        giver.dispose()
+        taker.dispose()
+        way.close()
+    return took
+
+
 def run(work: str, source: Path, contenders: dict[str, Contender], rounds: int, root: Path) -> dict[str, list[float]]:
     """Run every contender once a round; return what each took."""
     took: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)
     for number in range(rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:
-            target = root / f"{work}-{number}-{name.replace(' ', '-')}"
+            target = root / re.sub(r"[^A-Za-z0-9]+", "-", f"{work} {number} {name}")
             target.mkdir(parents=True)
             os.sync()
             took[name].append(contenders[name](source, target))
@@ -205,6 +246,32 @@ def run(work: str, source: Path, contenders: dict[str, Contender], rounds: int, 
                 shutil.rmtree(target)
             print(f"{work} {number + 1}: {name} {took[name][-1]:.2f} s", file=sys.stderr)
     return took
+
+
+def chart(path: Path, results: dict[str, dict[str, list[float]]]) -> None:
+    """Write the medians as bars, with lines from the shortest to the longest round, as one SVG."""
+    rows: list[str] = []
+    y = 10
+    for work, took in results.items():
+        longest = max(max(seconds) for seconds in took.values())
+        rows.append(f'<text x="10" y="{y + 16}" font-weight="bold">{work} (s)</text>')
+        y += 28
+        for name, seconds in sorted(took.items(), key=lambda item: statistics.median(item[1])):
+            median = statistics.median(seconds)
+            low, high, end = (250 + 420 * value / longest for value in (min(seconds), max(seconds), median))
+            colour = "#2a6f97" if name.startswith("rnd") else "#a9b4bd"
+            rows += [
+                f'<text x="240" y="{y + 14}" text-anchor="end">{name}</text>',
+                f'<rect x="250" y="{y + 2}" width="{end - 250:.1f}" height="15" fill="{colour}"/>',
+                f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{y + 9.5}" y2="{y + 9.5}" stroke="#222"/>',
+                f'<text x="{high + 6:.1f}" y="{y + 14}">{median:.2f}</text>',
+            ]
+            y += 22
+        y += 14
+    path.write_text(
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="740" height="{y}" font-family="sans-serif" font-size="13">\n'
+        f'<rect width="740" height="{y}" fill="white"/>\n' + "\n".join(rows) + "\n</svg>\n"
+    )
 
 
 def table(work: str, took: dict[str, list[float]], limit: str) -> None:
@@ -219,7 +286,8 @@ def table(work: str, took: dict[str, list[float]], limit: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="big,small")
+    parser.add_argument("--only", default="big,small,slow")
+    parser.add_argument("--chart", type=Path, help="write a chart of the medians there")
     parser.add_argument("--big-bytes", type=int, default=1 << 30)
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--contenders", default="", help="separated by commas; all where empty")
@@ -227,6 +295,7 @@ def main() -> int:
     root = KEPT / "targets"
     root.mkdir()
     wanted = options.contenders.split(",") if options.contenders else []
+    results: dict[str, dict[str, list[float]]] = {}
     with contextlib.ExitStack() as stack:
         contenders: dict[str, Contender] = {}
         if shutil.which("scp") and os.access(SSHD, os.X_OK):
@@ -237,26 +306,33 @@ def main() -> int:
         if shutil.which("rsync"):
             contenders["rsync daemon"] = rsync_daemon(stack.enter_context(rsync_server(root)), root)
         giver, taker = stack.enter_context(peers(KEPT))
+
+        def measure(work: str, source: Path, ours: dict[str, Contender]) -> None:
+            taking_part = {name: each for name, each in (ours | contenders).items() if not wanted or name in wanted}
+            results[work] = run(work, source, taking_part, options.rounds, root)
+            table(work, results[work], next(iter(taking_part)))
+
         if "big" in options.only:
             source = big_file(options.big_bytes)
-            big: dict[str, Contender] = {
-                "raw sendfile": sent_file, "raw TLS and SHA-256": piped_file, "rnd": Delivery(giver, taker, source),
-                **contenders,
-            }  # fmt: skip
-            big = {name: big[name] for name in big if not wanted or name in wanted}
-            table(
-                "one file",
-                run("big", source, big, options.rounds, root),
-                next(iter(big)) if wanted else "raw TLS and SHA-256",
-            )
+            ours: dict[str, Contender] = {
+                "raw TLS and SHA-256": piped_file,
+                "raw sendfile": sent_file,
+                "rnd": Delivery(giver, taker, source),
+            }
+            measure("one file", source, ours)
             source.unlink()
         if "small" in options.only:
             source = small_files(options.files)
-            small: dict[str, Contender] = {
-                "tar through raw TLS, sha256sum": piped_tar, "rnd": Delivery(giver, taker, source), **contenders,
-            }  # fmt: skip
-            small = {name: small[name] for name in small if not wanted or name in wanted}
-            table("many files", run("small", source, small, options.rounds, root), next(iter(small)))
+            measure(
+                "many small files",
+                source,
+                {"tar, raw TLS, sha256sum": piped_tar, "rnd": Delivery(giver, taker, source)},
+            )
+    if "slow" in options.only:
+        results["256 MiB, slow way"] = along_a_slow_way(options.rounds)
+        table("256 MiB, slow way", results["256 MiB, slow way"], "rnd, 0 ms")
+    if options.chart:
+        chart(options.chart, results)
     return 0
 
 
