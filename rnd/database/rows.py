@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, TypeVar
 
 from rnd.types.enums import InterfaceType, MountFunction
@@ -68,6 +69,7 @@ def interfaces_to_text(interfaces: Sequence[ServiceInterface]) -> str:
     )
 
 
+@lru_cache(maxsize=128)  # the nodes of a workflow and the turns of the queue read the same few again and again
 def interfaces_from_text(text: str | None) -> tuple[ServiceInterface, ...]:
     """Return the interfaces of that JSON; none for NULL."""
     return tuple(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any, assert_never
 
 from rnd.types.enums import Confine, Egress, ServiceType
@@ -22,6 +23,7 @@ def settings_to_text(settings: ServiceSettings) -> str:
     return json.dumps(fields, ensure_ascii=False)
 
 
+@lru_cache(maxsize=128)  # the queue reads the same few services again and again
 def settings_from_text(service_type: ServiceType, text: str) -> ServiceSettings:
     """Return the settings of a service of that type; fields that are left out have their defaults.
 
@@ -44,6 +46,7 @@ def retry_to_text(retry: RetryPolicy) -> str:
     return json.dumps({"attempts": retry.attempts, "backoff_s": retry.backoff_s})
 
 
+@lru_cache(maxsize=128)
 def retry_from_text(text: str) -> RetryPolicy:
     """Return the retry policy of that JSON."""
     fields = json.loads(text)
