@@ -51,7 +51,8 @@ class _UnixConnection(http.client.HTTPConnection):
 class RunningPeer:
     """A daemon process. `stop` ends it in order, `kill` pulls the plug; `start` brings it up again on the same data.
 
-    `listen_at` is where other peers come in; set while the daemon is away, it holds from the next start on.
+    `listen_at` is where other peers come in, and `within` what its command line begins with (`ip netns exec ...`); set while
+    the daemon is away, they hold from the next start on.
     """
 
     def __init__(self, data_dir: Path, *, config: str = "", env: Mapping[str, str] | None = None) -> None:
@@ -60,6 +61,7 @@ class RunningPeer:
         self._env = dict(env or {})
         self.process: subprocess.Popen[bytes] | None = None
         self.listen_at = "127.0.0.1:0"
+        self.within: tuple[str, ...] = ()
 
     # ---- life
 
@@ -71,7 +73,7 @@ class RunningPeer:
         with output:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "rnd", "serve"),
+                    *(*self.within, sys.executable, "-m", "rnd", "serve"),
                     *("--data-dir", str(self.data_dir)),
                     *("--api", "127.0.0.1:0", "--peer", self.listen_at),
                 ],

@@ -1,9 +1,10 @@
 """What a delivery between two peers costs, beside rsync, scp and the raw pipes that bound it.
 
-    python tools/bench/transfers.py [--rounds 5] [--only big,small,slow] [--big-bytes N] [--files N] [--chart FILE.svg]
+    python tools/bench/transfers.py [--rounds 5] [--only big,small,slow,narrow] [--big-bytes N] [--files N] [--chart FILE.svg]
 
 `big`: one file of 1 GiB. `small`: 10,000 files of 4 KiB. `slow`: 256 MiB along a way that delays each byte by 10 ms in each direction,
-beside the same way without delay and beside one piece of 1 MiB after the other, each acknowledged. Every round runs all contenders one after the other on this
+beside the same way without delay and beside one piece of 1 MiB after the other, each acknowledged. `narrow` (root): 1 GiB between two
+network namespaces whose cable lets 100 MiB/s through. Every round runs all contenders one after the other on this
 machine, in changing order; medians and the ratio to the pipe that is the limit for Python: TLS 1.3 on both sides, SHA-256
 in a thread on both sides, what arrives flushed (for `small`: tar through it, then sha256sum of each file). rnd is measured
 from `workflow.execute` to the commit of the receiver's confirmation: DATA of one peer delivered to a job of another.
@@ -42,6 +43,8 @@ atexit.register(shutil.rmtree, KEPT, ignore_errors=True)
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 
 SLOW_BYTES = 256 << 20
+NARROW_BYTES_S = 100 << 20
+NARROW_BYTES = 1 << 30
 DEFAULTS = {"RND_STATUS_INTERVAL_S": "10", "RND_QUEUE_INTERVAL_S": "10"}
 
 Contender = Callable[[Path, Path], float]
@@ -232,6 +235,53 @@ def along_a_slow_way(rounds: int) -> dict[str, list[float]]:
     return took
 
 
+@contextlib.contextmanager
+def narrow_cable() -> Iterator[tuple[str, str]]:
+    """Have two network namespaces, at 10.77.0.1 and 10.77.0.2, between which 100 MiB/s pass; yield their names."""
+    names = [f"rnd-bench-{os.getpid()}-{side}" for side in "ab"]
+    cable = f"rb{os.getpid()}"
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True)
+
+    try:
+        for name in names:
+            ip("netns", "add", name)
+        ip("-n", names[0], "link", "add", cable, "type", "veth", "peer", "name", cable, "netns", names[1])
+        for number, name in enumerate(names, start=1):
+            ip("-n", name, "addr", "add", f"10.77.0.{number}/24", "dev", cable)
+            ip("-n", name, "link", "set", cable, "up")
+            ip("-n", name, "link", "set", "lo", "up")
+            bound = ["rate", f"{NARROW_BYTES_S * 8}bit", "burst", "2mb", "latency", "50ms"]
+            subprocess.run(["tc", "-n", name, "qdisc", "add", "dev", cable, "root", "tbf", *bound], check=True)
+        yield names[0], names[1]
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], check=False)
+
+
+def through_a_narrow_cable(rounds: int) -> dict[str, list[float]]:
+    """Deliver between two namespaces; the time that the bytes alone would take stands beside."""
+    source = big_file(NARROW_BYTES)
+    took: list[float] = []
+    folder = KEPT / "narrow"
+    with narrow_cable() as names:
+        peers = [Peer(folder / name, env=DEFAULTS) for name in ("giver", "taker")]
+        try:
+            for number, (peer, name) in enumerate(zip(peers, names, strict=True), start=1):
+                peer.within, peer.listen_at = ("ip", "netns", "exec", name), f"10.77.0.{number}:0"
+                peer.start()
+            pair(*peers)
+            delivery = Delivery(*peers, source)
+            for number in range(rounds):
+                took.append(delivery(source, folder))
+                print(f"narrow {number + 1}: rnd {took[-1]:.2f} s", file=sys.stderr)
+        finally:
+            for peer in peers:
+                peer.dispose()
+    return {"the cable alone": [NARROW_BYTES / NARROW_BYTES_S] * rounds, "rnd": took}
+
+
 def run(work: str, source: Path, contenders: dict[str, Contender], rounds: int, root: Path) -> dict[str, list[float]]:
     """Run every contender once a round; return what each took."""
     took: dict[str, list[float]] = {name: [] for name in contenders}
@@ -331,6 +381,9 @@ def main() -> int:
     if "slow" in options.only:
         results["256 MiB, slow way"] = along_a_slow_way(options.rounds)
         table("256 MiB, slow way", results["256 MiB, slow way"], "rnd, 0 ms")
+    if "narrow" in options.only:
+        results["1 GiB, 100 MiB/s"] = through_a_narrow_cable(options.rounds)
+        table("1 GiB, 100 MiB/s", results["1 GiB, 100 MiB/s"], "the cable alone")
     if options.chart:
         chart(options.chart, results)
     return 0
