@@ -33,6 +33,7 @@ from rnd.p2p.peer_desk import PeerDesk
 from rnd.p2p.peer_manager import PeerManager
 from rnd.p2p.questions import Questions
 from rnd.p2p.remote_executor import RemoteExecutor
+from rnd.p2p.seals import Seals
 from rnd.p2p.tls import ServerGate
 from rnd.protocol.job_messages import JobCancel, JobCancelResponse
 from rnd.protocol.messages import Hello, Message
@@ -163,6 +164,7 @@ class PeerSide:
         """Take what answers other peers' orders and questions."""
         peer_id = self.identity.peer_id
         self._job_manager = job_manager
+        seals = Seals(self.identity, self.entropy)
         incoming = Incoming(
             database=self.database,
             clock=self.clock,
@@ -170,6 +172,7 @@ class PeerSide:
             folders=self.folders,
             disk=self.disk,
             board=self.board,
+            seals=seals,
             peer_id=peer_id,
         )
         outgoing = Outgoing(
@@ -180,6 +183,7 @@ class PeerSide:
             disk=self.disk,
             board=self.board,
             links=self.links,
+            seals=seals,
             peer_id=peer_id,
         )
         self._data_handler = DataHandler(

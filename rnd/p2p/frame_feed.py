@@ -12,6 +12,8 @@ from typing import Final, NamedTuple
 
 from rnd.protocol.frames import HEADER_BYTES, write_header
 from rnd.protocol.instructions import SendBytes
+from rnd.protocol.sealed_streams import ChunkSealer
+from rnd.protocol.sealing import TAG_BYTES
 from rnd.workers.sending import Sending
 
 BUFFERS: Final = 4
@@ -21,7 +23,7 @@ InThread = Callable[..., Awaitable[None]]
 
 
 class ReadFrame(NamedTuple):
-    """A frame that is ready to be sent; `length` counts its payload. Its buffer has to be given back."""
+    """A frame that is ready to be sent; `length` counts its plain bytes. Its buffer has to be given back."""
 
     content: memoryview
     length: int
@@ -29,12 +31,17 @@ class ReadFrame(NamedTuple):
 
 
 class FrameFeed:
-    """Turns instructions to send into frames."""
+    """Turns instructions to send into frames, sealed ones where there is a sealer."""
 
-    def __init__(self, sending: Sending, *, in_thread: InThread, frame_bytes: int) -> None:
+    def __init__(
+        self, sending: Sending, *, in_thread: InThread, frame_bytes: int, sealer: ChunkSealer | None = None
+    ) -> None:
         self._sending = sending
         self._in_thread = in_thread
         self._frame_bytes = frame_bytes
+        self._sealer = sealer
+        self._tag_bytes = 0 if sealer is None else TAG_BYTES
+        self._plain = memoryview(bytearray(0 if sealer is None else frame_bytes))
         self._made = 0
         self._spare: asyncio.Queue[bytearray] = asyncio.Queue()
 
@@ -56,7 +63,9 @@ class FrameFeed:
             raise
         return [
             ReadFrame(
-                memoryview(buffer)[: HEADER_BYTES + each.length], each.length, partial(self._spare.put_nowait, buffer)
+                memoryview(buffer)[: HEADER_BYTES + each.length + self._tag_bytes],
+                each.length,
+                partial(self._spare.put_nowait, buffer),
             )
             for each, buffer in zip(instructions, buffers, strict=True)
         ]
@@ -64,10 +73,16 @@ class FrameFeed:
     async def _take(self) -> bytearray:
         if self._spare.empty() and self._made < BUFFERS:
             self._made += 1
-            return bytearray(HEADER_BYTES + self._frame_bytes)
+            return bytearray(HEADER_BYTES + self._frame_bytes + self._tag_bytes)
         return await self._spare.get()
 
     def _fill(self, instructions: Sequence[SendBytes], buffers: Sequence[bytearray]) -> None:
         for each, buffer in zip(instructions, buffers, strict=True):
             write_header(buffer, stream=each.stream, offset=each.offset)
-            self._sending.read_into(memoryview(buffer)[HEADER_BYTES : HEADER_BYTES + each.length], each.offset)
+            payload = memoryview(buffer)[HEADER_BYTES : HEADER_BYTES + each.length + self._tag_bytes]
+            if self._sealer is None:
+                self._sending.read_into(payload, each.offset)
+            else:
+                plain = self._plain[: each.length]
+                self._sending.read_into(plain, each.offset)
+                self._sealer.seal(plain, offset=each.offset, into=payload)

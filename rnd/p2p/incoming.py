@@ -29,6 +29,7 @@ from rnd.log import get_logger
 from rnd.p2p.link import Link
 from rnd.p2p.owner_rules import bytes_allowed
 from rnd.p2p.peer_manager import AnswerTo
+from rnd.p2p.seals import Seals, Unsealing
 from rnd.protocol.frames import Frame, FrameRefused, read_frame
 from rnd.protocol.instructions import (
     Accept,
@@ -45,11 +46,13 @@ from rnd.protocol.instructions import (
     Reject,
     StagingInstruction,
     Stop,
+    Unseal,
     Write,
 )
 from rnd.protocol.link_messages import Ack
 from rnd.protocol.messages import Message
 from rnd.protocol.offers import check_offer, read_request
+from rnd.protocol.sealed_streams import SealRefused
 from rnd.protocol.transfer import ENDED, WINDOW_BYTES, ReceiveTransfer
 from rnd.protocol.transfer_messages import (
     ChunkAck,
@@ -59,6 +62,7 @@ from rnd.protocol.transfer_messages import (
     DataTransferReject,
     DataTransferRequest,
     DataTransferStop,
+    SealShare,
 )
 from rnd.types.config import Config
 from rnd.types.enums import TransferDirection
@@ -111,6 +115,7 @@ class _Arrival:
     link: Link
     offer: Offer
     machine: ReceiveTransfer
+    unsealing: Unsealing
     receiving: Receiving
     lines: ReceiverLog
     idle_s: float
@@ -162,6 +167,7 @@ class Incoming:
         folders: JobFolders,
         disk: DiskGuard,
         board: NewsBoard,
+        seals: Seals,
         peer_id: PeerId,
     ) -> None:
         self._database = database
@@ -171,6 +177,7 @@ class Incoming:
         self._disk = disk
         self._board = board
         board.when_called_off = self.call_off
+        self._seals = seals
         self._peer_id = peer_id
         self._by_stream: dict[tuple[Link, int], _Arrival] = {}
         self._by_duty: dict[_DutyKey, _Arrival] = {}
@@ -208,7 +215,7 @@ class Incoming:
         """Accept or reject an offer."""
         offer = read_request(message)
         lines = ReceiverLog(offer.transfer_id, size_bytes=offer.size_bytes, chunk_bytes=self._config.chunk_bytes)
-        answer = await self._admit(link, offer, lines)
+        answer = await self._admit(link, offer, message.seal, lines)
         if isinstance(answer, Reject):
             rejection = answer
             log.debug(
@@ -221,7 +228,7 @@ class Incoming:
             return DataTransferReject(transfer_id=rejection.transfer_id, code=rejection.code, reason=rejection.reason)
         lines.requested()  # of what is rejected nothing is said at INFO: peers can offer as fast as they like
         lines.accepted(answer.offset)
-        return DataTransferAccept(transfer_id=answer.transfer_id, offset=answer.offset)
+        return DataTransferAccept(transfer_id=answer.transfer_id, offset=answer.offset, seal=answer.seal)
 
     async def answer_complete(self, link: Link, message: DataTransferComplete) -> Message:
         """The sender has sent all, or calls it off: answer when that is settled here."""
@@ -300,7 +307,7 @@ class Incoming:
 
     # ---- admitting
 
-    async def _admit(self, link: Link, offer: Offer, lines: ReceiverLog) -> Accept | Reject:
+    async def _admit(self, link: Link, offer: Offer, share: SealShare | None, lines: ReceiverLog) -> Accept | Reject:
         """Take an offer on if a duty waits for it; else say why not. Nothing is allocated before that is known."""
 
         def reject(code: RejectionCode, reason: str) -> Reject:
@@ -327,14 +334,19 @@ class Incoming:
         rejection = check_offer(offer, terms, sender_peer_id=link.peer_id)
         if rejection is not None:
             return rejection
+        try:
+            seal = self._seals.answer(offer, link.peer_id, share)
+        except SealRefused as error:
+            return reject(RejectionCode.MALFORMED, str(error))
         self._admitting.add(key)
         try:
             receiving, kept = await self._begun_before(link.peer_id, offer, destination)
         finally:
             self._admitting.discard(key)
         receiving.report_to(lines.add)
-        machine = ReceiveTransfer(offer, terms, sender_peer_id=link.peer_id, kept=kept)
-        instructions = machine.begin()
+        machine = ReceiveTransfer(offer, terms, sender_peer_id=link.peer_id, seal=seal, kept=kept)
+        *instructions, answer = machine.begin()
+        assert isinstance(answer, Accept)
         no_room = self._disk.refusal(more_bytes=offer.stream_bytes - machine.received)
         if no_room is not None or not self._has_place(link.peer_id, offer):  # others may have come meanwhile
             receiving.close()  # what had come before stays, with its notes
@@ -345,6 +357,7 @@ class Incoming:
             link=link,
             offer=offer,
             machine=machine,
+            unsealing=Unsealing(machine, self._in_thread),
             receiving=receiving,
             lines=lines,
             idle_s=idle_s,
@@ -370,7 +383,7 @@ class Incoming:
             if self._group is None:
                 return reject(RejectionCode.BUSY, "this peer is stopping")
             self._group.create_task(self._take(arrival, instructions))
-            return Accept(transfer_id=offer.transfer_id, offset=machine.received)
+            return answer
         finally:
             if not isinstance(opened, Transfer) or self._group is None:
                 self._forget(arrival)
@@ -487,7 +500,7 @@ class Incoming:
     async def _take(self, arrival: _Arrival, instructions: list[ReceiveInstruction]) -> None:
         """Carry one delivery to its end: the boundary at which whatever goes wrong with it ends it."""
         try:
-            await self._follow(arrival, [each for each in instructions if not isinstance(each, Accept)])
+            await self._follow(arrival, instructions)
             await self._take_stream(arrival)
         except DatabaseGone:
             raise
@@ -515,7 +528,7 @@ class Incoming:
                         arrival, arrival.machine.take_complete(success=item.success, error=item.error or "")
                     )
                     return
-                await self._follow(arrival, self._take_frames(arrival, item))
+                await self._follow(arrival, await self._take_frames(arrival, item))
                 await self._note(arrival)
                 await self._tell_progress(arrival)
             if arrival.is_called_off() or arrival.machine.state in ENDED:
@@ -578,13 +591,13 @@ class Incoming:
         arrival.noted = checkpoint.offset
         arrival.noting = None
 
-    def _take_frames(self, arrival: _Arrival, first: Frame) -> list[ReceiveInstruction]:
+    async def _take_frames(self, arrival: _Arrival, first: Frame) -> list[ReceiveInstruction]:
         """Return what follows from a frame and from those that have come after it meanwhile: one way to the thread for all."""
         instructions: list[ReceiveInstruction] = []
         item: Frame | DataTransferComplete = first
         while isinstance(item, Frame):
             arrival.queued_bytes -= len(item.payload)
-            instructions += arrival.machine.take_frame(item)
+            instructions += await arrival.unsealing.take_frame(item)
             if len(instructions) >= TOGETHER_MAX or arrival.machine.state in ENDED:
                 break
             if not arrival.queue or not isinstance(arrival.queue[0], Frame):
@@ -616,7 +629,7 @@ class Incoming:
         staging: list[StagingInstruction] = []
         for instruction in instructions:
             match instruction:
-                case LayOut() | Write() | EndFile() | Discard():
+                case LayOut() | Unseal() | Write() | EndFile() | Discard():
                     staging.append(instruction)
                     continue
             if staging:

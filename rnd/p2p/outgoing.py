@@ -27,6 +27,7 @@ from rnd.p2p.frame_feed import FrameFeed
 from rnd.p2p.link import Link
 from rnd.p2p.owner_rules import bytes_allowed, data_refusal
 from rnd.p2p.peer_manager import PeerManager
+from rnd.p2p.seals import Seals
 from rnd.protocol.instructions import Complete, Ends, SendBytes, TransferState
 from rnd.protocol.messages import Message
 from rnd.protocol.offers import make_offer, write_request
@@ -38,6 +39,7 @@ from rnd.protocol.transfer_messages import (
     DataTransferReject,
     DataTransferStop,
 )
+from rnd.rules.policy import leaves_sealed
 from rnd.rules.selection import SelectionError
 from rnd.types.config import Config
 from rnd.types.enums import TransferDirection
@@ -128,6 +130,7 @@ class Outgoing:
         disk: DiskGuard,
         board: NewsBoard,
         links: PeerManager,
+        seals: Seals,
         peer_id: PeerId,
     ) -> None:
         self._database = database
@@ -137,6 +140,7 @@ class Outgoing:
         self._disk = disk
         self._board = board
         self._links = links
+        self._seals = seals
         self._rows = DeliveryRows(database=database, clock=clock, board=board)
         self._peer_id = peer_id
         self._underway: dict[TransferId, Underway] = {}
@@ -318,14 +322,22 @@ class Outgoing:
     async def _ship(self, delivery: Delivery, sending: Sending, link: Link, underway: Underway) -> None:
         transfer = delivery.transfer
         offer = make_offer(
-            sending.manifest, _ends(transfer), transfer_id=transfer.transfer_id, stream=next(self._streams)
+            sending.manifest,
+            _ends(transfer),
+            transfer_id=transfer.transfer_id,
+            stream=next(self._streams),
+            encrypted=delivery.service is not None and leaves_sealed(delivery.service),
         )
+        seal = self._seals.offer(offer, transfer.dest_peer_id)
         request = write_request(
             offer,
             source_path=f"job {offer.ends.source_job_execution_id}",
             dest_path=f"connection {offer.ends.connection_id}",
+            seal=None if seal is None else seal.share,
         )
-        machine = SendTransfer(offer, window_bytes=self._config.window_bytes, frame_bytes=self._config.chunk_bytes)
+        machine = SendTransfer(
+            offer, seal=seal, window_bytes=self._config.window_bytes, frame_bytes=self._config.chunk_bytes
+        )
         shipment = _Shipment(link=link, machine=machine)
         self._shipments[offer.transfer_id] = shipment
         lines = SenderLog(transfer, size_bytes=offer.size_bytes, chunk_bytes=self._config.chunk_bytes)
@@ -335,8 +347,8 @@ class Outgoing:
         except PeerRefused as error:
             raise _TryAgain(error.reason or str(error)) from error
         match reply:
-            case DataTransferAccept(offset=offset):
-                machine.accept(offset)
+            case DataTransferAccept(offset=offset, seal=share):
+                machine.accept(offset, share)
                 lines.accepted(machine.acknowledged)
                 await self._stream(shipment, sending, underway, lines, idle_s=delivery.idle_s)
             case DataTransferReject(code=code, reason=reason):
@@ -350,7 +362,7 @@ class Outgoing:
     ) -> None:
         """Follow the machine until it has come to an end."""
         machine, link = shipment.machine, shipment.link
-        feed = FrameFeed(sending, in_thread=self._in_thread, frame_bytes=self._config.chunk_bytes)
+        feed = FrameFeed(sending, in_thread=self._in_thread, frame_bytes=machine.frame_bytes, sealer=machine.sealer)
         told_s = self._clock.monotonic()
         while True:
             instruction = machine.take()

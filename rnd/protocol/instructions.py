@@ -5,10 +5,12 @@ An instruction of either is a message to send or a thing to do; they are to be c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeAlias
 
+from rnd.protocol.transfer_messages import SealShare
 from rnd.types.executions import FileEntry
 from rnd.types.ids import ConnectionId, ExecutionUid, JobExecutionId, PeerId, TransferId
 from rnd.types.peers import RejectionCode
@@ -79,6 +81,7 @@ class Accept:
 
     transfer_id: TransferId
     offset: int
+    seal: SealShare | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +139,13 @@ class LayOut:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unseal:
+    """Open a sealed chunk, which fills the buffer that the writes after it are views of. Raises `SealBroken`."""
+
+    open: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Write:
     """Write bytes of the file at this index of the entries. `data` is a view of the frame: use it before the next one."""
 
@@ -164,7 +174,7 @@ class Discard:
 
 
 SendInstruction: TypeAlias = SendBytes | Complete
-StagingInstruction: TypeAlias = LayOut | Write | EndFile | Discard
+StagingInstruction: TypeAlias = LayOut | Unseal | Write | EndFile | Discard
 ReceiveInstruction: TypeAlias = StagingInstruction | Finish | Accept | Reject | Acknowledge | Stop | Complete
 
 

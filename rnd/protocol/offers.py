@@ -7,14 +7,16 @@ from typing import Final
 from rnd.protocol.frames import OFFSET_MAX, STREAM_MAX
 from rnd.protocol.instructions import Duty, Ends, Offer, Reject
 from rnd.protocol.manifest import LINE_BYTES_MAX, MANIFEST_BYTES_MAX, Manifest, is_sha256
-from rnd.protocol.transfer_messages import DataTransferRequest
+from rnd.protocol.transfer_messages import DataTransferRequest, SealShare
 from rnd.types.ids import PeerId, TransferId
 from rnd.types.peers import RejectionCode
 
 _EMPTY_SHA256: Final = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
-def make_offer(manifest: Manifest, ends: Ends, *, transfer_id: TransferId, stream: int) -> Offer:
+def make_offer(
+    manifest: Manifest, ends: Ends, *, transfer_id: TransferId, stream: int, encrypted: bool = False
+) -> Offer:
     """Return the offer of what a manifest lists."""
     return Offer(
         transfer_id=transfer_id,
@@ -25,10 +27,13 @@ def make_offer(manifest: Manifest, ends: Ends, *, transfer_id: TransferId, strea
         size_bytes=manifest.size_bytes,
         manifest_bytes=len(manifest.data),
         manifest_sha256=manifest.sha256,
+        encrypted=encrypted,
     )
 
 
-def write_request(offer: Offer, *, source_path: str, dest_path: str) -> DataTransferRequest:
+def write_request(
+    offer: Offer, *, source_path: str, dest_path: str, seal: SealShare | None = None
+) -> DataTransferRequest:
     """Return the message that makes an offer. The paths are labels for people."""
     ends = offer.ends
     return DataTransferRequest(
@@ -47,6 +52,7 @@ def write_request(offer: Offer, *, source_path: str, dest_path: str) -> DataTran
         manifest_bytes=offer.manifest_bytes,
         manifest_sha256=offer.manifest_sha256,
         encrypted=offer.encrypted,
+        seal=seal,
     )
 
 
@@ -104,8 +110,6 @@ def _contradiction(offer: Offer) -> str:
     counts = (offer.file_count, offer.entry_count, offer.size_bytes, offer.manifest_bytes)
     if not 0 <= offer.stream <= STREAM_MAX or min(counts) < 0 or offer.stream_bytes > OFFSET_MAX:
         return "a number is out of range"
-    if offer.encrypted:
-        return "sealed transfers are not known here"
     if not is_sha256(offer.manifest_sha256):
         return "manifest_sha256 is not 64 hexadecimal digits in lower case"
     if offer.file_count > offer.entry_count:

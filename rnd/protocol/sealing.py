@@ -92,10 +92,7 @@ class Stream:
         _check_chunk_size(index, len(plain), final=final)
         nonce, associated = self._nonce(index, final), self._aad(index, final)
         size = len(plain) + TAG_BYTES
-        if _FILLS_BUFFERS:
-            self._aead.encrypt_into(nonce, plain, associated, into[:size])
-        else:
-            into[:size] = self._aead.encrypt(nonce, plain, associated)
+        seal_into(self._aead, nonce, plain, associated, into[:size])
         return size
 
     def open_chunk(self, index: int, sealed: memoryview, *, final: bool, into: memoryview) -> int:
@@ -109,11 +106,8 @@ class Stream:
         try:
             _check_chunk_size(index, size, final=final)
             nonce, associated = self._nonce(index, final), self._aad(index, final)
-            if _FILLS_BUFFERS:
-                self._aead.decrypt_into(nonce, sealed, associated, into[:size])
-            else:
-                into[:size] = self._aead.decrypt(nonce, sealed, associated)
-        except (InvalidTag, ValueError) as error:
+            open_into(self._aead, nonce, sealed, associated, into[:size])
+        except (SealBroken, ValueError) as error:
             raise SealBroken(f"chunk {index} is not what was sealed") from error
         return size
 
@@ -122,6 +116,25 @@ class Stream:
 
     def _aad(self, index: int, final: bool) -> bytes:
         return self._associated + struct.pack(">QB", index, final)
+
+
+def seal_into(aead: AESGCM, nonce: bytes, plain: memoryview, associated: bytes, into: memoryview) -> None:
+    """Encrypt into a buffer that is 16 bytes longer than what is encrypted."""
+    if _FILLS_BUFFERS:
+        aead.encrypt_into(nonce, plain, associated, into)
+    else:
+        into[:] = aead.encrypt(nonce, plain, associated)
+
+
+def open_into(aead: AESGCM, nonce: bytes, sealed: memoryview, associated: bytes, into: memoryview) -> None:
+    """Decrypt into a buffer that is 16 bytes shorter. Raises `SealBroken`; the buffer then holds nothing to be used."""
+    try:
+        if _FILLS_BUFFERS:
+            aead.decrypt_into(nonce, sealed, associated, into)
+        else:
+            into[:] = aead.decrypt(nonce, sealed, associated)
+    except InvalidTag as error:
+        raise SealBroken("sealed bytes are not what was sealed") from error
 
 
 def chunk_count(plain_bytes: int) -> int:

@@ -35,6 +35,8 @@ from rnd.protocol.manifest import (
     ManifestRefused,
 )
 from rnd.protocol.offers import check_offer
+from rnd.protocol.sealed_streams import CHUNK_BYTES_MAX, ChunkOpener, ChunkSealer, ReceiverSeal, SealRefused, SenderSeal
+from rnd.protocol.transfer_messages import SealShare
 from rnd.types.executions import FileEntry
 from rnd.types.ids import PeerId
 from rnd.types.peers import RejectionCode
@@ -59,7 +61,16 @@ class SendTransfer:
     rejection) and `reason` are what has become of it.
     """
 
-    def __init__(self, offer: Offer, *, window_bytes: int = WINDOW_BYTES, frame_bytes: int = FRAME_BYTES) -> None:
+    def __init__(
+        self,
+        offer: Offer,
+        *,
+        seal: SenderSeal | None = None,
+        window_bytes: int = WINDOW_BYTES,
+        frame_bytes: int = FRAME_BYTES,
+    ) -> None:
+        if offer.encrypted != (seal is not None):
+            raise ValueError("a sealed transfer has a seal, and no other one")
         if not 1 <= frame_bytes <= min(PAYLOAD_BYTES_MAX, window_bytes):
             raise ValueError(f"frames of {frame_bytes} bytes do not fit a window of {window_bytes}")
         self.offer = offer
@@ -68,8 +79,11 @@ class SendTransfer:
         self.reason = ""
         self.sent = 0
         self.acknowledged = 0
+        self.sealer: ChunkSealer | None = None
+        """What seals each frame of a sealed transfer, once it is accepted."""
+        self.frame_bytes = frame_bytes if seal is None else min(frame_bytes, CHUNK_BYTES_MAX)
+        self._seal = seal
         self._window_bytes = window_bytes
-        self._frame_bytes = frame_bytes
         self._last_words: Complete | None = None
 
     def take(self) -> SendInstruction | None:
@@ -92,24 +106,36 @@ class SendTransfer:
         return taken
 
     def _next_bytes(self) -> SendBytes | None:
-        length = min(self._frame_bytes, self.offer.stream_bytes - self.sent)
+        length = min(self.frame_bytes, self.offer.stream_bytes - self.sent)
         if self.sent + length - self.acknowledged > self._window_bytes:
             return None
         instruction = SendBytes(stream=self.offer.stream, offset=self.sent, length=length)
         self.sent += length
         return instruction
 
-    def accept(self, offset: int) -> None:
-        """The receiver takes it and has everything below `offset`."""
+    def accept(self, offset: int, share: SealShare | None = None) -> None:
+        """The receiver takes it and has everything below `offset`; `share` is its part in the seal."""
         if self.state not in _OPEN:
             return
         if self.state is not TransferState.OFFERED:
             self._object("it accepted the transfer twice")
         elif not 0 <= offset <= self.offer.stream_bytes:
             self._object(f"it asked for the stream from {offset:,} on, which has {self.offer.stream_bytes:,} bytes")
-        else:
+        elif self._agrees(offset, share):
             self.state = TransferState.STREAMING
             self.sent = self.acknowledged = offset
+
+    def _agrees(self, offset: int, share: SealShare | None) -> bool:
+        """Say whether the receiver's part in the seal fits, or whether there is none on either side."""
+        try:
+            if self._seal is not None:
+                self.sealer = self._seal.agree(offset, share)
+            elif share is not None:
+                raise SealRefused("it sealed what was not offered sealed")
+        except SealRefused as error:
+            self._object(str(error))
+            return False
+        return True
 
     def reject(self, code: RejectionCode, reason: str) -> None:
         """The receiver does not take it. `done` is as good as an acknowledgement: it arrived before."""
@@ -184,6 +210,7 @@ class ReceiveTransfer:
 
     Every method returns the instructions that follow, effects before what is said of them: carry all of them out, in
     order, before the machine is told the next thing; an acknowledgement then means what it says. `begin` comes first.
+    Frames of a sealed transfer are taken as if they were open: plain bytes, or room for them that is filled before it is written.
     Hand what goes wrong with an effect to `fail`. After the link was lost, `kept` is what a fresh machine goes on from.
     """
 
@@ -193,13 +220,19 @@ class ReceiveTransfer:
         duty: Duty,
         *,
         sender_peer_id: PeerId,
+        seal: ReceiverSeal | None = None,
         kept: Kept | None = None,
         ack_bytes: int = ACK_BYTES,
     ) -> None:
+        if offer.encrypted != (seal is not None):
+            raise ValueError("a sealed transfer has a seal, and no other one")
         self.offer = offer
         self.state = TransferState.OFFERED
         self.reason = ""
         self.received = 0
+        self.opener: ChunkOpener | None = None
+        """What opens each frame of a sealed transfer, once it is accepted."""
+        self._seal = seal
         self._rejection = check_offer(offer, duty, sender_peer_id=sender_peer_id)
         self._kept = kept
         self._ack_bytes = ack_bytes
@@ -233,7 +266,10 @@ class ReceiveTransfer:
         if self._entries is None and self.offer.manifest_bytes == 0:
             self._entries = ()
             instructions.append(LayOut(entries=()))
-        return [*instructions, Accept(transfer_id=self.offer.transfer_id, offset=self.received)]
+        share = None
+        if self._seal is not None:
+            share, self.opener = self._seal.agree(self.received)
+        return [*instructions, Accept(transfer_id=self.offer.transfer_id, offset=self.received, seal=share)]
 
     def take_frame(self, frame: Frame) -> list[ReceiveInstruction]:
         """Take the next bytes of the stream. Frames of a transfer that has ended are dropped."""

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rnd.protocol.fields import Message, Sentence, Sha256, StreamNumber
+from rnd.protocol.fields import KeyDigits, Message, Sentence, Sha256, SignatureDigits, StreamNumber
 from rnd.types.ids import ConnectionId, ExecutionUid, JobExecutionId, PeerId, TransferId
 from rnd.types.peers import Caller, RejectionCode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealShare:
+    """One side's part in the seal of a transfer: its fresh X25519 public key, and what its identity has signed with it."""
+
+    key: KeyDigits
+    signature: SignatureDigits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +40,7 @@ class DataTransferRequest(Message):
     manifest_bytes: int
     manifest_sha256: Sha256
     encrypted: bool
+    seal: SealShare | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +53,7 @@ class DataTransferAccept(Message):
 
     transfer_id: TransferId
     offset: int
+    seal: SealShare | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

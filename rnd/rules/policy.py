@@ -158,8 +158,6 @@ def egress_refusal(
     settings = service.settings
     if not isinstance(settings, DataSettings):
         return None
-    if settings.seal and receiver != self_peer_id:
-        return f"DATA service {service.name} leaves this peer only sealed (owner's rule), which this version cannot do"
     listed = settings.egress is Egress.LISTED and receiver in settings.egress_peers
     to_orderer = receiver == orderer and receiver != self_peer_id and not listed
     if not settings.downloadable and (to_self_peer or to_orderer):
@@ -167,6 +165,12 @@ def egress_refusal(
     if not _may_go(settings, receiver, self_peer_id):
         return f"DATA service {service.name} must not go to peer {receiver} (owner's egress rule)"
     return None
+
+
+def leaves_sealed(service: Service) -> bool:
+    """Say whether what a service delivers to another peer is sealed on its way: DATA whose owner demands it, or encrypted DATA."""
+    settings = service.settings
+    return isinstance(settings, DataSettings) and (settings.seal or settings.encrypted)
 
 
 def _may_go(settings: DataSettings, receiver: PeerId, self_peer_id: PeerId) -> bool:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, assert_never
 
-from rnd.protocol.instructions import Discard, EndFile, Kept, LayOut, Offer, StagingInstruction, Write
+from rnd.protocol.instructions import Discard, EndFile, Kept, LayOut, Offer, StagingInstruction, Unseal, Write
 from rnd.types.errors import CalledOff, TransferFailed, UnfitFiles
 from rnd.types.executions import FileEntry
 from rnd.workers.copying import OpenEntry, copy_verified, no_progress, open_source, tree_source
@@ -95,6 +95,8 @@ class Receiving:
                 match instruction:
                     case LayOut():
                         self._lay_out(instruction.entries)
+                    case Unseal():
+                        instruction.open()
                     case Write():
                         self._write(instruction.index, instruction.offset, instruction.data)
                     case EndFile():

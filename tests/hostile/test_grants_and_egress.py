@@ -260,7 +260,6 @@ def test_phase_1_refuses_every_place_that_the_owner_has_not_named(peer: Daemon) 
     here = data(peer, "here only", egress="here_only")
     listed = data(peer, "listed", egress="listed", egress_peers=[receiver().peer_id])
     kept = data(peer, "kept", downloadable=False)
-    sealed = data(peer, "sealed", seal=True)
     stranger = ScriptedPeer("rules stranger")
 
     async def test() -> None:
@@ -272,7 +271,6 @@ def test_phase_1_refuses_every_place_that_the_owner_has_not_named(peer: Daemon) 
             await refused(link, carrying(peer, listed, who.peer_id, node=None), "owner's egress rule")
             await refused(link, carrying(peer, kept, who.peer_id, node=None), "not downloadable")
             await refused(link, carrying(peer, kept, who.peer_id), "not downloadable")
-            await refused(link, carrying(peer, sealed, receiver().peer_id), "only sealed")
             # A job on the way that neither sends nor receives by its own word is asked about all the same.
             both = end(receiver().peer_id, OUTPUT, MountFunction.BOTH, node=3)
             plan = job_plan(peer.peer_id, here, outputs=[both], output_type=InterfaceType.MOUNT)

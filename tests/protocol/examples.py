@@ -1,4 +1,4 @@
-"""One example of every message, which golden/messages.txt holds as text."""
+"""One example of every message, and of those that can be sealed a sealed one, which golden/messages.txt holds as text."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ from rnd.protocol.messages import (
     ServiceSearchRequest,
     ServiceSearchResponse,
 )
+from rnd.protocol.transfer_messages import SealShare
 from rnd.rules.explain import Check
 from rnd.rules.peer_id import peer_id_from_key
 from rnd.types.definitions import InputWait, InterfacePeerPlan, InterfacePlan, JobPlan
@@ -88,6 +89,7 @@ ORCHESTRATOR = Peer(1)
 EXECUTOR = Peer(2)
 UID = ExecutionUid("00112233445566778899aabbccddeeff")
 TRANSFER = TransferId("01234567-89ab-cdef-0123-456789abcdef")
+SHARE = SealShare(key="0123456789abcdef" * 4, signature="fedcba9876543210" * 8)
 RECORD = ORCHESTRATOR.record("192.0.2.1:30906", "[2001:db8::1]:30906")
 JOB = JobPlan(
     node_id=NodeId(2),
@@ -275,7 +277,29 @@ EXAMPLES: tuple[tuple[Message, int | None], ...] = (
         ),
         None,
     ),
+    (
+        DataTransferRequest(
+            transfer_id=TRANSFER,
+            stream=1,
+            ordering_peer_id=ORCHESTRATOR.peer_id,
+            execution_uid=UID,
+            connection_id=ConnectionId(1),
+            source_job_execution_id=JobExecutionId(100),
+            dest_job_execution_id=JobExecutionId(200),
+            source_path="/output/dataset.csv",
+            dest_path="/input",
+            file_count=1,
+            entry_count=2,
+            size_bytes=1_099_511_627_776,
+            manifest_bytes=117,
+            manifest_sha256="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            encrypted=True,
+            seal=SHARE,
+        ),
+        None,
+    ),
     (DataTransferAccept(transfer_id=TRANSFER, offset=0), 7),
+    (DataTransferAccept(transfer_id=TRANSFER, offset=0, seal=SHARE), 7),
     (DataTransferReject(transfer_id=TRANSFER, code=RejectionCode.NO_ROOM, reason="The disk is nearly full."), 7),
     (ChunkAck(transfer_id=TRANSFER, offset=8_388_608), None),
     (DataTransferStop(transfer_id=TRANSFER, reason="The disk is full."), None),

@@ -143,7 +143,6 @@ def change(**changes: Any) -> Offer:
         (change(manifest_sha256="F" * 64), RejectionCode.MALFORMED),
         (change(file_count=6), RejectionCode.MALFORMED),
         (change(file_count=0), RejectionCode.MALFORMED),
-        (change(encrypted=True), RejectionCode.MALFORMED),
         (change(entry_count=0, file_count=0, size_bytes=0, manifest_bytes=0), RejectionCode.MALFORMED),
         (change(entry_count=100_001), RejectionCode.TOO_LARGE),
         (change(size_bytes=(64 << 30) + 1), RejectionCode.TOO_LARGE),
