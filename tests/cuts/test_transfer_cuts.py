@@ -21,6 +21,7 @@ from tests.cutting_proxy import CuttingProxy, cutting_proxy
 from tests.running_peers import Peer, pair, wait_until
 
 SIZE_BYTES = 256 << 20
+SEALED_BYTES = 128 << 20
 FIRST, LAST = map(int, os.environ.get("RND_TEST_CUT_SEEDS", "0:20").split(":"))
 
 
@@ -92,22 +93,40 @@ HARMS: list[tuple[str, Callable[[Way], None]]] = [
 @pytest.mark.parametrize("seed", range(FIRST, LAST))
 def test_a_delivery_goes_on_where_it_was_cut(way: Way, seed: int) -> None:
     chance = random.Random(seed)
-    what, harm = HARMS[seed % len(HARMS)]
     with way.source.open("r+b") as file:
         file.write(chance.randbytes(1 << 20))  # never what has been delivered before
-    expected = hashlib.sha256(way.source.read_bytes()).hexdigest()
+    check_delivery(way, way.workflow, chance, seed, content=way.source)
+
+
+@pytest.mark.parametrize("seed", range(len(HARMS)))
+def test_a_sealed_delivery_goes_on_under_a_new_key(way: Way, seed: int, tmp_path: Path) -> None:
+    source = tmp_path / "sealed.bin"
+    source.write_bytes(os.urandom(SEALED_BYTES))
+    data = way.sender.give(f"sealed {seed}", source, seal=True)
+    workflow = way.sender.workflow(f"sealed {seed}")
+    node = way.sender.remote_node(workflow, way.receiver, way.receiver.offer(f"sum {seed}", "sha256sum\n"))
+    way.sender.connect(workflow, way.sender.node(workflow, data["id"]), node)
+    way.sender.connect(workflow, node, None)
+    check_delivery(way, workflow, random.Random(seed), seed, content=source)
+
+
+def check_delivery(way: Way, workflow: int, chance: random.Random, seed: int, *, content: Path) -> None:
+    """Have a delivery come to harm at a random point, and see it arrive with little of it sent twice."""
+    what, harm = HARMS[seed % len(HARMS)]
+    size_bytes = content.stat().st_size
+    expected = hashlib.sha256(content.read_bytes()).hexdigest()
     happened = threading.Event()
-    way.proxy.after(chance.randrange(1 << 20, SIZE_BYTES), happened.set)
+    way.proxy.after(chance.randrange(1 << 20, size_bytes), happened.set)
     before = way.proxy.to_client
-    execution_id = way.sender.execute(way.workflow)
+    execution_id = way.sender.execute(workflow)
     assert happened.wait(60), "the bytes did not move"
     at = way.proxy.to_client - before
     harm(way)
     assert way.sender.wait(execution_id, timeout_s=120)["status"] == "COMPLETED"
-    (content,) = way.sender.results(execution_id).values()
-    assert content.decode().split()[0] == expected, what
-    twice = way.proxy.to_client - before - SIZE_BYTES
-    allowed = SIZE_BYTES * 5 // 100 + WINDOW_BYTES
+    (came,) = way.sender.results(execution_id).values()
+    assert came.decode().split()[0] == expected, what
+    twice = way.proxy.to_client - before - size_bytes
+    allowed = size_bytes * 5 // 100 + WINDOW_BYTES
     print(f"seed {seed}: {what} after {at:,} bytes, {twice:,} bytes twice")
     assert twice < allowed, f"{what} after {at:,} bytes: {twice:,} bytes were sent twice"
     folders = list((way.receiver.data_dir / "workflows").rglob("*.part*"))
