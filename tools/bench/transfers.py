@@ -7,7 +7,8 @@ beside the same way without delay and beside one piece of 1 MiB after the other,
 network namespaces whose cable lets 100 MiB/s through. Every round runs all contenders one after the other on this
 machine, in changing order; medians and the ratio to the pipe that is the limit for Python: TLS 1.3 on both sides, SHA-256
 in a thread on both sides, what arrives flushed (for `small`: tar through it, then sha256sum of each file). rnd is measured
-from `workflow.execute` to the commit of the receiver's confirmation: DATA of one peer delivered to a job of another.
+from `workflow.execute` to the commit of the receiver's confirmation: DATA of one peer delivered to a job of another; `rnd
+sealed` is the same with every chunk sealed from end to end besides. Of both, the seconds of CPU of the two daemons are told too.
 rsync and scp take part where they are installed with sshd; what they write is flushed by `sync -f` in the time that counts.
 """
 
@@ -27,8 +28,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(PROJECT))
@@ -66,10 +68,11 @@ def peers(folder: Path) -> Iterator[tuple[Peer, Peer]]:
 class Delivery:
     """DATA of one peer, delivered to a job of another, again and again."""
 
-    def __init__(self, giver: Peer, taker: Peer, source: Path) -> None:
+    def __init__(self, giver: Peer, taker: Peer, source: Path, *, seal: bool = False) -> None:
+        self.cpu_s: list[float] = []
         self._giver = giver
         self._taker = taker
-        data = giver.give(f"data-{time.monotonic_ns()}", source)
+        data = giver.give(f"data-{time.monotonic_ns()}", source, seal=seal)
         program = taker.offer(f"noop-{time.monotonic_ns()}", "exit 0\n")
         self._workflow = giver.workflow("delivery")
         first = giver.node(self._workflow, data["id"])
@@ -79,7 +82,7 @@ class Delivery:
     def __call__(self, _source: Path, _target: Path) -> float:
         with contextlib.closing(sqlite3.connect(self._taker.data_dir / "rnd.db", timeout=30)) as conn, conn:
             conn.execute("DELETE FROM arrived_manifests")  # else the same content would not be sent again
-        begun = time.perf_counter()
+        begun, used_s = time.perf_counter(), self._used_s()
         execution_id = self._giver.execute(self._workflow)
         question = (
             "SELECT t.status FROM transfers t JOIN workflow_executions w ON w.id = t.workflow_execution_id "
@@ -88,8 +91,18 @@ class Delivery:
         while self._giver.rows(question, execution_id) != [("COMPLETED",)]:
             time.sleep(0.01)
         took = time.perf_counter() - begun
+        self.cpu_s.append(self._used_s() - used_s)
         assert self._giver.wait(execution_id, timeout_s=120)["status"] == "COMPLETED"
         return took
+
+    def _used_s(self) -> float:
+        """Return how much CPU both daemons have used so far."""
+        ticks = 0
+        for peer in (self._giver, self._taker):
+            assert peer.process is not None
+            fields = Path(f"/proc/{peer.process.pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
@@ -324,13 +337,17 @@ def chart(path: Path, results: dict[str, dict[str, list[float]]]) -> None:
     )
 
 
-def table(work: str, took: dict[str, list[float]], limit: str) -> None:
+def table(
+    work: str, took: dict[str, list[float]], limit: str, contenders: Mapping[str, Contender] = MappingProxyType({})
+) -> None:
     """Print medians and ratios to the contender that is the limit."""
     base = statistics.median(took[limit])
-    print(f"\n| {work} | s (lowest to highest) | ratio |\n|---|---|---|")
+    print(f"\n| {work} | s (lowest to highest) | ratio | CPU s of the daemons |\n|---|---|---|---|")
     for name, seconds in sorted(took.items(), key=lambda item: statistics.median(item[1])):
         median = statistics.median(seconds)
-        print(f"| {name} | {median:.2f} ({min(seconds):.2f} to {max(seconds):.2f}) | {median / base:.2f} |")
+        contender = contenders.get(name)
+        cpu = f"{statistics.median(contender.cpu_s):.2f}" if isinstance(contender, Delivery) else ""
+        print(f"| {name} | {median:.2f} ({min(seconds):.2f} to {max(seconds):.2f}) | {median / base:.2f} | {cpu} |")
 
 
 def main() -> int:
@@ -360,7 +377,7 @@ def main() -> int:
         def measure(work: str, source: Path, ours: dict[str, Contender]) -> None:
             taking_part = {name: each for name, each in (ours | contenders).items() if not wanted or name in wanted}
             results[work] = run(work, source, taking_part, options.rounds, root)
-            table(work, results[work], next(iter(taking_part)))
+            table(work, results[work], next(iter(taking_part)), taking_part)
 
         if "big" in options.only:
             source = big_file(options.big_bytes)
@@ -368,6 +385,7 @@ def main() -> int:
                 "raw TLS and SHA-256": piped_file,
                 "raw sendfile": sent_file,
                 "rnd": Delivery(giver, taker, source),
+                "rnd sealed": Delivery(giver, taker, source, seal=True),
             }
             measure("one file", source, ours)
             source.unlink()
@@ -376,7 +394,11 @@ def main() -> int:
             measure(
                 "many small files",
                 source,
-                {"tar, raw TLS, sha256sum": piped_tar, "rnd": Delivery(giver, taker, source)},
+                {
+                    "tar, raw TLS, sha256sum": piped_tar,
+                    "rnd": Delivery(giver, taker, source),
+                    "rnd sealed": Delivery(giver, taker, source, seal=True),
+                },
             )
     if "slow" in options.only:
         results["256 MiB, slow way"] = along_a_slow_way(options.rounds)
