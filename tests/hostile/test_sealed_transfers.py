@@ -7,6 +7,8 @@ gets through.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -64,7 +66,7 @@ MANIFEST = manifest_of(CONTENT)
 STREAM = MANIFEST.data + CONTENT["in.txt"]
 PIECE = 10_000
 PASSPHRASE = "correct horse"
-_secrets = iter(range(1, 256))
+_numbers = itertools.count()
 
 
 def named(name: str) -> ScriptedPeer:
@@ -72,7 +74,7 @@ def named(name: str) -> ScriptedPeer:
 
 
 def fresh_secret() -> bytes:
-    return bytes([next(_secrets)]) * 32
+    return hashlib.sha256(str(next(_numbers)).encode()).digest()
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +108,7 @@ class Sender:
     stream: int = 0
 
     def seal(self, request: DataTransferRequest, *, by: str = "sender") -> SenderSeal:
-        ways = Ways(sender=self.peer.peer_id, receiver=self.daemon.peer_id)
+        ways = Ways(sender=self.peer.peer_id, receiver=PeerId(self.daemon.peer_id))
         return SenderSeal(read_request(request), ways, secret=fresh_secret(), sign=named(by).key.sign)
 
     def request(self) -> DataTransferRequest:
@@ -126,16 +128,22 @@ class Sender:
 
     async def stopped(self, request: DataTransferRequest, words: str) -> None:
         """See an attempt end, here and there, with nothing of it left."""
-        stops = lambda: [  # noqa: E731 - asked again and again
-            each.reason
-            for each in self.data.heard_of(DataTransferStop)
-            if isinstance(each, DataTransferStop) and each.transfer_id == request.transfer_id
-        ]
+
+        def stops() -> list[str]:
+            heard = self.data.heard_of(DataTransferStop)
+            return [
+                each.reason
+                for each in heard
+                if isinstance(each, DataTransferStop) and each.transfer_id == request.transfer_id
+            ]
+
+        def is_written() -> bool:
+            ((error,),) = self.daemon.rows("SELECT error FROM transfers WHERE transfer_id = ?", request.transfer_id)
+            return words in (error or "")
+
         await self.data.until(lambda: bool(stops()), f"a stop with {words!r}")
         assert words in stops()[0]
-        query = "SELECT error FROM transfers WHERE transfer_id = ?"
-        written = lambda: words in (self.daemon.rows(query, request.transfer_id)[0][0] or "")  # noqa: E731 - asked again
-        await asyncio.to_thread(wait_until, written, "the words are in the row")
+        await asyncio.to_thread(wait_until, is_written, "the words are in the row")
         self.left_nothing()
 
     def left_nothing(self) -> None:
@@ -143,10 +151,10 @@ class Sender:
         job = f"/{self.job_id}/input"
         assert [each for each in self.daemon.files() if job in each and (".part" in each or "in.txt" in each)] == []
 
-    async def delivers_after_all(self) -> None:
-        """Make the true delivery, in three chunks, and see the job run."""
+    async def delivers_after_all(self, *, piece: int = PIECE) -> None:
+        """Make the true delivery, in chunks of this size, and see the job run."""
         request, sealer = await self.accepted()
-        for offset, sealed in chunks(sealer):
+        for offset, sealed in chunks(sealer, piece=piece):
             await self.data.send_frame(request.stream, offset, sealed)
         done = DataTransferComplete(transfer_id=request.transfer_id, success=True, bytes_received=0, error=None)
         answer = await self.data.ask(done)
@@ -180,10 +188,13 @@ async def sending(daemon: Daemon) -> AsyncIterator[Sender]:
         yield Sender(daemon, who, what, control, data, uid, job_id)
 
 
-def test_a_sealed_delivery_arrives(peer: Daemon) -> None:
+@pytest.mark.parametrize("piece", [17, 1_000, len(MANIFEST.data), len(MANIFEST.data) + 1, len(STREAM) - 1, len(STREAM)])
+def test_a_sealed_delivery_arrives_in_chunks_of_any_size(peer: Daemon, piece: int) -> None:
+    """Those of the manifest are opened before those of the content; one may hold something of both."""
+
     async def test() -> None:
         async with sending(peer) as on:
-            await on.delivers_after_all()
+            await on.delivers_after_all(piece=piece)
 
     play(test())
 
@@ -218,7 +229,7 @@ OFFERS: dict[str, tuple[Callable[[Sender], DataTransferRequest], str]] = {
 
 def with_zero_key(on: Sender) -> DataTransferRequest:
     request, key = on.request(), "00" * 32
-    ways = Ways(sender=on.peer.peer_id, receiver=on.daemon.peer_id)
+    ways = Ways(sender=on.peer.peer_id, receiver=PeerId(on.daemon.peer_id))
     signature = on.peer.key.sign(offer_text(read_request(request), ways, key)).hex()
     return replace(request, seal=SealShare(key=key, signature=signature))
 
@@ -276,6 +287,7 @@ STREAMS: dict[str, tuple[Callable[[Sealed, Sealed], Sealed], str]] = {
     "changed in the content": (lambda it, _: [it[0], (PIECE, flipped(it[1][1]))], NOT_SEALED_THERE),
     "moved": (lambda it, _: [(0, it[1][1])], NOT_SEALED_THERE),
     "moved later": (lambda it, _: [it[0], (PIECE, it[2][1])], NOT_SEALED_THERE),
+    "moved with its header": (lambda it, _: [it[1]], "where 0 was due"),
     "cut": (lambda it, _: [(0, it[0][1][:-1])], NOT_SEALED_THERE),
     "cut in the content": (lambda it, _: [it[0], (PIECE, it[1][1][:-1])], NOT_SEALED_THERE),
     "cut to less than a tag": (lambda it, _: [it[0], (PIECE, it[1][1][:5])], "a frame without bytes"),
@@ -393,9 +405,9 @@ class Receiver:
         ways = Ways(sender=self.sender_id, receiver=self.peer.peer_id)
         return ReceiverSeal(read_request(message), ways, message.seal, secret=fresh_secret(), sign=named(by).key.sign)
 
-    def accept(self, message: DataTransferRequest) -> DataTransferAccept:
+    def accept(self, message: DataTransferRequest, **changed: str) -> DataTransferAccept:
         share, self.opener = self.seal(message).agree(0)
-        return DataTransferAccept(transfer_id=message.transfer_id, offset=0, seal=share)
+        return DataTransferAccept(transfer_id=message.transfer_id, offset=0, seal=replace(share, **changed))
 
     def zero_key(self, message: DataTransferRequest) -> DataTransferAccept:
         assert message.seal is not None
@@ -439,7 +451,7 @@ class Order:
 async def receiving(daemon: Daemon) -> AsyncIterator[tuple[Receiver, Callable[[str, int], Awaitable[Order]]]]:
     """Set the scene of a daemon that sends; what is yielded besides orders DATA by name and id."""
     who, what = named("orderer"), named("receiver")
-    taking = Receiver(what, daemon.peer_id)
+    taking = Receiver(what, PeerId(daemon.peer_id))
     what.reply = taking.reply
     async with cast(who, what):
         control, taking.link = await daemon.control(who), await daemon.data_link(what)
@@ -501,13 +513,11 @@ ANSWERS: dict[str, tuple[Answer, str]] = {
         "signature is not that of peer",
     ),
     "with the key of somebody in the middle": (
-        lambda who, it: replace(
-            made := who.accept(it), seal=replace(made.seal, key=who.seal(it, by="sender").agree(0)[0].key)
-        ),
+        lambda who, it: who.accept(it, key=who.seal(it, by="sender").agree(0)[0].key),
         "signature is not that of peer",
     ),
     "with a wrong signature": (
-        lambda who, it: replace(made := who.accept(it), seal=replace(made.seal, signature="0" * 128)),
+        lambda who, it: who.accept(it, signature="0" * 128),
         "signature is not that of peer",
     ),
     "from another offset than was signed": (
@@ -547,7 +557,7 @@ def test_no_byte_goes_out_to_a_receiver_whose_seal_does_not_fit(peer: Daemon, na
             assert not taking.ended[0].success
             assert words in (taking.ended[0].error or "")
             assert taking.link.frames == []
-            taking.answer, taking.sender_id = None, peer.peer_id
+            taking.answer, taking.sender_id = None, PeerId(peer.peer_id)
             await it.until(lambda: it.transfer()[0] == "COMPLETED", "it arrives after all")
             assert taking.stream() == STREAM
 

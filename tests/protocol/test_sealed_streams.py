@@ -175,6 +175,7 @@ def test_the_golden_vectors_follow_from_the_words_of_the_wire() -> None:
     transcript = hashlib.sha256(answer).digest()
     key = HKDF(algorithm=SHA256(), length=32, salt=transcript, info=b"rnd/1 sealed transfer").derive(shared)
     end = offer["manifest_bytes"] + offer["size_bytes"]
+    is_last = False
     for number, chunk in enumerate(GOLDEN["chunks"]):
         plain = bytes.fromhex(chunk["plain"])
         is_last = chunk["offset"] + len(plain) == end
@@ -239,6 +240,7 @@ TAMPERED: dict[str, Callable[[], list[tuple[int, bytes]]]] = {
     "longer": lambda: [(0, CHUNKS[0][1] + b"\0")],
     "moved": lambda: [(0, CHUNKS[1][1])],
     "moved with its header": lambda: [(PIECE, CHUNKS[1][1])],
+    "under another offset": lambda: [(7, CHUNKS[0][1])],
     "repeated": lambda: [CHUNKS[0], CHUNKS[0]],
     "repeated as the next": lambda: [CHUNKS[0], (PIECE, CHUNKS[0][1])],
     "left out": lambda: [CHUNKS[0], CHUNKS[2]],

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnd.rules.policy import Standing, data_refusals, egress_refusal, holds, limits_of, permits, standing
+from rnd.rules.policy import Standing, data_refusals, egress_refusal, holds, leaves_sealed, limits_of, permits, standing
 from rnd.types.definitions import InterfacePeerPlan, InterfacePlan, JobPlan
 from rnd.types.enums import (
     Egress,
@@ -330,6 +330,17 @@ def test_what_only_sends_to_data_is_no_receiver_and_anything_else_is_one() -> No
     offered = data("here_only")
     assert refusals(offered, job((THIRD, False), does=MountFunction.OUTPUT)) == []
     assert refusals(offered, job((THIRD, False), does=MountFunction.BOTH)) == [must_not_go(THIRD)]
+
+
+@pytest.mark.parametrize(("seal", "encrypted"), [(False, False), (True, False), (False, True), (True, True)])
+def test_data_leaves_sealed_where_its_owner_demands_it_or_it_is_encrypted(seal: bool, encrypted: bool) -> None:
+    offered = MAKE.service(1, "scans", "DATA", settings=MAKE.data_settings(seal=seal, encrypted=encrypted))
+    assert leaves_sealed(offered) == (seal or encrypted)
+    assert egress_refusal(offered, THIRD, to_self_peer=False, orderer=ORDERER, self_peer_id=ME) is None
+
+
+def test_what_programs_make_leaves_open() -> None:
+    assert not leaves_sealed(service())
 
 
 def test_programs_have_no_egress_rule() -> None:
