@@ -93,7 +93,7 @@ NOTE_LAG_SHARE: Final = 40
 """How much may have come that is not noted as durable: so many bytes, or this part of all of them."""
 PROGRESS_INTERVAL_S: Final = 0.5
 TOGETHER_MAX: Final = 8
-"""How many steps of a delivery are carried out in one go, if so many have come."""
+"""How many steps of a delivery, opening what is sealed not counted, are carried out in one go, if so many have come."""
 HELD_UP_BYTES_MAX: Final = 128 << 20
 """How much of all deliveries stays in memory while they are held up; what is too much has to come again."""
 FRAMES_WAITING_MAX: Final = 16_384
@@ -598,7 +598,8 @@ class Incoming:
         while isinstance(item, Frame):
             arrival.queued_bytes -= len(item.payload)
             instructions += await arrival.unsealing.take_frame(item)
-            if len(instructions) >= TOGETHER_MAX or arrival.machine.state in ENDED:
+            steps = sum(not isinstance(each, Unseal) for each in instructions)
+            if steps >= TOGETHER_MAX or arrival.machine.state in ENDED:
                 break
             if not arrival.queue or not isinstance(arrival.queue[0], Frame):
                 break
