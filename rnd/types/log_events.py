@@ -452,6 +452,10 @@ class LogEvent(StrEnum):
         "Retrying execution: execution_id={execution_id}, retry_of={retry_of}, reused={reused}",
         "A new execution takes what had completed from an earlier one.",
     )
+    REUSING_OUTPUTS = (
+        "Reusing outputs: job_id={job_id}, node_id={node_id}, reused_from={reused_from}",
+        "In a retry, what the job of this node left in an earlier execution serves again; it does not run.",
+    )
     EXECUTION_DEADLINE_PASSED = (
         "Execution deadline passed: execution_id={execution_id}, deadline={deadline}",
         "The workflow's deadline has passed; what still runs is cancelled.",
