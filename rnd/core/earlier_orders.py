@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from rnd.core.foreign_orders import with_own_service_id
-from rnd.database import job_executions, job_interfaces, offered_services, results
+from rnd.database import job_executions, job_interfaces, offered_services, results, transfers
 from rnd.database.connection import Database
 from rnd.database.consequences import reuse_job
 from rnd.database.news import News
-from rnd.rules.reuse import is_held, is_same_work, reused_order, serves_again
+from rnd.rules.reuse import could_not_deliver, is_held, is_same_work, reused_order, serves_again
 from rnd.types.errors import NotFound
 from rnd.types.executions import FileEntry, JobExecution
 from rnd.types.ids import ExecutionUid, JobExecutionId, NodeId
@@ -80,6 +80,8 @@ def _find(conn: sqlite3.Connection, request: JobRequest, *, now: datetime) -> _S
         executor=plan.executor_peer_id,
     )
     if job is None or not serves_again(job) or not is_held(job, now=now):
+        return None
+    if could_not_deliver(job, transfers.list_by_source_job(conn, job.id)):
         return None
     try:
         service = offered_services.get_service(conn, plan.service_id)

@@ -350,7 +350,7 @@ def _reusing(order: JobRequest, earlier: EarlierExecution, reused: Collection[No
         return order
     if order.bounds is None:
         return replace(order, reused_from=earlier.id)
-    return replace(order, reused_from=earlier.origin(node_id), reuse_of=earlier.execution_uid)
+    return replace(order, reused_from=earlier.origin(node_id), reuse_of=earlier.jobs[node_id].execution_uid)
 
 
 def _by_executor(orders: Iterable[JobRequest]) -> dict[PeerId, list[JobRequest]]:

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from rnd.types.definitions import InterfacePeerPlan, InterfacePlan, JobPlan, WorkflowDefinition
-from rnd.types.enums import JobStatus, MountFunction, ServiceType
-from rnd.types.executions import InterfacePeer, JobExecution, JobInterface
+from rnd.types.enums import JobStatus, MountFunction, ServiceType, TransferStatus
+from rnd.types.executions import InterfacePeer, JobExecution, JobInterface, Transfer
 from rnd.types.ids import ExecutionId, ExecutionUid, NodeId
 
 REUSED: Final = "reused:"
@@ -43,6 +43,19 @@ def serves_again(job: JobExecution) -> bool:
     if job.status is not JobStatus.COMPLETED:
         return False
     return job.service_type is ServiceType.DATA or job.exit_code == 0 or is_reused(job)
+
+
+def never_ran(job: JobExecution) -> bool:
+    """Say whether a job ended before it began, as all do where phase 1 is refused."""
+    return job.status in (JobStatus.CANCELLED, JobStatus.ERRORED) and job.started_at is None
+
+
+def could_not_deliver(job: JobExecution, deliveries: Sequence[Transfer]) -> bool:
+    """Say whether what was reused once could not be delivered: then it is made anew, lest every retry fail of the same.
+
+    What truly ran is given another chance: most often its receiver was to blame.
+    """
+    return is_reused(job) and any(delivery.status is TransferStatus.FAILED for delivery in deliveries)
 
 
 def programs_to_reuse(definition: WorkflowDefinition, earlier: Mapping[NodeId, JobExecution]) -> set[NodeId]:

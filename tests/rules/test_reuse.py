@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from rnd.rules.reuse import (
+    could_not_deliver,
     data_to_reuse,
     is_held,
     is_same_work,
+    never_ran,
     programs_to_reuse,
     reused_execution,
     reused_order,
@@ -100,6 +102,28 @@ def test_programs_are_reused_wherever_they_ran_and_data_is_none(make: Any) -> No
         n4={"status": "ERRORED", "exit_code": 1},
     )
     assert programs_to_reuse(definition, earlier) == {2, 3}
+
+
+@pytest.mark.parametrize(
+    ("facts", "never"),
+    [
+        ({"status": "CANCELLED", "started_at": None}, True),
+        ({"status": "ERRORED", "started_at": None}, True),
+        ({"status": "CANCELLED"}, False),
+        ({"status": "ERRORED", "exit_code": 1}, False),
+        ({"status": "COMPLETED", "exit_code": 0, "started_at": None}, False),
+    ],
+)
+def test_what_ended_before_it_began_never_ran(make: Any, facts: dict[str, Any], *, never: bool) -> None:
+    assert never_ran(make.job(**facts)) is never
+
+
+def test_what_was_reused_and_could_not_be_delivered_is_made_anew(make: Any) -> None:
+    reused, ran = make.job("COMPLETED", result="reused:2"), make.job("COMPLETED", exit_code=0)
+    failed, made = make.transfer("FAILED"), make.transfer("COMPLETED")
+    assert could_not_deliver(reused, [made, failed])
+    assert not could_not_deliver(reused, [made, make.transfer("CANCELLED")])
+    assert not could_not_deliver(ran, [failed])
 
 
 @pytest.mark.parametrize(
