@@ -55,9 +55,10 @@ def start_jobs(
 ) -> list[JobExecutionId]:
     """Take start commands: routing, flag, what the self-peer owes, and READY where nothing is waited for.
 
-    What an earlier execution's outputs have completed delivers them. Returns the jobs that it started: not those whose command was taken before or that have ended meanwhile. One that has
-    failed before it knew whom it would feed takes those with it now, else they would wait for it. Raises `StaleState`
-    where a command that was taken before had other routes, or the routes of what is to be delivered lead nowhere.
+    What an earlier execution's outputs have completed delivers them. Returns the jobs that it started: not those whose
+    command was taken before or that have ended meanwhile. One that has failed before it knew whom it would feed takes
+    those with it now, else they would wait for it. Raises `StaleState` where a command that was taken before had other
+    routes, or the routes of what is to be delivered lead nowhere.
     """
     reused = job_moves.mark_reused_started(conn, [start.job_execution_id for start in starts])
     for start in starts:

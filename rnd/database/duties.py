@@ -44,8 +44,8 @@ def find_duty(
 ) -> OpenDuty | None:
     """Return what waits here for a delivery of `sender`, done or not; `None` if nothing does or did.
 
-    A job has to be started or reused, to be of this order, and to name the sender; the self-peer takes only what its own executions
-    wait for.
+    A job has to be started or reused, to be of this order, and to name the sender; the self-peer takes only what its own
+    executions wait for.
     """
     row = conn.execute(
         """

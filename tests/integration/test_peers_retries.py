@@ -126,6 +126,24 @@ def test_executors_that_were_restarted_in_between_still_have_it(site: Site) -> N
     assert _brought_home(site, retry["id"]) == EXACT
 
 
+@pytest.mark.parametrize(
+    "line", ["Phase 1: Creating jobs", "Received remote job execution ID", "Sending start command"]
+)
+def test_an_orchestrator_that_dies_while_it_asks_goes_on_where_it_was(site: Site, line: str) -> None:
+    name = f"dies-{line.split(maxsplit=1)[0].lower()}"
+    first = _failed(site, name)
+    logged = len(site.home.log())
+    second = site.home.call("execution.retry", execution_id=first)["execution_id"]
+    wait_until(lambda: line in site.home.log()[logged:], f"home says {line!r}")
+    site.home.kill()
+    site.restore()
+    retry = site.home.wait(second)
+    assert (retry["status"], retry["error"]) == ("COMPLETED", None)
+    assert _runs(site, name)[:2] == (1, 1)
+    assert _brought_home(site, second) == EXACT
+    assert _reused(retry) == {f"{name}-make": f"reused:{first}", f"{name}-up": f"reused:{first}", f"{name}-bad": None}
+
+
 @pytest.mark.parametrize("loss", ["outputs", "hold", "revision"])
 def test_what_an_executor_has_not_kept_runs_anew_and_what_it_needs_is_brought(site: Site, loss: str) -> None:
     """B keeps what it made; what C had made of it is gone, or nobody's any more, or made by what its service was before."""
