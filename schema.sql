@@ -382,7 +382,7 @@ CREATE TABLE job_executions (
     exit_signal INTEGER,
     cancel_requested_at TEXT,
     cancel_reason TEXT,
-    result TEXT,
+    result TEXT,                    -- 'reused:<execution_id>' as in workflow_jobs; ordered by another peer: 'reused:<execution_uid>'
     remark TEXT,                    -- COMPLETED, and yet a person should know: what it left behind, what was cut
     settled_status TEXT,            -- the status that the daemon has acted on; differs after a repair by hand
     status_seq INTEGER NOT NULL DEFAULT 0,  -- between peers: grows with every change on the executor; a mirror takes only higher ones

@@ -83,6 +83,11 @@ def show(session: Session) -> int:
     rows = [_job_row(job, runs.get(job.get("job_execution_id")) or {}, peers, time) for job in execution["jobs"]]
     terminal.table(("NODE", "NAME", "PEER", "JOB", "TYPE", "STATUS", "EXIT", "TOOK", "ERROR"), rows)
     for run in runs.values():
+        if str(run.get("result") or "").startswith("reused:"):
+            earlier = run["result"].removeprefix("reused:")
+            terminal.note(
+                f"note: {words.safe(run['job_name'])}: has not run, its outputs are those of execution {earlier}"
+            )
         if run.get("remark"):
             terminal.note(f"note: {words.safe(run['job_name'])}: {words.safe(run['remark'])}")
     if execution["status"] in ("FAILED", "CANCELLED"):

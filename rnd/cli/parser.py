@@ -338,7 +338,9 @@ def _running_commands(commands: Any) -> None:
         "retry",
         "running:retry",
         "Run again what did not complete, and watch it.",
-        epilog="Jobs of other peers run again even where they completed: their outputs are not taken over.",
+        epilog="What completed is taken over, on other peers too, as long as its outputs are there and its service has not "
+        "changed; a peer keeps them for the hold (24 h) and says in phase 1 whether it still has them. rnd show names "
+        "the jobs that have not run.",
     )
     _add_execution(retry)
     _add_watch_options(retry)

@@ -12,11 +12,12 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from rnd.core.earlier_orders import find_serving
 from rnd.core.explaining import Explainer
 from rnd.core.foreign_orders import known_job, with_own_service_id
 from rnd.core.job_orders import OfferedServices, accept_jobs, engine_refusals, refusals, request_digest
@@ -30,12 +31,13 @@ from rnd.database.job_moves import JobEnd, JobHead
 from rnd.database.news import News
 from rnd.log import get_logger
 from rnd.rules.explain import Explanation
+from rnd.rules.reuse import is_reused
 from rnd.services.executor import Executor
 from rnd.types.config import Config
 from rnd.types.enums import JobStatus, MountFunction, ServiceType
 from rnd.types.errors import DatabaseNotNow, NotFound
 from rnd.types.executions import InterfacePeer, JobExecution, JobInterface
-from rnd.types.ids import JobExecutionId, PeerId, ServiceId
+from rnd.types.ids import JobExecutionId, NodeId, PeerId, ServiceId
 from rnd.types.log_events import LogEvent
 from rnd.types.orders import JobRequest, JobResponse, JobStart, StartReport
 from rnd.types.seams import Clock, Entropy
@@ -50,6 +52,9 @@ DATA_JOBS_A_TURN: Final = 64
 
 TURNS_AT_ONCE: Final = 2
 """While one turn is being committed, workers that become free meanwhile are given work by the next."""
+
+LOOKS_AT_ONCE: Final = 2
+"""For how many orders at a time the disk is looked at for what an earlier job left: up to 100,000 files each."""
 
 DISOWNED: Final = Stop(kind=StopKind.DISOWNED, reason="its row has ended without it")
 
@@ -107,6 +112,7 @@ class JobManager:
         self._boot_id = boot_id
         self._sandbox = sandbox
         self._turns = asyncio.Semaphore(TURNS_AT_ONCE)
+        self._looks = asyncio.Semaphore(LOOKS_AT_ONCE)
         self._reserved = 0
         self._next_attempt_at: datetime | None = None
         self._repairs_are_due = True  # also those that were typed while no daemon ran
@@ -118,10 +124,12 @@ class JobManager:
     async def check_jobs(self, requests: Sequence[JobRequest]) -> list[JobResponse]:
         """Say what would be answered to these requests; create nothing."""
         no_room = self._disk.refusal()
-        engine_reasons = await self._engine_reasons(requests)
+        serving = await self._serving(requests)
+        engine_reasons = await self._engine_reasons(requests, serving)
 
         def work(conn: sqlite3.Connection) -> list[JobResponse]:
-            return self._answers(conn, _own_terms(conn, requests), engine_reasons, no_room)
+            answers = self._answers(conn, _own_terms(conn, requests), engine_reasons, no_room)
+            return [replace(answer, reused=not answer.reasons and answer.node_id in serving) for answer in answers]
 
         return await self._database.read(work)
 
@@ -129,7 +137,8 @@ class JobManager:
         """Create every job (IDLE) or, if any is refused, none; the same request twice gets the same answer."""
         now = self._clock.now()
         no_room = self._disk.refusal()
-        engine_reasons = await self._engine_reasons(requests)
+        serving = await self._serving(requests)
+        engine_reasons = await self._engine_reasons(requests, serving)
 
         def work(conn: sqlite3.Connection) -> list[JobResponse]:
             if (before := _answered_before(conn, requests)) is not None:
@@ -138,7 +147,14 @@ class JobManager:
             answers = self._answers(conn, orders, engine_reasons, no_room)
             if any(answer.reasons for answer in answers):
                 return answers
-            return accept_jobs(conn, requests, self_peer_id=self._peer_id, deadlines=self._config.deadlines, now=now)
+            return accept_jobs(
+                conn,
+                requests,
+                self_peer_id=self._peer_id,
+                deadlines=self._config.deadlines,
+                serving=serving,
+                now=now,
+            )
 
         return await self._database.write(work)
 
@@ -184,7 +200,12 @@ class JobManager:
             self._runner.stop(job_id, Stop(kind=StopKind.CANCELLED, reason=reason))
         self._board.publish(news)
 
-    async def _engine_reasons(self, requests: Sequence[JobRequest]) -> list[str | None]:
+    async def _serving(self, requests: Sequence[JobRequest]) -> set[NodeId]:
+        """Return the nodes whose earlier job serves again; a peer that asks and asks leaves threads to others."""
+        async with self._looks:
+            return await find_serving(self._database, self._folders, requests, now=self._clock.now())
+
+    async def _engine_reasons(self, requests: Sequence[JobRequest], serving: Collection[NodeId]) -> list[str | None]:
         """Return for each request why its engine could not run it; asked outside of transactions, since it looks at disks."""
 
         def find(conn: sqlite3.Connection) -> list[Service | None]:
@@ -193,11 +214,12 @@ class JobManager:
 
         services = await self._database.read(find)
         reasons = await asyncio.to_thread(
-            engine_refusals, services, requests, self._executors, self_peer_id=self._peer_id
+            engine_refusals, services, requests, self._executors, self_peer_id=self._peer_id, serving=serving
         )
         for at, (service, request) in enumerate(zip(services, requests, strict=True)):
             if (
                 request.orchestrator_peer_id != self._peer_id
+                and request.plan.node_id not in serving
                 and service is not None
                 and isinstance(service.settings, DataSettings)
                 and service.settings.encrypted
@@ -540,7 +562,13 @@ def _answered_before(conn: sqlite3.Connection, requests: Sequence[JobRequest]) -
     if not jobs or len(jobs) < len(known):
         return None
     return [
-        JobResponse(node_id=job.node_id, job_execution_id=job.id, service_revision=job.service_revision) for job in jobs
+        JobResponse(
+            node_id=job.node_id,
+            job_execution_id=job.id,
+            service_revision=job.service_revision,
+            reused=is_reused(job),
+        )
+        for job in jobs
     ]
 
 

@@ -5,22 +5,32 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
+from rnd.core.earlier_orders import let_serve
 from rnd.core.foreign_orders import foreign_refusals, introduce_peers, with_own_service_id, within_limits
-from rnd.database import grants, job_interfaces, job_moves, offered_services, peers, service_revisions
+from rnd.database import (
+    grants,
+    job_executions,
+    job_interfaces,
+    job_moves,
+    offered_services,
+    peers,
+    service_revisions,
+)
 from rnd.database.job_moves import NewJob
 from rnd.rules import policy
 from rnd.rules.confinement import confinement_refusal
 from rnd.rules.definition import definition_to_json
 from rnd.rules.policy import Standing
+from rnd.rules.reuse import is_reused
 from rnd.services.executor import Executor
 from rnd.types.config import Deadlines
 from rnd.types.definitions import WorkflowDefinition
 from rnd.types.enums import ServiceStatus, ServiceType, Verb
 from rnd.types.errors import NotFound
-from rnd.types.ids import PeerId, ServiceId
+from rnd.types.ids import NodeId, PeerId, ServiceId
 from rnd.types.orders import JobRequest, JobResponse
 from rnd.types.peers import Grant
 from rnd.types.services import Sandbox, Service
@@ -60,12 +70,17 @@ def engine_refusals(
     executors: Mapping[ServiceType, Executor],
     *,
     self_peer_id: PeerId,
+    serving: Collection[NodeId] = (),
 ) -> list[str | None]:
-    """In a thread: ask the engines why they could not run what is requested of these services; `None` where they can."""
+    """In a thread: ask the engines why they could not run what is requested of these services; `None` where they can.
+
+    They run nothing for nodes in `serving`, whose earlier job serves again.
+    """
     return [
         None
         if service is None
         or (executor := executors.get(service.service_type)) is None
+        or request.plan.node_id in serving
         or _runs_nothing(request, self_peer_id)
         else executor.refusal(service, request.plan, foreign=request.orchestrator_peer_id != self_peer_id)
         for service, request in zip(services, requests, strict=True)
@@ -138,11 +153,13 @@ def accept_jobs(
     *,
     self_peer_id: PeerId,
     deadlines: Deadlines,
+    serving: Collection[NodeId] = (),
     now: datetime,
 ) -> list[JobResponse]:
     """Write the IDLE rows, interfaces and routing of accepted requests. Raises `StaleState` on a changed repetition.
 
-    `deadlines` are this peer's own: what another peer orders gets no more time than they give.
+    `deadlines` are this peer's own: what another peer orders gets no more time than they give. `serving` are the nodes whose
+    earlier job was found to serve again; those are COMPLETED at once.
     """
     offered = OfferedServices(conn)
     jobs: list[NewJob] = []
@@ -168,19 +185,29 @@ def accept_jobs(
     for job, (job_id, is_new) in zip(jobs, created, strict=True):
         if is_new:
             introduce_peers(conn, job.request, job_id, self_peer_id=self_peer_id, now=now)
+    for request, (job_id, is_new) in zip(requests, created, strict=True):
+        if is_new and request.plan.node_id in serving:
+            let_serve(conn, request, job_id, now=now)
     return [
-        JobResponse(node_id=job.request.plan.node_id, job_execution_id=job_id, service_revision=job.service_revision)
+        JobResponse(
+            node_id=job.request.plan.node_id,
+            job_execution_id=job_id,
+            service_revision=job.service_revision,
+            reused=job.request.reuse_of is not None and is_reused(job_executions.get_job(conn, job_id)),
+        )
         for job, (job_id, _) in zip(jobs, created, strict=True)
     ]
 
 
 def request_digest(request: JobRequest) -> str:
     """Return a fingerprint of what was asked for: the same request gives the same one."""
-    asked = {
+    asked: dict[str, object] = {
         "job": definition_to_json(WorkflowDefinition(jobs=(request.plan,))),
         "workflow_job_id": request.workflow_job_id,
         "start_by_s": request.start_by_s,
         "max_runtime_s": request.max_runtime_s,
         "reused_from": request.reused_from,
     }
+    if request.reuse_of is not None:
+        asked["reuse_of"] = request.reuse_of
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from rnd.core.reuse import find_reusable
+from rnd.core.reuse import EarlierExecution, find_earlier
 from rnd.core.side_by_side import side_by_side
 from rnd.database import job_executions, job_interfaces, results, workflow_executions, workflow_jobs
 from rnd.database.connection import Database
@@ -21,11 +22,12 @@ from rnd.database.results import NewResult
 from rnd.database.workflow_executions import ExecutionBounds
 from rnd.log import get_logger
 from rnd.rules.backoff import backoff_s
+from rnd.rules.reuse import data_to_reuse, is_reused, reused_execution
 from rnd.types.definitions import JobPlan, WorkflowDefinition
 from rnd.types.enums import ExecutionPhase, ExecutionStatus, JobStatus, MountFunction, WorkflowJobStatus
 from rnd.types.errors import CalledOff, PeerRefused, PeerUnreachable, RndError, TimedOut
 from rnd.types.executions import JobExecution, WorkflowExecution, WorkflowJob
-from rnd.types.ids import SELF_PEER_JOB, ConnectionId, ExecutionId, JobExecutionId, NodeId, PeerId
+from rnd.types.ids import SELF_PEER_JOB, ConnectionId, JobExecutionId, NodeId, PeerId
 from rnd.types.log_events import LogEvent
 from rnd.types.orders import ForeignBounds, JobEndpoint, JobRequest, JobResponse, JobStart, Route
 from rnd.types.seams import Clock, Entropy
@@ -98,14 +100,47 @@ class TwoPhases:
                 workflow_executions.get_bounds(conn, execution.id),
             )
         )
-        reused: list[NodeId] = []
+        earlier = None
         if execution.retry_of is not None:
-            reused = await find_reusable(self._database, self._folders, execution.retry_of, definition)
-        requests = self._requests(execution, definition, rows, bounds, reused)
+            earlier = await find_earlier(self._database, self._folders, execution.retry_of, definition)
+        orders = self._requests(execution, definition, rows, bounds)
+        reused: set[NodeId] = set()
+        if earlier is not None:
+            asking = [_reusing(order, earlier, earlier.programs_elsewhere) for order in orders]
+            reused = await self._ask_for_earlier(definition, asking, earlier, start_by_s=bounds.start_by_s)
+            orders = [
+                _reusing(order, earlier, reused)
+                for order in orders
+                if order.plan.node_id not in earlier.programs_elsewhere
+            ]
+        requests = _by_executor(orders)
         await self._create_here(requests.pop(self._peer_id, []))
         await self._create_elsewhere(requests, start_by_s=bounds.start_by_s)
-        await self._database.write(lambda conn: self._finish_phase_1(conn, execution, definition, reused))
+        jobs = await self._database.write(
+            lambda conn: self._finish_phase_1(conn, execution, definition, earlier, reused)
+        )
+        for job in jobs:
+            if is_reused(job):
+                origin = reused_execution(job)
+                log.info(LogEvent.REUSING_OUTPUTS, job_id=job.id, node_id=job.node_id, reused_from=origin)
         log.info(LogEvent.ALL_JOBS_CREATED, count=len(rows), execution_id=execution.id)
+
+    async def _ask_for_earlier(
+        self,
+        definition: WorkflowDefinition,
+        orders: Sequence[JobRequest],
+        earlier: EarlierExecution,
+        *,
+        start_by_s: float,
+    ) -> set[NodeId]:
+        """Return the nodes whose earlier job serves again; the jobs of other peers that might are created by asking.
+
+        They come before all others, since what they say decides which DATA is needed.
+        """
+        asked = _by_executor(order for order in orders if order.plan.node_id in earlier.programs_elsewhere)
+        answers = await self._create_elsewhere(asked, start_by_s=start_by_s)
+        programs = {*earlier.programs_here, *(answer.node_id for answer in answers if answer.reused)}
+        return programs | data_to_reuse(definition, earlier.jobs, programs)
 
     async def _create_here(self, orders: Sequence[JobRequest]) -> None:
         """Create the jobs of this peer, all at once; the lines stand in pairs, as in the transcript."""
@@ -118,25 +153,30 @@ class TwoPhases:
                 log.info(LogEvent.CREATED_LOCAL_JOB_EXECUTION, job_id=answer.job_execution_id)
         _refuse(_refusals(list(zip(orders, answers, strict=True))))
 
-    async def _create_elsewhere(self, requests: Mapping[PeerId, Sequence[JobRequest]], *, start_by_s: float) -> None:
-        """Ask other peers side by side to create their jobs; all that refuse or do not answer are named.
+    async def _create_elsewhere(
+        self, requests: Mapping[PeerId, Sequence[JobRequest]], *, start_by_s: float
+    ) -> list[JobResponse]:
+        """Ask other peers side by side to create their jobs, and return what they say; all that refuse or are silent are named.
 
         Who only cannot take an order now is asked again, for as long as a job that exists already waits for its start.
         """
         give_up_at = self._clock.monotonic() + start_by_s
         pauses_s = backoff_s()
         waiting: dict[NodeId, str] = {}
+        created: list[JobResponse] = []
         while requests:
             answers = await side_by_side(self._ask(executor, orders) for executor, orders in requests.items())
             pairs = [pair for found, _ in answers for pair in found]
             is_over = self._clock.monotonic() > give_up_at
             final = [(order, answer) for order, answer in pairs if is_over or not answer.may_pass]
             _refuse([*_refusals(final), *(silence for _, silence in answers if silence)])
+            created += [answer for _, answer in pairs if not answer.may_pass]
             later = [(order, answer) for order, answer in pairs if answer.may_pass]
             requests = _by_executor(order for order, _ in later)
             if requests:
                 await self._note_waits(later, waiting)
                 await asyncio.sleep(next(pauses_s))
+        return created
 
     async def _ask(
         self, executor: PeerId, orders: Sequence[JobRequest]
@@ -175,10 +215,9 @@ class TwoPhases:
         definition: WorkflowDefinition,
         rows: Sequence[WorkflowJob],
         bounds: ExecutionBounds,
-        reused: Collection[NodeId],
-    ) -> dict[PeerId, list[JobRequest]]:
+    ) -> list[JobRequest]:
         workflow_job_ids = {row.node_id: row.id for row in rows}
-        return _by_executor(
+        return [
             JobRequest(
                 orchestrator_peer_id=self._peer_id,
                 execution_uid=execution.execution_uid,
@@ -187,11 +226,10 @@ class TwoPhases:
                 plan=plan,
                 start_by_s=bounds.start_by_s,
                 max_runtime_s=bounds.max_runtime_s,
-                reused_from=execution.retry_of if plan.node_id in reused else None,
                 bounds=self._foreign_bounds(execution, bounds) if plan.executor_peer_id != self._peer_id else None,
             )
             for plan in definition.jobs
-        )
+        ]
 
     def _foreign_bounds(self, execution: WorkflowExecution, bounds: ExecutionBounds) -> ForeignBounds:
         """Return what bounds a job on another peer: durations, since no peer trusts the clock of another."""
@@ -203,12 +241,16 @@ class TwoPhases:
         conn: sqlite3.Connection,
         execution: WorkflowExecution,
         definition: WorkflowDefinition,
-        reused: Sequence[NodeId],
-    ) -> None:
-        """Write down what the self-peer waits for and what is reused; from here on phase 2 is next."""
+        earlier: EarlierExecution | None,
+        reused: Collection[NodeId],
+    ) -> list[JobExecution]:
+        """Write down what the self-peer waits for and what is reused; from here on phase 2 is next.
+
+        Returns the jobs of a retry.
+        """
         senders = [plan for plan in definition.jobs if _homeward(plan)]
         jobs: dict[NodeId, JobExecution] = {}
-        if senders or execution.retry_of is not None:
+        if senders or earlier is not None:
             jobs = {job.node_id: job for job in job_executions.list_jobs_of_execution(conn, execution.id)}
         for plan in senders:
             for connection_id, lane in _homeward(plan):
@@ -225,25 +267,17 @@ class TwoPhases:
                         directory=str(folder),
                     ),
                 )
-        if execution.retry_of is not None:
-            self._reuse(conn, execution.retry_of, reused, jobs)
-        workflow_executions.set_phase(conn, execution.id, ExecutionPhase.STARTING)
-
-    def _reuse(
-        self,
-        conn: sqlite3.Connection,
-        earlier_id: ExecutionId,
-        reused: Sequence[NodeId],
-        jobs: Mapping[NodeId, JobExecution],
-    ) -> None:
-        earlier = {job.node_id: job for job in job_executions.list_jobs_of_execution(conn, earlier_id)}
         now = self._clock.now()
-        for node_id in reused:
-            job, old = jobs[node_id], earlier[node_id]
-            if job.status is not JobStatus.IDLE:
-                continue
-            origin = job_executions.reused_execution(old) or earlier_id
-            reuse_job(conn, job, old, execution_id=origin, now=now, news=News())
+        if earlier is not None:
+            for node_id in reused:
+                job = jobs[node_id]  # what another peer reuses is written down with its answer
+                if job.status is JobStatus.IDLE and job.executor_peer_id == self._peer_id:
+                    origin = earlier.origin(node_id)
+                    reuse_job(conn, job, earlier.jobs[node_id], origin=origin, now=now, news=News())
+        workflow_executions.set_phase(conn, execution.id, ExecutionPhase.STARTING)
+        if earlier is None:
+            return []
+        return job_executions.list_jobs_of_execution(conn, execution.id)
 
     # ---- phase 2
 
@@ -291,13 +325,13 @@ class TwoPhases:
                 log.info(LogEvent.SENT_START_COMMAND_REMOTE, job_id=job_id, peer_id=plan.executor_peer_id)
 
     async def _start_reused(self, definition: WorkflowDefinition, mapping: Mapping[NodeId, WorkflowJob]) -> None:
-        """Route the jobs whose outputs are reused, and owe what they have to deliver in this execution."""
+        """Route the jobs of this peer whose outputs are reused, and owe what they have to deliver in this execution."""
         now = self._clock.now()
 
         def work(conn: sqlite3.Connection, news: News) -> None:
             for plan in definition.jobs:
                 row = mapping[plan.node_id]
-                if row.result is None or row.job_execution_id is None:
+                if row.result is None or row.job_execution_id is None or plan.executor_peer_id != self._peer_id:
                     continue
                 job = job_executions.get_job(conn, row.job_execution_id)
                 job_interfaces.set_routes(conn, [(job.id, _routes(plan, mapping))])
@@ -307,6 +341,16 @@ class TwoPhases:
         if any(row.result is not None for row in mapping.values()):
             _, news = await insist(self._database, work)
             self._board.publish(news)
+
+
+def _reusing(order: JobRequest, earlier: EarlierExecution, reused: Collection[NodeId]) -> JobRequest:
+    """Return an order that asks for the earlier job of its node, if it is one of those."""
+    node_id = order.plan.node_id
+    if node_id not in reused:
+        return order
+    if order.bounds is None:
+        return replace(order, reused_from=earlier.id)
+    return replace(order, reused_from=earlier.origin(node_id), reuse_of=earlier.jobs[node_id].execution_uid)
 
 
 def _by_executor(orders: Iterable[JobRequest]) -> dict[PeerId, list[JobRequest]]:
@@ -350,12 +394,14 @@ def _to_start(
 ) -> Iterator[tuple[JobPlan, JobExecutionId]]:
     """Yield the jobs to start with their ids on their executors.
 
-    A job that has failed already is told as well whom it was to feed, and takes those with it.
+    A job that has failed already is told as well whom it was to feed, and takes those with it; one that another peer
+    reuses is told so that it delivers.
     """
     for plan in definition.jobs:
         row = mapping[plan.node_id]
         job_id = _id_on_its_executor(row)
-        if job_id is not None and row.status is not WorkflowJobStatus.COMPLETED:
+        delivers = row.result is not None and row.remote_job_execution_id is not None
+        if job_id is not None and (delivers or row.status is not WorkflowJobStatus.COMPLETED):
             yield plan, job_id
 
 

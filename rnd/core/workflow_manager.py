@@ -33,7 +33,7 @@ from rnd.core.planning import (
     with_warnings,
 )
 from rnd.core.retention import Retention
-from rnd.core.reuse import find_reusable
+from rnd.core.reuse import find_earlier
 from rnd.core.side_by_side import side_by_side
 from rnd.core.two_phases import EndpointOf, TwoPhases
 from rnd.database import workflow_executions, workflows
@@ -41,6 +41,7 @@ from rnd.database.connection import Database
 from rnd.log import get_logger
 from rnd.rules.definition import definition_from_json
 from rnd.rules.lifecycle import execution_is_terminal
+from rnd.rules.reuse import data_to_reuse
 from rnd.services.data_service import DataService
 from rnd.types.config import Config, Deadlines
 from rnd.types.definitions import JobPlan, WorkflowDefinition
@@ -240,7 +241,9 @@ class WorkflowManager:
                 hint="Import the workflow again and use workflow.execute.",
             )
         definition = definition_from_json(json.loads(earlier.definition))
-        reused = await find_reusable(self._database, self._folders, execution_id, definition)
+        before = await find_earlier(self._database, self._folders, execution_id, definition)
+        programs = before.programs_here | before.programs_elsewhere  # if their peers say so, which phase 1 asks
+        reused = programs | data_to_reuse(definition, before.jobs, programs)
         await self._refuse_hopeless(execution_id, [job for job in definition.jobs if job.node_id not in reused])
         drawing = await self._drawing(earlier.workflow_id)
         keys = await self._unwrap(drawing, Passphrases(general=passphrase, by_service=passphrases))
@@ -249,7 +252,14 @@ class WorkflowManager:
             drawing, earlier.definition, as_before(self._config.deadlines, earlier, bounds), retry_of=execution_id
         )
         execution = await self._accept(order, keys)
-        log.info(LogEvent.EXECUTION_RETRIED, execution_id=execution.id, retry_of=execution_id, reused=len(reused))
+        here = sum(before.jobs[node_id].remote_job_execution_id is None for node_id in reused)
+        log.info(
+            LogEvent.EXECUTION_RETRIED,
+            execution_id=execution.id,
+            retry_of=execution_id,
+            reused=here,
+            asked=len(reused) - here,
+        )
         return execution.id
 
     async def cancel(self, execution_id: ExecutionId, *, reason: str) -> None:

@@ -36,7 +36,7 @@ from rnd.types.enums import (
     TransferDirection,
     TransferStatus,
 )
-from rnd.types.errors import NotFound, StaleState
+from rnd.types.errors import JobFailed, NotFound, StaleState
 from rnd.types.executions import FileEntry, JobExecution, JobInterface, Transfer
 from rnd.types.ids import (
     SELF_PEER_JOB,
@@ -55,10 +55,16 @@ def start_jobs(
 ) -> list[JobExecutionId]:
     """Take start commands: routing, flag, what the self-peer owes, and READY where nothing is waited for.
 
-    Returns the jobs that it started: not those whose command was taken before or that have ended meanwhile. One that has
-    failed before it knew whom it would feed takes those with it now, else they would wait for it. Raises `StaleState`
-    where a command that was taken before had other routes.
+    What an earlier execution's outputs have completed delivers them. Returns the jobs that it started: not those whose
+    command was taken before or that have ended meanwhile. One that has failed before it knew whom it would feed takes
+    those with it now, else they would wait for it. Raises `StaleState` where a command that was taken before had other
+    routes, or the routes of what is to be delivered lead nowhere.
     """
+    reused = job_moves.mark_reused_started(conn, [start.job_execution_id for start in starts])
+    for start in starts:
+        if start.job_execution_id in reused:
+            _deliver_reused(conn, start, new_transfer_id=new_transfer_id, now=now, news=news)
+    starts = [start for start in starts if start.job_execution_id not in reused]
     started = job_moves.mark_started(conn, [start.job_execution_id for start in starts])
     job_interfaces.set_routes(
         conn, ((start.job_execution_id, start.routes) for start in starts if start.job_execution_id in started)
@@ -73,7 +79,22 @@ def start_jobs(
             news.waiting.append(job_id)
             if any(route.peer_job_execution_id == SELF_PEER_JOB for route in start.routes):
                 owe_inputs_from_self_peer(conn, job_id, new_transfer_id=new_transfer_id, now=now, news=news)
-    return [start.job_execution_id for start in starts if start.job_execution_id in started]
+    return [*reused, *(start.job_execution_id for start in starts if start.job_execution_id in started)]
+
+
+def _deliver_reused(
+    conn: sqlite3.Connection, start: JobStart, *, new_transfer_id: NewTransferId, now: datetime, news: News
+) -> None:
+    """Owe what a reused job has to deliver in this execution. DATA has nothing: all that it feeds is reused as well."""
+    job_interfaces.set_routes(conn, [(start.job_execution_id, start.routes)])
+    job = job_executions.get_job(conn, start.job_execution_id)
+    if job.service_type is ServiceType.DATA:
+        return
+    interfaces = job_interfaces.list_interfaces(conn, job.id)
+    try:
+        owe_deliveries(conn, job, interfaces, new_transfer_id=new_transfer_id, now=now, news=news)
+    except JobFailed as error:
+        raise StaleState(str(error)) from error
 
 
 def _spread_late(conn: sqlite3.Connection, start: JobStart, *, now: datetime, news: News) -> None:
@@ -119,14 +140,16 @@ def reuse_job(
     job: JobExecution,
     earlier: JobExecution,
     *,
-    execution_id: ExecutionId,
+    origin: ExecutionId | ExecutionUid,
     now: datetime,
     news: News,
 ) -> None:
-    """IDLE -> COMPLETED in phase 1: an earlier execution's outputs stand in for a run; deliveries follow in phase 2."""
-    head = job_moves.mark_reused(
-        conn, job.id, execution_id=execution_id, service_revision=earlier.service_revision, now=now
-    )
+    """IDLE -> COMPLETED in phase 1: an earlier execution's outputs stand in for a run; deliveries follow in phase 2.
+
+    Its inputs count as arrived, so that whoever is about to send one hears so. `origin` is what `mark_reused` takes.
+    """
+    job_interfaces.acknowledge_inputs(conn, job.id)
+    head = job_moves.mark_reused(conn, job.id, origin=origin, service_revision=earlier.service_revision, now=now)
     results.copy_outputs(conn, from_job=earlier.id, to_job=job.id)
     news.touch(conn, head.workflow_execution_id)
 

@@ -44,8 +44,8 @@ def find_duty(
 ) -> OpenDuty | None:
     """Return what waits here for a delivery of `sender`, done or not; `None` if nothing does or did.
 
-    A job has to be started, to be of this order, and to name the sender; the self-peer takes only what its own executions
-    wait for.
+    A job has to be started or reused, to be of this order, and to name the sender; the self-peer takes only what its own
+    executions wait for.
     """
     row = conn.execute(
         """
@@ -56,7 +56,7 @@ def find_duty(
         WHERE je.ordering_peer_id = :orderer
           AND je.execution_uid = :execution_uid
           AND je.executor_peer_id = :self_peer_id
-          AND je.start_received = 1
+          AND (je.start_received = 1 OR jip.duty_acknowledged = 1)
           AND jip.connection_id = :connection_id
           AND jip.peer_mount_function = 'OUTPUT'
           AND jip.peer_id = :sender

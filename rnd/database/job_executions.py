@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from rnd.database.rows import Matching, moment_or_none, read_page
+from rnd.rules.reuse import reused_execution, reused_order
 from rnd.types.enums import ExecutionConstraint, JobStatus, ServiceType
 from rnd.types.errors import NotFound
 from rnd.types.executions import JobExecution
@@ -42,8 +43,6 @@ _MATCHING: Final = {
     (False, True): "WHERE workflow_execution_id = :execution_id",
     (True, True): "WHERE workflow_execution_id = :execution_id AND status = :status",
 }
-REUSED: Final = "reused:"
-"""How `result` begins where an earlier execution's outputs stand in for a run; its id follows."""
 
 
 def get_job(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> JobExecution:
@@ -310,11 +309,23 @@ def count_by_status(conn: sqlite3.Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in rows}
 
 
-def reused_execution(job: JobExecution) -> ExecutionId | None:
-    """Return the earlier execution whose outputs a job reuses; `None` if it ran on its own."""
-    if job.result is None or not job.result.startswith(REUSED):
-        return None
-    return ExecutionId(int(job.result.removeprefix(REUSED)))
+def get_outputs_job(conn: sqlite3.Connection, job: JobExecution) -> JobExecution:
+    """Return the job whose folder holds the outputs: the job itself, or the earlier one that it reuses. Raises `NotFound`."""
+    execution_id, execution_uid = reused_execution(job), reused_order(job)
+    if execution_id is not None:
+        return find_job(conn, execution_id=execution_id, node_id=job.node_id)
+    if execution_uid is None:
+        return job
+    found = find_order(
+        conn,
+        orderer=job.ordering_peer_id,
+        execution_uid=execution_uid,
+        node_id=job.node_id,
+        executor=job.executor_peer_id,
+    )
+    if found is None:
+        raise NotFound(f"The job whose outputs job {job.id} reuses is not here any more")
+    return found
 
 
 def not_before(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> datetime | None:

@@ -198,6 +198,20 @@ def acknowledge_duty(conn: sqlite3.Connection, interface_peer_id: InterfacePeerI
     return bool(changed)
 
 
+def acknowledge_inputs(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> None:
+    """Set the flags of all that is to be delivered to a job: it needs nothing of that any more."""
+    conn.execute(
+        """
+        UPDATE job_interface_peers
+        SET duty_acknowledged = 1
+        WHERE job_interface_id IN (SELECT id FROM job_interfaces WHERE job_execution_id = :job_id)
+          AND peer_mount_function = 'OUTPUT'
+          AND duty_acknowledged = 0
+        """,
+        {"job_id": job_execution_id},
+    )
+
+
 def open_inputs(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> int:
     """Return how many of a job's inputs have not been acknowledged."""
     row = conn.execute(

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from rnd.database.events import record_events
-from rnd.database.job_executions import REUSED
 from rnd.database.job_reports import post_report
+from rnd.rules.reuse import REUSED
 from rnd.types.enums import EventType, ExecutionConstraint, JobStatus, ServiceType
 from rnd.types.errors import StaleState
 from rnd.types.executions import JobExecution
-from rnd.types.ids import ExecutionId, JobExecutionId, NodeId, WorkflowJobId
+from rnd.types.ids import ExecutionId, ExecutionUid, JobExecutionId, NodeId, WorkflowJobId
 from rnd.types.orders import JobRequest
 from rnd.types.times import to_text
 
@@ -283,20 +283,21 @@ def mark_reused(
     conn: sqlite3.Connection,
     job_execution_id: JobExecutionId,
     *,
-    execution_id: ExecutionId,
+    origin: ExecutionId | ExecutionUid,
     service_revision: int,
     now: datetime,
 ) -> JobHead:
     """IDLE -> COMPLETED with the outputs of the same node in an earlier execution, made by that revision of its service.
 
+    `origin` is that execution's id; its uid where another peer has ordered the job, which its start has yet to reach.
     Raises `StaleState`.
     """
-    result = f"{REUSED}{execution_id}"
+    result = f"{REUSED}{origin}"
     row = conn.execute(
         """
         UPDATE job_executions
-        SET status = 'COMPLETED', settled_status = 'COMPLETED', start_received = 1, started_at = :now, ended_at = :now,
-            result = :result, service_revision = :revision
+        SET status = 'COMPLETED', settled_status = 'COMPLETED', start_received = workflow_job_id IS NOT NULL,
+            started_at = :now, ended_at = :now, result = :result, service_revision = :revision
         WHERE id = :id
           AND status = 'IDLE'
         RETURNING id, job_name, node_id, service_type, status, workflow_job_id, workflow_execution_id
@@ -308,6 +309,23 @@ def mark_reused(
         "UPDATE workflow_jobs SET result = :result WHERE id = :id", {"id": head.workflow_job_id, "result": result}
     )
     return head
+
+
+def mark_reused_started(conn: sqlite3.Connection, job_execution_ids: Sequence[JobExecutionId]) -> list[JobExecutionId]:
+    """Record the start commands of jobs that an earlier execution's outputs have completed; return those that had none."""
+    rows = conn.execute(
+        """
+        UPDATE job_executions
+        SET start_received = 1
+        WHERE id IN (SELECT value FROM json_each(:ids))
+          AND start_received = 0
+          AND status = 'COMPLETED'
+          AND result IS NOT NULL
+        RETURNING id
+        """,
+        {"ids": json.dumps(job_execution_ids)},
+    )
+    return sorted(JobExecutionId(row[0]) for row in rows)
 
 
 def head_of(job: JobExecution) -> JobHead:

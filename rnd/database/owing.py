@@ -12,6 +12,7 @@ from datetime import datetime
 from rnd.database import job_executions, job_interfaces, mirrors, results, transfers
 from rnd.database.news import News
 from rnd.database.transfers import NewTransfer
+from rnd.rules.reuse import is_reused
 from rnd.types.enums import JobStatus, MountFunction, TransferDirection
 from rnd.types.errors import JobFailed, NotFound
 from rnd.types.executions import InterfacePeer, JobExecution, JobInterface
@@ -90,6 +91,9 @@ def _owe(
             result_id = None if result is None else result.id
     else:
         row = _receiver_row(conn, job, peer, receiver, is_here=is_here)
+        if row is not None and is_reused(row):
+            job_interfaces.acknowledge_duty(conn, peer.id)  # it has what this would bring
+            return False
         if row is not None and row.status is not JobStatus.IDLE:
             return False  # the receiver has ended without waiting for this; nobody is left to deliver to
         if row is not None:

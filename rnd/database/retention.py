@@ -103,7 +103,10 @@ def forget_execution(
 
 
 def list_unneeded_orders(conn: sqlite3.Connection, *, now: datetime, limit: int) -> list[JobExecutionId]:
-    """Return jobs that other peers ordered, that have ended, and whose hold is over."""
+    """Return jobs that other peers ordered, that have ended, and whose hold is over.
+
+    What a job that is kept reuses is kept with it, and a reused job itself until its start command can come no more.
+    """
     rows = conn.execute(
         """
         SELECT je.id
@@ -114,6 +117,14 @@ def list_unneeded_orders(conn: sqlite3.Connection, *, now: datetime, limit: int)
           AND julianday(je.ended_at) + je.hold_s / 86400.0 < julianday(:now)
           AND je.status IN ('COMPLETED', 'ERRORED', 'CANCELLED')
           AND je.settled_status = je.status
+          AND NOT (je.result IS NOT NULL AND je.start_received = 0 AND je.start_by > :now)
+          AND NOT EXISTS (
+              SELECT 1
+              FROM job_executions AS reusing
+              WHERE reusing.result = 'reused:' || je.execution_uid
+                AND reusing.ordering_peer_id = je.ordering_peer_id
+                AND reusing.node_id = je.node_id
+          )
           AND NOT EXISTS (
               SELECT 1
               FROM transfers AS t

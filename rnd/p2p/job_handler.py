@@ -37,6 +37,7 @@ from rnd.protocol.link_messages import Ack
 from rnd.protocol.messages import Message
 from rnd.rules.explain import Explanation, without_folder
 from rnd.rules.foreign_plans import shared_folder
+from rnd.rules.reuse import reused_order
 from rnd.types.enums import JobStatus, LogStream
 from rnd.types.errors import ApplicationError, Conflict, LimitExceeded, NotFound, PermissionDenied
 from rnd.types.executions import JobExecution
@@ -120,6 +121,7 @@ class JobHandler:
             plan=plan,
             start_by_s=message.start_by_s,
             max_runtime_s=message.max_runtime_s,
+            reuse_of=message.reuse_of,
             bounds=ForeignBounds(
                 deadline_s=message.deadline_s, transfer_idle_s=message.transfer_idle_s, hold_s=message.hold_s
             ),
@@ -128,7 +130,11 @@ class JobHandler:
             (answer,) = await self._job_manager.check_jobs([request])
             revision = None if answer.reasons else answer.service_revision
             return JobResponseMessage(
-                accepted=not answer.reasons, job_execution_id=None, service_revision=revision, reasons=answer.reasons
+                accepted=not answer.reasons,
+                job_execution_id=None,
+                service_revision=revision,
+                reasons=answer.reasons,
+                reused=answer.reused,
             )
         await self._links.learn(message.addresses, told_by=peer)
         (answer,) = await self._job_manager.create_jobs([request])
@@ -144,12 +150,18 @@ class JobHandler:
         job = await self._database.read(lambda conn: job_executions.get_job(conn, job_id))
         log.info(LogEvent.FOUND_SERVICE, id=job.service_id, name=job.service_name, type=job.service_type)
         log.info(LogEvent.CREATED_JOB_EXECUTION, id=job_id)
+        if answer.reused:
+            log.info(LogEvent.REUSING_OUTPUTS, job_id=job_id, node_id=job.node_id, reused_from=reused_order(job))
         named = {each.peer_id for interface in plan.interfaces for each in interface.interface_peers}
         if named - {peer, self._peer_id}:
             await self._peers_changed()
         log.info(LogEvent.SENDING_JOB_REQUEST_RESPONSE, remote_job_id=job_id)
         return JobResponseMessage(
-            accepted=True, job_execution_id=job_id, service_revision=answer.service_revision, reasons=()
+            accepted=True,
+            job_execution_id=job_id,
+            service_revision=answer.service_revision,
+            reasons=(),
+            reused=answer.reused,
         )
 
     async def _start(self, peer: PeerId, message: Message) -> Message:

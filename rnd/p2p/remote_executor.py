@@ -11,11 +11,13 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
 from rnd.core.side_by_side import side_by_side
 from rnd.database import address_records, job_executions, job_interfaces, job_moves, mirrors, workflow_jobs
 from rnd.database.connection import Database
+from rnd.database.consequences import reuse_job
 from rnd.database.mirrors import AcceptedOrder
 from rnd.database.news import News
 from rnd.database.owing import owe_inputs_from_self_peer
@@ -26,7 +28,8 @@ from rnd.protocol.link_messages import CapabilitiesRequest, CapabilitiesResponse
 from rnd.protocol.messages import Message
 from rnd.rules.backoff import backoff_s
 from rnd.rules.capabilities import Capabilities, capability_refusal, read_capabilities
-from rnd.types.enums import ServiceType
+from rnd.rules.reuse import is_reused
+from rnd.types.enums import JobStatus, ServiceType
 from rnd.types.errors import CalledOff, LinkEnded, PeerRefused, PeerUnreachable, TimedOut
 from rnd.types.executions import JobExecution
 from rnd.types.ids import JobExecutionId, NodeId, PeerId
@@ -97,7 +100,16 @@ class RemoteExecutor:
             if answer.job_execution_id is not None
         ]
         now = self._clock.now()
-        ids = await self._database.write(lambda conn: mirrors.create_mirrors(conn, accepted, now=now))
+        reused = {answer.node_id for answer in answers if answer.reused}
+
+        def work(conn: sqlite3.Connection) -> list[JobExecutionId]:
+            ids = mirrors.create_mirrors(conn, accepted, now=now)
+            for order, job_id in zip(accepted, ids, strict=True):
+                if order.request.plan.node_id in reused:
+                    _reuse(conn, order.request, job_id, now=now)
+            return ids
+
+        ids = await self._database.write(work)
         own_ids = {order.request.plan.node_id: job_id for order, job_id in zip(accepted, ids, strict=True)}
         for order in accepted:
             remote_id = order.remote_job_execution_id
@@ -204,6 +216,8 @@ class RemoteExecutor:
         job_id, reasons = reply.job_execution_id, reply.reasons
         if not reply.accepted:
             job_id, reasons = None, reasons or ("refused without a reason",)
+        elif reply.reused and request.reuse_of is None:
+            job_id, reasons = None, ("accepted as one that serves again, which it was not asked for",)
         elif job_id is None and not check_only:
             reasons = ("accepted without saying as which job",)
         else:
@@ -213,6 +227,7 @@ class RemoteExecutor:
             job_execution_id=job_id,
             reasons=reasons,
             service_revision=reply.service_revision,
+            reused=reply.reused and not reasons,
         )
 
     async def _answer_to(self, message: JobRequestMessage) -> Message:
@@ -289,10 +304,20 @@ class RemoteExecutor:
             job_moves.mark_started(conn, [job.id])
             if job.workflow_job_id is not None:
                 workflow_jobs.note_wait(conn, job.workflow_job_id, None)
-            owe_inputs_from_self_peer(conn, job.id, new_transfer_id=self._entropy.new_transfer_id, now=now, news=news)
+            if not is_reused(job):
+                owe_inputs_from_self_peer(
+                    conn, job.id, new_transfer_id=self._entropy.new_transfer_id, now=now, news=news
+                )
 
         _, news = await insist(self._database, work)
         self._board.publish(news)
+
+
+def _reuse(conn: sqlite3.Connection, request: JobRequest, job_id: JobExecutionId, *, now: datetime) -> None:
+    """Complete the mirror of a job that its executor has completed by what an earlier one left."""
+    mirror = job_executions.get_job(conn, job_id)
+    if request.reused_from is not None and mirror.status is JobStatus.IDLE:
+        reuse_job(conn, mirror, mirror, origin=request.reused_from, now=now, news=News())
 
 
 def _message(request: JobRequest, records: dict[PeerId, AddressRecord], *, check_only: bool) -> JobRequestMessage:
@@ -309,4 +334,5 @@ def _message(request: JobRequest, records: dict[PeerId, AddressRecord], *, check
         deadline_s=bounds.deadline_s,
         check_only=check_only,
         addresses=tuple(records[peer_id] for peer_id in sorted(named & records.keys())),
+        reuse_of=request.reuse_of,
     )

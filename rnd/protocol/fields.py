@@ -68,7 +68,12 @@ class Inline:
     """The fields of this record are fields of the message itself."""
 
 
-Mark = Text | Whole | Measure | Items | Binary | Inline
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """This field is left out where it has its default: peers of earlier releases neither say nor know it."""
+
+
+Mark = Text | Whole | Measure | Items | Binary | Inline | Absent
 
 Name = Annotated[str, Text(longest=NAME_CHARACTERS_MAX)]
 Sentence = Annotated[str, Text(for_people=True)]

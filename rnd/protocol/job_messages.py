@@ -8,6 +8,7 @@ from typing import Annotated
 from rnd.protocol.fields import (
     JOBS_MAX,
     LOG_BYTES_MAX,
+    Absent,
     Binary,
     Inline,
     Items,
@@ -29,7 +30,8 @@ from rnd.types.peers import Caller
 class JobRequestMessage(Message):
     """Phase 1: create this job, do not start it; with `check_only` say only whether it would be created.
 
-    `addresses` are records of the peers that the job names. Durations count from when the message arrives.
+    `addresses` are records of the peers that the job names. Durations count from when the message arrives. `reuse_of` is
+    an earlier execution of the same orchestrator, whose job of this node may serve in place of a run.
     """
 
     type = "job_request"
@@ -46,13 +48,14 @@ class JobRequestMessage(Message):
     deadline_s: Seconds
     check_only: bool
     addresses: Records
+    reuse_of: Annotated[ExecutionUid | None, Absent()] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResponseMessage(Message):
     """The executor's answer: the id of the job, or every reason why not; and what the job's service is there.
 
-    `service_revision` is null where the job is refused.
+    `service_revision` is null where the job is refused. `reused`: the earlier job serves, and this one is COMPLETED by that.
     """
 
     type = "job_response"
@@ -63,6 +66,7 @@ class JobResponseMessage(Message):
     job_execution_id: Annotated[JobExecutionId, Whole(least=1)] | None  # 0 is the self-peer, which no job of a peer is
     service_revision: Annotated[int | None, Whole(least=1)] = None
     reasons: Annotated[tuple[Sentence, ...], Items(JOBS_MAX)]
+    reused: Annotated[bool, Absent()] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

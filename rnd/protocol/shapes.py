@@ -16,6 +16,7 @@ from rnd.protocol.fields import (
     ARGUMENT_CHARACTERS_MAX,
     ITEMS_MAX,
     NAME_CHARACTERS_MAX,
+    Absent,
     Binary,
     Inline,
     Items,
@@ -242,11 +243,12 @@ class _JobShape:
 
 @dataclass(frozen=True, slots=True)
 class RecordShape:
-    """A record, field by field. Every field is required; unknown ones are ignored."""
+    """A record, field by field. Every field is required but those with a default in `absent`; unknown ones are ignored."""
 
     record: type
     shapes: Mapping[str, Shape]
     inline: frozenset[str]
+    absent: Mapping[str, object]
 
     def read(self, reading: Reading, value: object, where: str) -> Any:
         """Return the record, or `None` where something is wrong with it."""
@@ -261,6 +263,8 @@ class RecordShape:
                 values[name] = shape.read_object(item)
             elif name in item.fields:
                 values[name] = shape.read(reading, item.fields[name], item.place(name))
+            elif name in self.absent:
+                values[name] = self.absent[name]
             else:
                 item.take(name)
         if reading.misreadings:
@@ -277,7 +281,10 @@ class RecordShape:
         """Return the object of a record."""
         written: dict[str, object] = {}
         for name, shape in self.shapes.items():
-            inner = shape.write(getattr(value, name))
+            said = getattr(value, name)
+            if name in self.absent and said == self.absent[name]:
+                continue
+            inner = shape.write(said)
             if name in self.inline and isinstance(inner, dict):
                 written |= inner
             else:
@@ -290,13 +297,16 @@ def record_shape(record: type) -> RecordShape:
     hints = get_type_hints(record, include_extras=True)
     shapes = {}
     inline = set()
-    for name in (field.name for field in fields(record)):
-        hint, mark = _unwrap(hints[name])
-        mark = _MARKS.get((record, name), mark)
-        shapes[name] = _shape(hint, mark)
+    absent = {}
+    for field in fields(record):
+        hint, mark = _unwrap(hints[field.name])
+        mark = _MARKS.get((record, field.name), mark)
+        shapes[field.name] = _shape(hint, mark)
         if isinstance(mark, Inline):
-            inline.add(name)
-    return RecordShape(record=record, shapes=shapes, inline=frozenset(inline))
+            inline.add(field.name)
+        elif isinstance(mark, Absent):
+            absent[field.name] = field.default
+    return RecordShape(record=record, shapes=shapes, inline=frozenset(inline), absent=absent)
 
 
 def note_peer_id(reading: Reading, text: str, where: str) -> None:

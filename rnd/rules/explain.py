@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import assert_never
+from typing import Final, assert_never
 
 from rnd.rules.evidence import Evidence, HandleState, OtherEnd
 from rnd.rules.lifecycle import NO_REASON
 from rnd.rules.reasons import find_reason
+from rnd.rules.reuse import is_reused
 from rnd.types.enums import ExecutionConstraint, JobStatus, MountFunction, ServiceType, WorkflowJobStatus
 from rnd.types.executions import InterfacePeer, JobExecution, WorkflowJob
 from rnd.types.times import to_text
+
+REUSED_CHECK: Final = "outputs of an earlier execution"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +73,10 @@ def explained_elsewhere(job: JobExecution, told: Explanation) -> Explanation:
     """Return what the executor of a job has told of it, with what to type here: its own advice is for its owner's peer."""
     is_running = told.status is JobStatus.RUNNING or job.workflow_execution_id is None
     here = f"rnd logs {job.id}" if is_running else f"rnd show {job.workflow_execution_id}"
+    if is_reused(job):  # told there by the uid of that execution
+        evidence = f"result = {job.result}"
+        checks = (replace(each, evidence=evidence) if each.check == REUSED_CHECK else each for each in told.checks)
+        told = replace(told, checks=tuple(checks))
     return replace(told, do=f"{here}   (its owner, there: {told.do})" if told.do else here)
 
 
@@ -99,6 +106,8 @@ def _checks(evidence: Evidence) -> Iterator[Check]:
             yield from _running_checks(evidence)
             yield from _delivery_checks(evidence)
         case JobStatus.COMPLETED:
+            if is_reused(evidence.job):
+                yield Check(check=REUSED_CHECK, ok=True, evidence=f"result = {evidence.job.result}")
             yield from _delivery_checks(evidence)
         case JobStatus.ERRORED | JobStatus.CANCELLED:
             yield from _end_checks(evidence)

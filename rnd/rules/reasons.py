@@ -7,6 +7,7 @@ from typing import assert_never
 
 from rnd.rules.evidence import Evidence, HandleState, OtherEnd
 from rnd.rules.lifecycle import NO_REASON, UPSTREAM_PREFIX, job_is_terminal, readiness
+from rnd.rules.reuse import is_reused, reused_execution
 from rnd.types.enums import (
     ExecutionConstraint,
     ExecutionPhase,
@@ -217,12 +218,21 @@ def _why_completed(evidence: Evidence) -> Finding:
     """A completed job may still owe deliveries: that is why its workflow is not over (issues 3 and 5)."""
     unconfirmed = _unconfirmed(evidence)
     if unconfirmed is not None:
-        return Finding(because=f"The job itself is done, but {_lower(unconfirmed.because)}", do=unconfirmed.do)
+        done = _how_done(evidence.job) if is_reused(evidence.job) else "The job itself is done"
+        return Finding(because=f"{done}, but {_lower(unconfirmed.because)}", do=unconfirmed.do)
     remark = f" {_sentence(evidence.job.remark)}." if evidence.job.remark else ""
     return Finding(
-        because=f"It is done, and everything it owes is delivered.{remark}",
+        because=f"{_how_done(evidence.job)}, and everything it owes is delivered.{remark}",
         do=_about_execution(evidence.job, "results"),
     )
+
+
+def _how_done(job: JobExecution) -> str:
+    if not is_reused(job):
+        return "It is done"
+    execution_id = reused_execution(job)
+    earlier = "an earlier execution of its orchestrator" if execution_id is None else f"execution {execution_id}"
+    return f"It has not run: what it left in {earlier} serves again"
 
 
 def _unconfirmed(evidence: Evidence) -> Finding | None:

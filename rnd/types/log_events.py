@@ -450,7 +450,13 @@ class LogEvent(StrEnum):
     )
     EXECUTION_RETRIED = (
         "Retrying execution: execution_id={execution_id}, retry_of={retry_of}, reused={reused}",
-        "A new execution takes what had completed from an earlier one.",
+        "A new execution takes what had completed from an earlier one; `asked` jobs are other peers', which say in phase 1.",
+        "info",
+        ("asked",),
+    )
+    REUSING_OUTPUTS = (
+        "Reusing outputs: job_id={job_id}, node_id={node_id}, reused_from={reused_from}",
+        "In a retry, what the job of this node left in an earlier execution serves again; it does not run.",
     )
     EXECUTION_DEADLINE_PASSED = (
         "Execution deadline passed: execution_id={execution_id}, deadline={deadline}",

@@ -29,8 +29,9 @@ class JobRequest:
     """Phase 1: create this job, do not start it. The key is (orchestrator, execution_uid, plan.node_id).
 
     `workflow_execution_id` is known to the orchestrator alone. Durations in seconds. `reused_from` names an earlier
-    execution of the same orchestrator whose completed job serves in place of a new run. `bounds` are set where another
-    peer orders; an own execution has them in its row.
+    execution of the same orchestrator whose completed job serves in place of a new run. Where the executor is another peer
+    `reuse_of` is what asks it for that: the same execution by its uid, or a later one that has reused it. `bounds` are set
+    where another peer orders; an own execution has them in its row.
     """
 
     orchestrator_peer_id: PeerId
@@ -41,6 +42,7 @@ class JobRequest:
     start_by_s: float
     max_runtime_s: float
     reused_from: ExecutionId | None = None
+    reuse_of: ExecutionUid | None = None
     bounds: ForeignBounds | None = None
 
 
@@ -63,6 +65,7 @@ class JobResponse:
 
     `service_revision` is what the service of the job is there; `None` where nothing is told of it.
     `may_pass`: it has not said no, it cannot say yes at the moment; the same request may well be taken later.
+    `reused`: the job that another peer was asked about serves again, and the new one is COMPLETED by that.
     """
 
     node_id: NodeId
@@ -70,6 +73,7 @@ class JobResponse:
     reasons: tuple[str, ...] = ()
     service_revision: int | None = None
     may_pass: bool = False
+    reused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -206,8 +206,4 @@ def _end_of(interfaces: Sequence[JobInterface], transfer: Transfer) -> tuple[Job
 
 
 def _outputs_job(conn: sqlite3.Connection, job: JobExecution | None) -> JobExecution | None:
-    """Return the job whose folder holds the outputs: the job itself, or the earlier one that it reuses."""
-    if job is None:
-        return None
-    earlier = job_executions.reused_execution(job)
-    return job if earlier is None else job_executions.find_job(conn, execution_id=earlier, node_id=job.node_id)
+    return None if job is None else job_executions.get_outputs_job(conn, job)

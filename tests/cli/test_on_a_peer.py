@@ -380,6 +380,18 @@ def test_a_failed_run_says_which_job_and_why(on_peer: Rnd) -> None:
     assert re.search(r"fails +here +\d+  STANDALONE  ERRORED +3", shown)
 
 
+def test_a_retry_names_the_jobs_that_have_not_run(on_peer: Rnd) -> None:
+    done = on_peer("run", workflow_file(on_peer, "half", "upper", "fails"))
+    assert done.code == 3
+    number = re.search(r"hint: rnd explain -e (\d+)", done.err)
+    assert number is not None
+    assert on_peer("retry", number[1]).code == 3
+    shown = ok(on_peer("show", "last"))
+    assert f"note: upper: has not run, its outputs are those of execution {number[1]}" in shown.out + shown.err
+    explained = ok(on_peer("explain", "last", "upper")).out
+    assert f"It has not run: what it left in execution {number[1]} serves again" in explained
+
+
 def test_a_run_that_was_refused_is_explained_by_the_refusal(on_peer: Rnd, peer: RunningPeer) -> None:
     peer.program("vanishes", "true")
     path = workflow_file(on_peer, "vanishing", "vanishes")

@@ -452,6 +452,12 @@ CALLS: Final[dict[str, Call]] = {
     ),
     "job_executions.get_job": lambda c, w: job_executions.get_job(c, w.job.id),
     "job_executions.find_job": lambda c, w: job_executions.find_job(c, execution_id=w.execution.id, node_id=w.node.id),
+    "job_executions.get_outputs_job": lambda c, w: (
+        job_executions.get_outputs_job(c, replace(w.job, result=f"reused:{w.execution.id}")),
+        job_executions.get_outputs_job(
+            c, replace(w.job, workflow_execution_id=None, result=f"reused:{w.execution.execution_uid}")
+        ),
+    ),
     "job_executions.find_order": lambda c, w: job_executions.find_order(
         c, orderer=ME, execution_uid=w.execution.execution_uid, node_id=w.node.id, executor=ME
     ),
@@ -496,8 +502,9 @@ CALLS: Final[dict[str, Call]] = {
     "job_moves.mark_errored": lambda c, w: job_moves.mark_errored(c, w.job.id, END, now=w.now),
     "job_moves.mark_cancelled": lambda c, w: job_moves.mark_cancelled(c, w.job.id, END, now=w.now),
     "job_moves.mark_reused": lambda c, w: job_moves.mark_reused(
-        c, w.job.id, execution_id=w.execution.id, service_revision=1, now=w.now
+        c, w.job.id, origin=w.execution.id, service_revision=1, now=w.now
     ),
+    "job_moves.mark_reused_started": lambda c, w: job_moves.mark_reused_started(c, [w.job.id]),
     "job_moves.mirror_status": lambda c, w: job_moves.mirror_status(
         c,
         w.job.id,
@@ -538,6 +545,7 @@ CALLS: Final[dict[str, Call]] = {
         c, w.job.id, [Route(connection_id=ConnectionId(1), peer_workflow_job_id=None, peer_job_execution_id=w.job.id)]
     ),
     "job_interfaces.acknowledge_duty": lambda c, w: job_interfaces.acknowledge_duty(c, InterfacePeerId(1)),
+    "job_interfaces.acknowledge_inputs": lambda c, w: job_interfaces.acknowledge_inputs(c, w.job.id),
     "job_interfaces.open_inputs": lambda c, w: job_interfaces.open_inputs(c, w.job.id),
     "job_interfaces.find_open_input": lambda c, w: job_interfaces.find_open_input(c, w.job.id),
     "job_interfaces.find_end": lambda c, w: job_interfaces.find_end(

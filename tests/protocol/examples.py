@@ -88,6 +88,7 @@ class Peer:
 ORCHESTRATOR = Peer(1)
 EXECUTOR = Peer(2)
 UID = ExecutionUid("00112233445566778899aabbccddeeff")
+LATER_UID = ExecutionUid("ffeeddccbbaa99887766554433221100")
 TRANSFER = TransferId("01234567-89ab-cdef-0123-456789abcdef")
 SHARE = SealShare(key="0123456789abcdef" * 4, signature="fedcba9876543210" * 8)
 RECORD = ORCHESTRATOR.record("192.0.2.1:30906", "[2001:db8::1]:30906")
@@ -315,4 +316,26 @@ EXAMPLES: tuple[tuple[Message, int | None], ...] = (
         None,
     ),
     (PeerAddresses(addresses=(RECORD,)), None),
+    (
+        JobRequestMessage(
+            execution_uid=LATER_UID,
+            workflow_job_id=WorkflowJobId(35),
+            job=JOB,
+            start_by_s=900.0,
+            max_runtime_s=86400.0,
+            transfer_idle_s=300.0,
+            hold_s=86400.0,
+            deadline_s=604800.0,
+            check_only=False,
+            addresses=(),
+            reuse_of=UID,
+        ),
+        None,
+    ),
+    (
+        JobResponseMessage(
+            accepted=True, job_execution_id=JobExecutionId(204), service_revision=3, reasons=(), reused=True
+        ),
+        7,
+    ),
 )

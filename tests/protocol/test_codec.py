@@ -31,6 +31,8 @@ from tests.protocol.strategies import BY_TYPE, json_values, messages
 
 GOLDEN = (Path(__file__).parent / "golden" / "messages.txt").read_text(encoding="utf-8").splitlines()
 BY_WORD: dict[str, dict[str, Any]] = {json.loads(line)["type"]: json.loads(line) for line in GOLDEN}
+ABSENT_BEFORE = {"reuse_of", "reused"}
+"""Fields that peers of earlier releases neither say nor know."""
 PING: dict[str, Any] = {"v": 1, "type": "ping", "id": 1}
 
 
@@ -91,7 +93,7 @@ def test_fields_from_the_future_are_ignored(message: Message) -> None:
 @pytest.mark.parametrize("line", GOLDEN, ids=[json.loads(line)["type"] for line in GOLDEN])
 def test_no_field_may_be_missing(line: str) -> None:
     fields = json.loads(line)
-    for name in set(fields) - {"id"}:
+    for name in set(fields) - {"id", *ABSENT_BEFORE}:
         error = (
             refusal(json.dumps({key: value for key, value in fields.items() if key != name}))
             if (name != "reply_to" or fields["type"] != "data_transfer_complete")
@@ -100,6 +102,16 @@ def test_no_field_may_be_missing(line: str) -> None:
         if error is not None:
             assert error.id == 8
             assert name in error.reason
+
+
+@pytest.mark.parametrize("line", GOLDEN[-2:], ids=["job_request", "job_response"])
+def test_what_earlier_releases_do_not_say_is_read_as_not_said(line: str) -> None:
+    """Their messages are today's without these fields, and so are today's that have nothing to say there."""
+    fields = {name: value for name, value in json.loads(line).items() if name not in ABSENT_BEFORE}
+    envelope = decode(json.dumps(fields))
+    assert isinstance(envelope.message, JobRequestMessage | JobResponseMessage)
+    said = encode(envelope.message, id=8, reply_to=envelope.reply_to)
+    assert json.loads(said) == fields
 
 
 @given(st.text())
@@ -230,6 +242,8 @@ WRONG_FIELDS: list[tuple[str, dict[str, Any], str]] = [
     ("job_status_update", {"exit_code": 2**31}, "exit_code: must be from"),
     ("job_status_update", {"attempt": 0}, "attempt: must be from 1"),
     ("job_response", {"job_execution_id": 0}, "job_execution_id: must be from 1"),
+    ("job_response", {"reused": 1}, "reused: must be true or false"),
+    ("job_request", {"reuse_of": "00" * 15}, "reuse_of: must match"),
     ("job_status_update", {"started_at": "2026-01-31"}, "started_at: must be a time"),
     ("job_status_update", {"started_at": "2026-02-31T12:00:00.000Z"}, "started_at: must be a time"),
     ("job_status_update", {"started_at": "2026-01-31T12:00:00.000+00:00"}, "started_at: must be a time"),

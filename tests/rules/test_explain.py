@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from rnd.cli.parser import parse
 from rnd.rules.evidence import Evidence, HandleState, OtherEnd
-from rnd.rules.explain import Explanation, explain
+from rnd.rules.explain import Explanation, explain, explained_elsewhere
 from rnd.types.enums import (
     ExecutionConstraint,
     ExecutionPhase,
@@ -435,3 +436,16 @@ def test_every_case_has_one_reason_and_one_next_step(
     assert found.do.split()[0] == "rnd"
     assert parse(found.do.split()[1:]).handler
     assert all(check.check and check.evidence for check in found.checks)
+
+
+def test_a_reused_job_says_so_and_where_its_outputs_come_from(make: Any) -> None:
+    job = make.job("COMPLETED", result="reused:2")
+    told = asked(make, job)
+    assert (
+        told.because == "It has not run: what it left in execution 2 serves again, and everything it owes is delivered."
+    )
+    assert checks(told) == [("outputs of an earlier execution", True, "result = reused:2")]
+    ordered = replace(job, workflow_execution_id=None, result=f"reused:{'ab' * 16}")
+    there = asked(make, ordered)
+    assert "what it left in an earlier execution of its orchestrator serves again" in there.because
+    assert explained_elsewhere(job, there).checks == told.checks
