@@ -19,7 +19,15 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
-from rnd.database import arrived_manifests, duties, job_executions, job_interfaces, transfers, workflow_executions
+from rnd.database import (
+    arrived_manifests,
+    duties,
+    job_executions,
+    job_interfaces,
+    results,
+    transfers,
+    workflow_executions,
+)
 from rnd.database.connection import Database
 from rnd.database.consequences import complete_transfer, take_notice
 from rnd.database.duties import OpenDuty
@@ -76,7 +84,7 @@ from rnd.workers.delivery_log import ReceiverLog, log_receiver_completed
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.insistence import insist
 from rnd.workers.job_folders import JobFolders
-from rnd.workers.news_board import NewsBoard
+from rnd.workers.news_board import Bell, NewsBoard
 from rnd.workers.receiving import NOTED_FROM_BYTES, Checkpoint, Receiving
 from rnd.workers.underway import LOOK_AGAIN_S
 
@@ -87,7 +95,9 @@ INCOMING_FOR_ONE_ORDERER: Final = 16
 """For jobs that one other peer has ordered: it decides who sends to them, and may have made those up."""
 DUTY_BYTES_MAX: Final = 64 << 30
 PAUSED_MAX: Final = 64
-"""How many deliveries whose link was lost keep an open file and their names in memory; others are read from their notes."""
+PAUSED_ENTRIES_MAX: Final = 200_000
+"""How many deliveries whose link was lost keep an open file and their names in memory, and how many names those are in all;
+others are read from their notes."""
 NOTE_LAG_BYTES: Final = 6 << 20
 NOTE_LAG_SHARE: Final = 40
 """How much may have come that is not noted as durable: so many bytes, or this part of all of them."""
@@ -150,7 +160,6 @@ class _Arrival:
 class _Paused(NamedTuple):
     """A delivery whose link was lost: what has come of it waits for its sender."""
 
-    transfer_id: TransferId
     receiving: Receiving
     kept: Kept
 
@@ -183,6 +192,7 @@ class Incoming:
         self._by_duty: dict[_DutyKey, _Arrival] = {}
         self._admitting: set[_DutyKey] = set()
         self._paused: dict[_DutyKey, _Paused] = {}
+        self._unwanted: Bell[TransferId] = Bell()
         self._group: asyncio.TaskGroup | None = None
         self._threads = ThreadPoolExecutor(config.transfer_slots, thread_name_prefix="rnd-receiving")
 
@@ -193,7 +203,9 @@ class Incoming:
             await insist(self._database, lambda conn, _: transfers.requeue_active(conn, direction=direction))
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                await asyncio.Event().wait()
+                while True:
+                    for transfer_id in await self._unwanted.wait(self._config.queue_interval_s):
+                        await self._clear_away(transfer_id)
         finally:
             self._group = None
             self._threads.shutdown(wait=False, cancel_futures=True)
@@ -204,10 +216,7 @@ class Incoming:
             if arrival.offer.transfer_id in reasons:
                 arrival.called_off = reasons[arrival.offer.transfer_id]
                 arrival.news.set()
-        for key, paused in list(self._paused.items()):
-            if paused.transfer_id in reasons:
-                del self._paused[key]
-                self._threads.submit(paused.receiving.discard)
+        self._unwanted.ring(*reasons)
 
     # ---- what links say
 
@@ -349,7 +358,7 @@ class Incoming:
         assert isinstance(answer, Accept)
         no_room = self._disk.refusal(more_bytes=offer.stream_bytes - machine.received)
         if no_room is not None or not self._has_place(link.peer_id, offer):  # others may have come meanwhile
-            receiving.close()  # what had come before stays, with its notes
+            await self._set_aside(key, receiving, kept)
             if no_room is not None:
                 return reject(RejectionCode.NO_ROOM, no_room)
             return reject(RejectionCode.BUSY, "too many transfers are under way")
@@ -386,8 +395,11 @@ class Incoming:
             return answer
         finally:
             if not isinstance(opened, Transfer) or self._group is None:
+                if isinstance(opened, Reject):
+                    await self._in_thread(receiving.discard)
+                else:
+                    await self._set_aside(key, receiving, kept)
                 self._forget(arrival)
-                receiving.close()  # what had come before stays, with its notes
 
     async def _begun_before(self, sender: PeerId, offer: Offer, destination: Path) -> tuple[Receiving, Kept | None]:
         """Return what has come of an offer already: over a link that was lost, or, as its notes say, before a restart; or
@@ -703,11 +715,52 @@ class Incoming:
         checkpoint = arrival.receiving.checkpoint(kept.offset)
         if checkpoint is not None:
             await self._make_durable(arrival, checkpoint)
-        while len(self._paused) >= PAUSED_MAX:
-            longest = next(iter(self._paused))
-            self._paused.pop(longest).receiving.close()  # its notes stay
-        self._paused[_key_of(arrival.offer)] = _Paused(arrival.offer.transfer_id, arrival.receiving, kept)
+        await self._in_thread(arrival.receiving.give_back_room)
+        await self._set_aside(_key_of(arrival.offer), arrival.receiving, kept)
         await self._put_back(arrival, arrival.machine.reason)
+
+    async def _set_aside(self, key: _DutyKey, receiving: Receiving, kept: Kept | None) -> None:
+        """Have what has come of a delivery wait for its sender; of what is too much, only what is noted."""
+        if kept is None:
+            return
+        self._paused[key] = _Paused(receiving, kept)
+        while len(self._paused) > 1 and (
+            len(self._paused) > PAUSED_MAX
+            or sum(len(each.kept.entries) for each in self._paused.values()) > PAUSED_ENTRIES_MAX
+        ):
+            longest = next(iter(self._paused))
+            evicted = self._paused.pop(longest)
+            self._admitting.add(longest)
+            try:
+                await self._in_thread(evicted.receiving.let_go)
+            finally:
+                self._admitting.discard(longest)
+
+    async def _clear_away(self, transfer_id: TransferId) -> None:
+        """Delete what has come of a delivery that has ended and is not under way, by this daemon or an earlier one."""
+
+        def work(conn: sqlite3.Connection) -> tuple[_DutyKey, Path]:
+            transfer = transfers.get_transfer(conn, transfer_id)
+            key = transfer.ordering_peer_id, transfer.execution_uid, transfer.connection_id
+            return key, self._destination(conn, transfer)
+
+        try:
+            key, destination = await self._database.read(work)
+        except (NotFound, DatabaseNotNow):
+            return  # it goes with the folder of its job
+        if key in self._by_duty or key in self._admitting:
+            return  # whoever has it in hand learns that nobody waits for it
+        paused = self._paused.pop(key, None)
+        receiving = Receiving(destination) if paused is None else paused.receiving
+        await self._in_thread(receiving.clear_away)
+
+    def _destination(self, conn: sqlite3.Connection, transfer: Transfer) -> Path:
+        if transfer.result_id is not None:
+            return self._folders.data_dir / results.get_result_by_id(conn, transfer.result_id).directory
+        if transfer.dest_peer_row_id is None:
+            raise NotFound(f"Transfer {transfer.transfer_id} has no receiving end")
+        job = job_executions.get_job(conn, transfer.dest_job_execution_id)
+        return self._folders.input(job, job_interfaces.get_peer(conn, transfer.dest_peer_row_id))
 
     async def _noted(self, arrival: _Arrival) -> None:
         """Return when nothing is being noted: what follows may remove the notes."""

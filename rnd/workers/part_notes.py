@@ -34,6 +34,7 @@ class PartNotes:
     def __init__(self, destination: Path) -> None:
         self._manifest = destination.with_name(f".{destination.name}.part.manifest")
         self._note = destination.with_name(f".{destination.name}.part.json")
+        self._draft = self._note.with_name(f"{self._note.name}.draft")
         self._kept = manifest_beside(destination)
         self._sha256 = ""
 
@@ -46,9 +47,8 @@ class PartNotes:
 
     def note(self, offset: int) -> None:
         """Write down that everything below `offset` is durable; `begin` or `read` was called before. Raises `OSError`."""
-        draft = self._note.with_name(f"{self._note.name}.draft")
-        draft.write_text(json.dumps({"manifest_sha256": self._sha256, "offset": offset}))
-        os.rename(draft, self._note)
+        self._draft.write_text(json.dumps({"manifest_sha256": self._sha256, "offset": offset}))
+        os.rename(self._draft, self._note)
 
     def read(self, offer: Offer, *, max_folders: int) -> PartNote | None:
         """Return what was noted of exactly this offer's content, if anything."""
@@ -78,7 +78,7 @@ class PartNotes:
 
     def remove(self) -> None:
         """Remove what was written down. What resists says nothing without the folder beside it."""
-        for path in (self._note, self._manifest):
+        for path in (self._note, self._draft, self._manifest):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 

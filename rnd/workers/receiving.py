@@ -118,9 +118,7 @@ class Receiving:
                 return Kept(offer=offer, entries=note.entries, offset=note.offset)
         except OSError:
             pass  # a folder or a file of it is gone: it comes anew
-        self._entries = ()
-        self._is_noted = True
-        self.discard()
+        self.clear_away()
         return None
 
     def fill_from(self, earlier: Path, offer: Offer, *, max_folders: int) -> Kept | None:
@@ -197,6 +195,25 @@ class Receiving:
             self._forget_notes()
             self._staged.discard()
 
+    def clear_away(self) -> None:
+        """Delete what an earlier process may have left here, too."""
+        self._entries = ()
+        self._is_noted = True
+        self.discard()
+
+    def give_back_room(self) -> None:
+        """Give back what room was reserved ahead: nobody knows when more will come."""
+        with self._all_or_nothing():
+            if self._open is not None:
+                self._open.give_back_room()
+
+    def let_go(self) -> None:
+        """Leave what has come to `take_up`, if it was noted; what nobody can go on with is deleted."""
+        if self._is_noted:
+            self.close()
+        else:
+            self.discard()
+
     def close(self) -> None:
         """Let go of the open file; what has come stays, for `take_up`."""
         if self._open is not None:
@@ -207,6 +224,7 @@ class Receiving:
         self.discard()
         self._entries = entries
         self._ended = self._ended_noted = 0
+        self._notes.remove()  # an earlier process may have noted other content
         self._staged.lay_out([entry.relative_path for entry in entries])
         if sum(entry.size_bytes for entry in entries) >= NOTED_FROM_BYTES:
             self._notes.begin(entries)
@@ -338,6 +356,10 @@ class _OpenFile:
         self._digest.update(data)
         write_all(self._fd, data)
         self.size_bytes += len(data)
+
+    def give_back_room(self) -> None:
+        os.ftruncate(self._fd, self.size_bytes)  # also frees what is reserved beyond the end
+        self._reserved_bytes = self.size_bytes
 
     def close(self) -> None:
         os.close(self._fd)

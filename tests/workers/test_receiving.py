@@ -235,3 +235,24 @@ def test_a_promise_reserves_little_room(destination: Path) -> None:
     assert facts.st_size == 1
     assert facts.st_blocks * 512 <= 65 << 20
     receiving.discard()
+
+
+def test_what_stands_still_gives_back_the_room_that_was_reserved_for_it(destination: Path) -> None:
+    promised = replace(file_entry("huge", BIG), size_bytes=8 << 30)
+    receiving = Receiving(destination)
+    receiving.carry_out([LayOut(entries=(promised,)), write(0, b"x")])
+    (path,) = destination.parent.glob(".7.part/huge")
+    reserved = path.stat().st_blocks
+    receiving.give_back_room()
+    assert path.stat().st_blocks * 512 <= 1 << 16 < reserved * 512
+    receiving.carry_out([write(0, b"yz", offset=1)])
+    assert path.read_bytes() == b"xyz"
+    assert path.stat().st_blocks >= reserved
+    receiving.discard()
+
+
+def test_what_nobody_can_go_on_with_is_deleted_when_it_is_let_go(destination: Path) -> None:
+    receiving = Receiving(destination)
+    receiving.carry_out(WHOLE[:2])
+    receiving.let_go()
+    assert os.listdir(destination.parent) == []

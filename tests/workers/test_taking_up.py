@@ -226,3 +226,31 @@ def test_other_content_is_sent(root: Path, destination: Path, tmp_path: Path) ->
     arrived(root, destination)
     (root / "a").write_bytes(os.urandom(30_000))
     assert recognised(root, destination, tmp_path / "again" / "2") is None
+
+
+def test_what_was_noted_stays_when_it_is_let_go(root: Path, destination: Path) -> None:
+    receiving = Receiving(destination)
+    with Sending(OpenedSource(root), under_own_names(manifest_of(root))) as sending:
+        Journey(sending, receiving, frame_bytes=FRAME_BYTES).make(lose_link_after=5)
+    receiving.let_go()
+    assert set(os.listdir(destination.parent)) == {".1.part", ".1.part.manifest"}
+    Receiving(destination).clear_away()
+    assert os.listdir(destination.parent) == []
+
+
+def test_notes_of_other_content_do_not_speak_for_what_came_after_them(
+    root: Path, destination: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first file of the other content has the size that was noted, and is not it."""
+    assert stopped(root, destination, noted_at=5, stopped_at=5) is not None
+    destination.with_name(".1.part.json.draft").write_text("half")
+    other = destination.parent.parent / "other"
+    other.mkdir()
+    (other / "a").write_bytes(os.urandom(30_000))
+    (other / "big").write_bytes(os.urandom(80_000))
+    monkeypatch.setattr(receiving_module, "NOTED_FROM_BYTES", 1 << 20)
+    assert stopped(other, destination, noted_at=5, stopped_at=5) is not None
+    assert os.listdir(destination.parent) == [".1.part"]
+    kept, journey = go_on(root, destination)
+    assert kept is None
+    assert journey.states == DONE
