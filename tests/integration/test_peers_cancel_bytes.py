@@ -22,6 +22,7 @@ def daemons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with running_site(tmp_path_factory.mktemp("site")) as site:
         with (site.place / "big.bin").open("wb") as big:
             big.truncate(SIZE_BYTES)
+        site.b.give("big", site.place / "big.bin")
         yield site
 
 
@@ -74,6 +75,12 @@ def parts(peer: Peer) -> list[str]:
     return [str(path) for path in (peer.data_dir / "workflows").glob("**/.*.part*")]
 
 
+def given(site: Site, workflow: int) -> int:
+    """Draw a node of b's DATA."""
+    (data,) = (each for each in site.b.call("service.list")["items"] if each["name"] == "big")
+    return site.home.remote_node(workflow, site.b, site.b.call("service.get", service_id=data["id"]))
+
+
 def begin(site: Site, name: str, sender: Peer) -> Moving:
     """Have a big file on its way: DATA of b, or a file of home's own host, to a job of c."""
     workflow = site.home.workflow(name)
@@ -81,8 +88,7 @@ def begin(site: Site, name: str, sender: Peer) -> Moving:
     if sender is site.home:
         site.home.connect(workflow, None, end, "STDOUT->MOUNT", source_path=str(site.place / "big.bin"))
     else:
-        data = sender.give(f"{name}-data", site.place / "big.bin")
-        site.home.connect(workflow, site.home.remote_node(workflow, sender, data), end, "STDOUT->MOUNT")
+        site.home.connect(workflow, given(site, workflow), end, "STDOUT->MOUNT")
     moving = Moving(site=site, name=name, sender=sender, receiver=site.c, execution_id=site.home.execute(workflow))
     wait_until(lambda: bool(parts(site.c)), "its bytes move")
     return moving
@@ -111,7 +117,7 @@ def receivers_owner(moving: Moving) -> str:
 
 
 def senders_owner(moving: Moving) -> str:
-    job_id = moving.job(moving.sender, f"{moving.name}-data")
+    job_id = moving.job(moving.sender, "big")
     moving.sender.call("job.cancel", job_execution_id=job_id, reason="by the sender's owner")
     return ""
 
@@ -133,8 +139,7 @@ def test_a_file_of_the_orchestrator_on_its_way_to_a_job(site: Site, cancel: Call
 
 def test_a_result_on_its_way_home(site: Site) -> None:
     workflow = site.home.workflow("homeward")
-    data = site.b.give("homeward-data", site.place / "big.bin")
-    site.home.connect(workflow, site.home.remote_node(workflow, site.b, data), None, "STDOUT->MOUNT")
+    site.home.connect(workflow, given(site, workflow), None, "STDOUT->MOUNT")
     execution_id = site.home.execute(workflow)
     wait_until(lambda: bool(parts(site.home)), "its bytes move")
     moving = Moving(site=site, name="homeward", sender=site.b, receiver=site.home, execution_id=execution_id)
