@@ -168,7 +168,7 @@ def contents(peer: Daemon, job_id: int) -> dict[str, bytes]:
     return {
         path.name: path.read_bytes()
         for path in (peer.data_dir / "workflows").glob(f"*/*/jobs/*/{job_id}/input/**/*")
-        if path.is_file()
+        if path.is_file() and not path.name.startswith(".")
     }
 
 
@@ -306,9 +306,9 @@ def test_a_sender_that_drips_holds_up_nobody_and_no_longer_than_its_job_may_wait
     async def test() -> None:
         async with scene(peer) as on, cast(other := honest()):
             theirs = await peer.data_link(other)
-            content = {"a": os.urandom(4 << 20)}
 
             async def deliver() -> float:
+                content = {"a": os.urandom(4 << 20)}
                 job = await on.job(other)
                 begun = time.monotonic()
                 message, _ = await on.taken(theirs, job, manifest_of(content))
@@ -349,9 +349,9 @@ def test_a_stream_without_end_slows_nobody_down(peer: Daemon) -> None:
     async def test() -> None:
         async with scene(peer) as on, cast(other := honest()):
             theirs = await peer.data_link(other)
-            content = {"a": os.urandom(8 << 20)}
 
             async def deliver() -> float:
+                content = {"a": os.urandom(8 << 20)}
                 job = await on.job(other)
                 begun = time.monotonic()
                 message, _ = await on.taken(theirs, job, manifest_of(content))
