@@ -56,6 +56,7 @@ class ScriptedLink:
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Message]] = {}
         self._reading: asyncio.Task[None] | None = None
+        self._is_deaf = False
 
     @property
     def close_code(self) -> int | None:
@@ -65,6 +66,10 @@ class ScriptedLink:
     def start_reading(self) -> None:
         """Hear what the daemon says from now on."""
         self._reading = asyncio.ensure_future(self._read())
+
+    def stop_reading(self) -> None:
+        """Hear nothing more after the message in hand; the socket fills."""
+        self._is_deaf = True
 
     async def say(self, message: Message, *, reply_to: int | None = None) -> int:
         """Say a message that need not make sense here; return its number."""
@@ -146,6 +151,8 @@ class ScriptedLink:
                 elif data.type is WSMsgType.TEXT:
                     await self._take(data.data)
                 self.came.set()
+                if self._is_deaf:
+                    await asyncio.Event().wait()
         except ConnectionError:
             pass
         finally:

@@ -334,7 +334,27 @@ def test_a_foreign_transfer_id_does_not_touch_its_transfer(peer: Daemon) -> None
 Break = Callable[[ScriptedLink, DataTransferRequest, bytes], Any]
 STREAM = manifest_of(CONTENT).data + CONTENT["in.txt"]
 
+
+async def send_twice(link: ScriptedLink, _: DataTransferRequest, data: bytes) -> None:
+    for _ in range(2):
+        await link.send_frame(1, 0, data[:200])
+
+
+async def send_overlapping(link: ScriptedLink, _: DataTransferRequest, data: bytes) -> None:
+    await link.send_frame(1, 0, data[:200])
+    await link.send_frame(1, 199, data[199:400])
+
+
+async def send_backwards(link: ScriptedLink, _: DataTransferRequest, data: bytes) -> None:
+    await link.send_frame(1, 0, data[:200])
+    await link.send_frame(1, 300, data[300:])
+    await link.send_frame(1, 200, data[200:300])
+
+
 BREAKS: dict[str, tuple[Break, str]] = {
+    "twice": (send_twice, "from 0 on where 200 was due"),
+    "overlapping": (send_overlapping, "from 199 on where 200 was due"),
+    "two frames in the wrong order": (send_backwards, "from 300 on where 200 was due"),
     "a gap": (lambda link, _, data: link.send_frame(1, 5, data[5:]), "from 5 on where 0 was due"),
     "out of order": (lambda link, _, data: link.send_frame(1, 100, data[100:200]), "where 0 was due"),
     "an offset beyond all": (lambda link, _, data: link.send_frame(1, 2**62, data[:10]), "where 0 was due"),

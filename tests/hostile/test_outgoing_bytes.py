@@ -318,6 +318,66 @@ def test_no_more_is_sent_than_the_window_allows_and_all_of_it_is_true(peer: Daem
     play(test())
 
 
+@pytest.mark.parametrize("offset", [1, 100, 1 << 20, 40 << 20])
+def test_a_receiver_that_wants_the_stream_from_anywhere_gets_the_true_bytes_from_there(
+    peer: Daemon, offset: int
+) -> None:
+    """Into the manifest, into the content, beyond a window: what it says it has is its own affair."""
+
+    async def test() -> None:
+        async with cast(who := orderer()), receiving(peer) as (receiver, taking):
+            assert taking.link is not None
+            link = taking.link
+            control = await peer.control(who)
+            taking.on_offer = lambda it: DataTransferAccept(transfer_id=it.transfer_id, offset=offset)
+            order = await order_for(peer, control, receiver, is_big=True)
+            await link.until(lambda: bool(link.frames), "bytes come")
+            first = read_frame(link.frames[0])
+            assert first.offset == offset
+            manifest_bytes = taking.offers[0].manifest_bytes
+            assert bytes(first.payload[max(0, manifest_bytes - offset) :]).strip(b"\0") == b""
+            assert (offset >= manifest_bytes) or bytes(first.payload[: manifest_bytes - offset]).endswith(b"]\n")
+            if offset > 8 << 20:
+                await until(lambda: order.transfer()[0] == "COMPLETED", "the rest of it arrives")
+            else:
+                await cancelled(control, order)
+
+    play(test())
+
+
+def test_a_receiver_that_reads_nothing_holds_up_nobody_else(peer: Daemon) -> None:
+    """It takes what is offered and lets its socket fill; another one's deliveries arrive as quickly as before."""
+
+    async def test() -> None:
+        async with (
+            cast(who := orderer()),
+            receiving(peer) as (receiver, taking),
+            receiving(peer, "outgoing honest") as (other, theirs),
+        ):
+            assert taking.link is not None
+            control = await peer.control(who)
+
+            async def deliver() -> float:
+                begun = time.monotonic()
+                order = await order_for(peer, control, other)
+                await until(lambda: order.transfer()[0] == "COMPLETED", "the honest one has it")
+                assert theirs.content(theirs.offers[-1]) == CONTENT
+                return time.monotonic() - begun
+
+            alone_s = min([await deliver() for _ in range(3)])
+            link = taking.link
+            taking.on_offer = lambda it: link.stop_reading() or taking.accept(it)
+            stuck = [await order_for(peer, control, receiver, is_big=True) for _ in range(SLOTS)]
+            await until(lambda: bool(taking.offers), "it has taken one")
+            beside_s = min([await deliver() for _ in range(3)])
+            assert beside_s < 2 * alone_s + 0.2
+            await link.close()
+            for each in stuck:
+                await cancelled(control, each)
+
+    play(test())
+
+
 # ---- receivers that come back
 
 
