@@ -12,8 +12,10 @@ from typing import Any, cast
 import pytest
 
 from rnd.database import peers
+from rnd.p2p.identity import load_identity
 from rnd.p2p.incoming import Incoming
 from rnd.p2p.link import Link
+from rnd.p2p.seals import Seals
 from rnd.protocol.manifest import write_manifest
 from rnd.protocol.messages import Message
 from rnd.protocol.transfer_messages import DataTransferAccept, DataTransferReject, DataTransferRequest
@@ -24,6 +26,7 @@ from rnd.types.orders import ForeignBounds, JobRequest, JobStart, Route
 from rnd.types.peers import RejectionCode
 from rnd.workers.disk_guard import DiskGuard
 from tests.core.core_peer import ME, Daemon, Machine, edge
+from tests.seams import CountingEntropy
 
 ORDERER, SENDER = PeerId("rnorderer"), PeerId("rnsender")
 UID = ExecutionUid("ab" * 16)
@@ -141,6 +144,7 @@ async def receiving(daemon: Daemon, *, runs: bool = True) -> AsyncIterator[Recei
         folders=daemon.folders,
         disk=DiskGuard(daemon.machine.data_dir, floor_bytes=0),
         board=daemon.board,
+        seals=Seals(load_identity(daemon.machine.data_dir, CountingEntropy()), CountingEntropy()),
         peer_id=ME,
     )
     task = asyncio.create_task(incoming.run()) if runs else None
