@@ -492,6 +492,8 @@ CREATE TABLE transfers (
     file_count INTEGER NOT NULL DEFAULT 0,
     size_bytes INTEGER NOT NULL DEFAULT 0,
     bytes_done INTEGER NOT NULL DEFAULT 0,
+    rate_bytes_s REAL,                          -- while ACTIVE: of late; afterwards: the mean of the last attempt
+    progress_at TEXT,                           -- when the two above were written down last, while ACTIVE
     attempts INTEGER NOT NULL DEFAULT 0,
     error TEXT,
     created_at TEXT NOT NULL,
@@ -624,6 +626,7 @@ SELECT
     t.status AS status,
     t.bytes_done AS bytes_done,
     t.size_bytes AS size_bytes,
+    t.rate_bytes_s AS rate_bytes_s,
     t.file_count AS file_count,
     t.error AS error,
     t.started_at AS started_at,

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 PIECE_BYTES = 1 << 16
@@ -14,12 +15,13 @@ PIECE_BYTES = 1 << 16
 class CuttingProxy:
     """Forwards TCP connections to `target`, a `host:port` that is set before the first one comes.
 
-    `to_client` counts the bytes that went back to those who connected.
+    `to_client` counts the bytes that went back to those who connected. `pause_s` is how long every piece of them waits.
     """
 
     def __init__(self) -> None:
         self.target = ""
         self.to_client = 0
+        self.pause_s = 0.0
         self._server = socket.create_server(("127.0.0.1", 0))
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
@@ -75,6 +77,8 @@ class CuttingProxy:
                 sink.sendall(data)
                 if counts:
                     self._count(len(data))
+                    if self.pause_s:
+                        time.sleep(self.pause_s)
         for connection in (source, sink):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -37,10 +38,11 @@ _UTF8_TAIL_BYTES: Final = 3
 
 async def execution_get(call: Call, *, execution_id: ExecutionId) -> JsonMembers:
     """Answer `execution.get`."""
-    return await call.api.database.read(lambda conn: _execution_with_jobs(conn, execution_id))
+    now = call.api.clock.now()
+    return await call.api.database.read(lambda conn: _execution_with_jobs(conn, execution_id, now=now))
 
 
-def _execution_with_jobs(conn: sqlite3.Connection, execution_id: ExecutionId) -> JsonMembers:
+def _execution_with_jobs(conn: sqlite3.Connection, execution_id: ExecutionId, *, now: datetime) -> JsonMembers:
     execution = workflow_executions.get_execution(conn, execution_id)
     job_ids = {job.workflow_job_id: job.id for job in job_executions.list_jobs_of_execution(conn, execution_id)}
     return {
@@ -49,7 +51,7 @@ def _execution_with_jobs(conn: sqlite3.Connection, execution_id: ExecutionId) ->
             {**render(job), "job_execution_id": job_ids.get(job.id)}
             for job in workflow_jobs.list_workflow_jobs(conn, execution_id)
         ],
-        "progress": render(workflow_jobs.execution_progress(conn, execution_id)),
+        "progress": render(workflow_jobs.execution_progress(conn, execution_id, now=now)),
     }
 
 

@@ -83,11 +83,13 @@ def render_job(job: JobExecution) -> JsonMembers:
 
 
 def render_transfer(transfer: Transfer, *, self_peer: str, now: datetime) -> JsonMembers:
-    """Return a transfer with the peer at the other end and its mean rate so far (`None` until bytes have moved)."""
+    """Return a transfer with the peer at the other end, its rate (while it is under way: of late) and the time left."""
     members: JsonMembers = render(transfer)
     other = transfer.dest_peer_id if transfer.source_peer_id == self_peer else transfer.source_peer_id
-    rate = None
-    if transfer.started_at is not None:
-        took_s = ((transfer.completed_at or now) - transfer.started_at).total_seconds()
-        rate = round(transfer.bytes_done / took_s, 1) if took_s > 0 else None
-    return {**members, "execution_id": transfer.workflow_execution_id, "peer_id": other, "rate_bytes_s": rate}
+    return {
+        **members,
+        "execution_id": transfer.workflow_execution_id,
+        "peer_id": other,
+        "rate_bytes_s": transfer.rate(now),
+        "left_s": transfer.left_s(now),
+    }

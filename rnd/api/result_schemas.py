@@ -240,7 +240,17 @@ EXECUTION: Final = members(
         "started_at": nullable(TIME),
         "completed_at": nullable(TIME),
         "jobs": list_of(WORKFLOW_JOB),
-        "progress": members({"jobs_total": COUNT, "jobs_terminal": COUNT, "bytes_total": COUNT, "bytes_done": COUNT}),
+        "progress": members(
+            {
+                "jobs_total": COUNT,
+                "jobs_terminal": COUNT,
+                "bytes_total": COUNT,
+                "bytes_done": COUNT,
+                "transfers_active": COUNT,
+                "rate_bytes_s": NUMBER,
+                "left_s": nullable(NUMBER),
+            }
+        ),
     }
 )
 
@@ -303,6 +313,7 @@ TRANSFER: Final = members(
         "started_at": nullable(TIME),
         "completed_at": nullable(TIME),
         "rate_bytes_s": nullable(NUMBER),
+        "left_s": nullable(NUMBER),
     }
 )
 

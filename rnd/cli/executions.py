@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from rnd.cli import lookup, words
+from rnd.cli import lookup, moving, words
 from rnd.cli.failures import OK, REFUSED, CommandFailed, another_peers, usage
 from rnd.cli.session import Session
 from rnd.cli.terminal import now
@@ -98,12 +98,17 @@ def show(session: Session) -> int:
 
 def _facts(execution: dict[str, Any], time: datetime) -> list[tuple[str, object]]:
     progress = execution["progress"]
+    pace = moving.rate_and_rest(progress) if progress.get("transfers_active") else ""
     return [
         ("execution", f"{execution['id']} {execution.get('workflow_name') or ''}".rstrip()),
         ("status", execution["status"]),
         ("error", words.brief(execution["error"]) if execution["error"] else None),
         ("jobs", f"{progress['jobs_terminal']} of {progress['jobs_total']} ended"),
-        ("data", f"{words.size(progress['bytes_done'])} of {words.size(progress['bytes_total'])} delivered"),
+        (
+            "data",
+            f"{words.size(progress['bytes_done'])} of {words.size(progress['bytes_total'])} delivered"
+            + (f", {pace}" if pace else ""),
+        ),
         ("started", words.ago(execution["started_at"], now=time)),
         ("took", words.took(execution["started_at"], execution["completed_at"], now=time)),
         ("retry of", execution.get("retry_of")),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any, Final
 
-from rnd.cli import lookup, words
+from rnd.cli import lookup, moving, words
 from rnd.cli.executions import FINISHED, ended_with
 from rnd.cli.failures import UNREACHABLE, CommandFailed
 from rnd.cli.session import Session
@@ -18,6 +19,10 @@ SHORTEST_REDRAW_S: Final = 0.1
 # How long a daemon may be away (a restart) before watching gives up.
 PATIENCE_S: Final = 30.0
 JOBS_SHOWN_AT_MOST: Final = 30
+TRANSFERS_SHOWN_AT_MOST: Final = 10
+# Without a terminal a delivery under way is told again after this time; with --json, to standard error, as JSON.
+TELL_AGAIN_S: Final = 5.0
+TELL_AGAIN_JSON_S: Final = 1.0
 # Above this many jobs the times of each are not asked for at every redraw.
 TIMED_AT_MOST: Final = 200
 
@@ -36,6 +41,7 @@ class Watcher:
         self._live = session.terminal.live() if session.terminal.is_live else None
         self._seq = 0
         self._told: dict[object, str] = {}
+        self._moving_told_at = 0.0
 
     def watch(self) -> dict[str, Any]:
         """Show what happens until the execution has ended or the time is up, and return the execution then."""
@@ -47,7 +53,8 @@ class Watcher:
             if execution["status"] in FINISHED or left_s <= 0:
                 return execution
             # Not before something has happened; several events in a row are drawn once.
-            wait_s = min(left_s, TICK_S if self._live else LONGEST_POLL_S)
+            is_moving = bool(execution["progress"].get("transfers_active"))
+            wait_s = min(left_s, TICK_S if self._live else TELL_AGAIN_S if is_moving else LONGEST_POLL_S)
             answer = self._patiently("events.poll", after_seq=self._seq, types=EVENT_TYPES, wait_s=round(wait_s, 3))
             self._seq = answer["next_seq"]
             pause_s = min(SHORTEST_REDRAW_S - (time.monotonic() - drawn_at), self._left_s())
@@ -81,8 +88,31 @@ class Watcher:
     def _show(self, execution: dict[str, Any]) -> None:
         if self._live is not None:
             self._live.draw(self._lines(execution))
-        elif not self._terminal.as_json and not self._terminal.quiet:
-            self._tell(execution)
+        elif not self._terminal.quiet:
+            if not self._terminal.as_json:
+                self._tell(execution)
+            self._tell_moving(execution)
+
+    def _under_way(self, execution: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the deliveries of the execution that this peer has a part in and that are under way."""
+        if execution["status"] in FINISHED or not execution["progress"].get("transfers_active"):
+            return []
+        answer = self._patiently("transfer.list", status="ACTIVE", limit=TRANSFERS_SHOWN_AT_MOST)
+        items: list[dict[str, Any]] = answer["items"]
+        return items
+
+    def _tell_moving(self, execution: dict[str, Any]) -> None:
+        """Tell of each delivery under way now and then: a line, or with `--json` an object on standard error."""
+        as_json = self._terminal.as_json
+        again_s = TELL_AGAIN_JSON_S if as_json else TELL_AGAIN_S
+        if time.monotonic() - self._moving_told_at < again_s:
+            return
+        for transfer in self._under_way(execution):
+            self._moving_told_at = time.monotonic()
+            if as_json:
+                self._terminal.write_error(json.dumps({"transfer": transfer}) + "\n")
+            else:
+                self._terminal.note(f"execution {self._execution_id}: {moving.line_of(transfer, execution)}")
 
     def _tell(self, execution: dict[str, Any]) -> None:
         """Print one line for everything whose state is another than when it was told last."""
@@ -114,6 +144,8 @@ class Watcher:
         ]
         if progress["bytes_total"]:
             head.insert(4, f"{words.size(progress['bytes_done'])} of {words.size(progress['bytes_total'])}")
+            if progress.get("transfers_active"):
+                head.insert(5, moving.rate_and_rest(progress))
         jobs = execution["jobs"]
         if len(jobs) > JOBS_SHOWN_AT_MOST:
             jobs = [job for job in jobs if job["status"] in _UNDER_WAY][:JOBS_SHOWN_AT_MOST]
@@ -127,7 +159,8 @@ class Watcher:
             took = words.took(run.get("started_at"), run.get("ended_at"), now=time_now)
             rows.append((job["job_name"], job["status"], took, job["error"] or run.get("error_message") or ""))
         table = words.table(("", "", "", ""), rows)[1:]
-        return ["  ".join(part for part in head if part), *(f"  {line}" for line in table)]
+        deliveries = [moving.line_of(transfer, execution) for transfer in self._under_way(execution)]
+        return ["  ".join(part for part in head if part), *(f"  {line}" for line in [*table, *deliveries])]
 
 
 def job_failures(session: Session, execution: dict[str, Any]) -> list[str]:

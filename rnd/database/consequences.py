@@ -286,6 +286,7 @@ def complete_transfer(
     files: Sequence[FileEntry],
     *,
     started_at: datetime | None = None,
+    rate_bytes_s: float | None = None,
     now: datetime,
     news: News,
 ) -> Transfer:
@@ -293,7 +294,13 @@ def complete_transfer(
     size_bytes = sum(entry.size_bytes for entry in files)
     count = sum(1 for entry in files if entry.sha256)
     transfer = transfers.mark_completed(
-        conn, transfer_id, file_count=count, size_bytes=size_bytes, started_at=started_at or now, now=now
+        conn,
+        transfer_id,
+        file_count=count,
+        size_bytes=size_bytes,
+        started_at=started_at or now,
+        rate_bytes_s=rate_bytes_s,
+        now=now,
     )
     for row_id in (transfer.source_peer_row_id, transfer.dest_peer_row_id):
         if row_id is not None and job_interfaces.acknowledge_duty(conn, row_id):

@@ -28,7 +28,7 @@ from rnd.types.times import from_text, to_text
 _SELECT = """
     SELECT rowid, transfer_id, direction, status, workflow_execution_id, ordering_peer_id, execution_uid, connection_id,
            source_peer_id, source_job_execution_id, dest_peer_id, dest_job_execution_id, source_peer_row_id, dest_peer_row_id,
-           result_id, source_path, file_count, size_bytes, bytes_done, attempts, error, created_at, started_at,
+           result_id, source_path, file_count, size_bytes, bytes_done, rate_bytes_s, progress_at, attempts, error, created_at, started_at,
            completed_at
     FROM transfers
 """
@@ -221,7 +221,8 @@ def mark_active(conn: sqlite3.Connection, transfer_id: TransferId, *, now: datet
     changed = conn.execute(
         """
         UPDATE transfers
-        SET status = 'ACTIVE', started_at = :now, attempts = attempts + 1, bytes_done = 0, error = NULL
+        SET status = 'ACTIVE', started_at = :now, attempts = attempts + 1, bytes_done = 0, rate_bytes_s = NULL,
+            progress_at = NULL, error = NULL
         WHERE transfer_id = :id
           AND status = 'PENDING'
         """,
@@ -239,6 +240,7 @@ def set_progress(
     file_count: int,
     size_bytes: int,
     bytes_done: int,
+    rate_bytes_s: float,
     held_up: str | None = None,
     now: datetime,
 ) -> None:
@@ -246,7 +248,8 @@ def set_progress(
     changed = conn.execute(
         """
         UPDATE transfers
-        SET file_count = :file_count, size_bytes = :size_bytes, bytes_done = :bytes_done, error = :held_up
+        SET file_count = :file_count, size_bytes = :size_bytes, bytes_done = :bytes_done, rate_bytes_s = :rate_bytes_s,
+            progress_at = :now, error = :held_up
         WHERE transfer_id = :id
           AND status = 'ACTIVE'
         """,
@@ -255,7 +258,9 @@ def set_progress(
             "file_count": file_count,
             "size_bytes": size_bytes,
             "bytes_done": bytes_done,
+            "rate_bytes_s": rate_bytes_s,
             "held_up": held_up,
+            "now": to_text(now),
         },
     ).rowcount
     if changed:
@@ -287,6 +292,7 @@ def mark_completed(
     file_count: int,
     size_bytes: int,
     started_at: datetime,
+    rate_bytes_s: float | None = None,
     now: datetime,
 ) -> Transfer:
     """PENDING or ACTIVE -> COMPLETED: all of it is whole, verified and durable in its place. Raises `StaleState`.
@@ -298,7 +304,7 @@ def mark_completed(
         UPDATE transfers
         SET status = 'COMPLETED', file_count = :file_count, size_bytes = :size_bytes, bytes_done = :size_bytes,
             attempts = attempts + (status = 'PENDING'), started_at = COALESCE(started_at, :started_at), completed_at = :now,
-            error = NULL
+            rate_bytes_s = :rate_bytes_s, progress_at = NULL, error = NULL
         WHERE transfer_id = :id
           AND status IN ('PENDING', 'ACTIVE')
         """,
@@ -307,6 +313,7 @@ def mark_completed(
             "file_count": file_count,
             "size_bytes": size_bytes,
             "started_at": to_text(started_at),
+            "rate_bytes_s": rate_bytes_s,
             "now": to_text(now),
         },
     ).rowcount
@@ -322,7 +329,7 @@ def mark_ended(
     changed = conn.execute(
         """
         UPDATE transfers
-        SET status = :status, error = :error, completed_at = :now
+        SET status = :status, error = :error, completed_at = :now, rate_bytes_s = NULL, progress_at = NULL
         WHERE transfer_id = :id
           AND status IN ('PENDING', 'ACTIVE')
         """,
@@ -333,26 +340,39 @@ def mark_ended(
     return _announce(conn, transfer_id, now=now)
 
 
-def put_back(conn: sqlite3.Connection, transfer_id: TransferId, words: str, *, now: datetime) -> None:
+def put_back(
+    conn: sqlite3.Connection, transfer_id: TransferId, words: str, *, bytes_done: int = 0, now: datetime
+) -> None:
     """PENDING or ACTIVE -> PENDING: an attempt came to nothing, and why; it counts, if it had not been told to be ACTIVE too.
 
-    Raises `StaleState`.
+    `bytes_done` is how much of it need not come again. Nothing happens to one that has ended.
     """
     changed = conn.execute(
         """
         UPDATE transfers
-        SET status = 'PENDING', error = :words, bytes_done = 0, attempts = attempts + (status = 'PENDING')
+        SET status = 'PENDING', error = :words, bytes_done = MIN(:bytes_done, size_bytes), rate_bytes_s = NULL,
+            progress_at = NULL, attempts = attempts + (status = 'PENDING')
         WHERE transfer_id = :id
           AND status IN ('PENDING', 'ACTIVE')
         """,
-        {"id": transfer_id, "words": words},
+        {"id": transfer_id, "words": words, "bytes_done": bytes_done},
     ).rowcount
     if changed:
         _announce(conn, transfer_id, now=now)
 
 
-def open_incoming(conn: sqlite3.Connection, transfer: NewTransfer, *, now: datetime) -> Transfer | None:
+def open_incoming(
+    conn: sqlite3.Connection,
+    transfer: NewTransfer,
+    *,
+    file_count: int = 0,
+    size_bytes: int = 0,
+    bytes_done: int = 0,
+    now: datetime,
+) -> Transfer | None:
     """Take on a delivery that another peer offers: a new row, or the one of an earlier attempt, ACTIVE.
+
+    `bytes_done` is what has come of it already.
 
     `None` where it has ended for this connection, or its id is another delivery's.
     """
@@ -361,7 +381,8 @@ def open_incoming(conn: sqlite3.Connection, transfer: NewTransfer, *, now: datet
         """
         UPDATE transfers
         SET status = 'ACTIVE', transfer_id = :transfer_id, started_at = COALESCE(started_at, :now),
-            attempts = attempts + 1, bytes_done = 0, error = NULL
+            attempts = attempts + 1, file_count = :file_count, size_bytes = :size_bytes, bytes_done = :bytes_done,
+            rate_bytes_s = NULL, progress_at = NULL, error = NULL
         WHERE ordering_peer_id = :ordering_peer_id
           AND execution_uid = :execution_uid
           AND connection_id = :connection_id
@@ -380,6 +401,9 @@ def open_incoming(conn: sqlite3.Connection, transfer: NewTransfer, *, now: datet
             "ordering_peer_id": transfer.ordering_peer_id,
             "execution_uid": transfer.execution_uid,
             "connection_id": transfer.connection_id,
+            "file_count": file_count,
+            "size_bytes": size_bytes,
+            "bytes_done": bytes_done,
             "now": to_text(now),
         },
     ).fetchone()
@@ -482,6 +506,8 @@ def _announce(conn: sqlite3.Connection, transfer_id: TransferId, *, now: datetim
             "status": transfer.status,
             "bytes_done": transfer.bytes_done,
             "size_bytes": transfer.size_bytes,
+            "rate_bytes_s": transfer.rate_bytes_s,
+            "left_s": transfer.left_s(now),
             "error": transfer.error,
         },
         execution_id=transfer.workflow_execution_id,
@@ -516,6 +542,8 @@ def _transfer(row: sqlite3.Row) -> Transfer:
         file_count=row["file_count"],
         size_bytes=row["size_bytes"],
         bytes_done=row["bytes_done"],
+        rate_bytes_s=row["rate_bytes_s"],
+        progress_at=moment_or_none(row["progress_at"]),
         attempts=row["attempts"],
         error=row["error"],
         created_at=from_text(row["created_at"]),

@@ -6,10 +6,11 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from rnd.types.definitions import WorkflowDefinition
 from rnd.types.enums import ServiceType, WorkflowJobStatus
-from rnd.types.executions import WorkflowExecution, WorkflowJob
+from rnd.types.executions import STILL_AFTER, WorkflowExecution, WorkflowJob
 from rnd.types.ids import (
     ExecutionId,
     ExecutionUid,
@@ -20,16 +21,23 @@ from rnd.types.ids import (
     WorkflowId,
     WorkflowJobId,
 )
+from rnd.types.times import to_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far an execution is: jobs that ended of all, and bytes delivered of those known to travel."""
+    """How far an execution is: jobs that ended of all, and bytes delivered of those known to travel.
+
+    `rate_bytes_s` is that of the deliveries under way together, `left_s` how long what is known to travel takes at it.
+    """
 
     jobs_total: int
     jobs_terminal: int
     bytes_total: int
     bytes_done: int
+    transfers_active: int
+    rate_bytes_s: float
+    left_s: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +173,7 @@ def fail_pending_jobs(conn: sqlite3.Connection, execution_id: ExecutionId, error
     )
 
 
-def execution_progress(conn: sqlite3.Connection, execution_id: ExecutionId) -> Progress:
+def execution_progress(conn: sqlite3.Connection, execution_id: ExecutionId, *, now: datetime) -> Progress:
     """Return how far an execution is."""
     jobs = conn.execute(
         """
@@ -177,13 +185,23 @@ def execution_progress(conn: sqlite3.Connection, execution_id: ExecutionId) -> P
     ).fetchone()
     moved = conn.execute(
         """
-        SELECT COALESCE(SUM(size_bytes), 0), COALESCE(SUM(bytes_done), 0)
+        SELECT COALESCE(SUM(size_bytes), 0), COALESCE(SUM(bytes_done), 0), COALESCE(SUM(status = 'ACTIVE'), 0),
+               COALESCE(SUM(rate_bytes_s) FILTER (WHERE status = 'ACTIVE' AND progress_at > :heard_after), 0.0)
         FROM transfers
         WHERE workflow_execution_id = :id
         """,
-        {"id": execution_id},
+        {"id": execution_id, "heard_after": to_text(now - STILL_AFTER)},
     ).fetchone()
-    return Progress(jobs_total=jobs[0], jobs_terminal=jobs[1], bytes_total=moved[0], bytes_done=moved[1])
+    total, done, active, rate = moved
+    return Progress(
+        jobs_total=jobs[0],
+        jobs_terminal=jobs[1],
+        bytes_total=total,
+        bytes_done=done,
+        transfers_active=active,
+        rate_bytes_s=round(rate, 1),
+        left_s=round((total - done) / rate, 1) if rate else None,
+    )
 
 
 def count_jobs(conn: sqlite3.Connection, execution_ids: Sequence[ExecutionId]) -> dict[ExecutionId, JobCounts]:

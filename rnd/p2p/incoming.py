@@ -85,6 +85,7 @@ from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.insistence import insist
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import Bell, NewsBoard
+from rnd.workers.pace import Pace
 from rnd.workers.receiving import NOTED_FROM_BYTES, Checkpoint, Receiving
 from rnd.workers.underway import LOOK_AGAIN_S
 
@@ -132,6 +133,7 @@ class _Arrival:
     dest_row: OpenDuty
     noted: int
     """How much of the stream was durable when that was last noted."""
+    pace: Pace
     queue: deque[Frame | DataTransferComplete] = field(default_factory=deque)
     queued_bytes: int = 0
     noting: asyncio.Task[None] | None = None
@@ -372,6 +374,7 @@ class Incoming:
             idle_s=idle_s,
             dest_row=duty,
             noted=machine.received,
+            pace=Pace(_content(offer, machine.received), asyncio.get_running_loop().time()),
         )
         self._by_stream[link, offer.stream] = arrival
         self._by_duty[key] = arrival
@@ -380,7 +383,14 @@ class Incoming:
         def work(conn: sqlite3.Connection) -> Transfer | Reject | None:
             if isinstance(self._look_up(conn, link.peer_id, offer), str):
                 return reject(RejectionCode.NO_DUTY, "its receiver has ended meanwhile")
-            return transfers.open_incoming(conn, self._new_row(link.peer_id, offer, duty), now=now)
+            return transfers.open_incoming(
+                conn,
+                self._new_row(link.peer_id, offer, duty),
+                file_count=offer.file_count,
+                size_bytes=offer.size_bytes,
+                bytes_done=_content(offer, machine.received),
+                now=now,
+            )
 
         opened: Transfer | Reject | None = None
         try:
@@ -573,7 +583,8 @@ class Incoming:
         if now_s - arrival.told_s < PROGRESS_INTERVAL_S:
             return
         arrival.told_s = now_s
-        offer, received = arrival.offer, arrival.machine.received
+        offer, bytes_done = arrival.offer, _content(arrival.offer, arrival.machine.received)
+        rate_bytes_s = arrival.pace.note(bytes_done, now_s)
         now = self._clock.now()
 
         def work(conn: sqlite3.Connection) -> None:
@@ -582,7 +593,8 @@ class Incoming:
                 offer.transfer_id,
                 file_count=offer.file_count,
                 size_bytes=offer.size_bytes,
-                bytes_done=max(0, received - offer.manifest_bytes),
+                bytes_done=bytes_done,
+                rate_bytes_s=rate_bytes_s,
                 held_up=None,
                 now=now,
             )
@@ -677,6 +689,7 @@ class Incoming:
         arrival.lines.end()
         now = self._clock.now()
         offer, sender = arrival.offer, arrival.link.peer_id
+        rate_bytes_s = arrival.pace.mean(offer.size_bytes, asyncio.get_running_loop().time())
         folder = os.fspath(arrival.receiving.destination.relative_to(self._folders.data_dir))
 
         def work(conn: sqlite3.Connection, news: News) -> Transfer:
@@ -689,7 +702,9 @@ class Incoming:
                     folder=folder,
                     now=now,
                 )
-            return complete_transfer(conn, offer.transfer_id, files, now=now, news=news)
+            return complete_transfer(
+                conn, offer.transfer_id, files, rate_bytes_s=rate_bytes_s, now=now, news=news
+            )
 
         try:
             done, news = await insist(self._database, work)
@@ -717,7 +732,7 @@ class Incoming:
             await self._make_durable(arrival, checkpoint)
         await self._in_thread(arrival.receiving.give_back_room)
         await self._set_aside(_key_of(arrival.offer), arrival.receiving, kept)
-        await self._put_back(arrival, arrival.machine.reason)
+        await self._put_back(arrival, arrival.machine.reason, bytes_done=_content(arrival.offer, kept.offset))
 
     async def _set_aside(self, key: _DutyKey, receiving: Receiving, kept: Kept | None) -> None:
         """Have what has come of a delivery wait for its sender; of what is too much, only what is noted."""
@@ -767,13 +782,13 @@ class Incoming:
         if arrival.noting is not None:
             await arrival.noting
 
-    async def _put_back(self, arrival: _Arrival, reason: str) -> None:
+    async def _put_back(self, arrival: _Arrival, reason: str, *, bytes_done: int = 0) -> None:
         """Have the row wait for another attempt; it may have been called off in the same moment."""
         now = self._clock.now()
         transfer_id = arrival.offer.transfer_id
 
         def work(conn: sqlite3.Connection, _: News) -> None:
-            transfers.put_back(conn, transfer_id, reason, now=now)
+            transfers.put_back(conn, transfer_id, reason, bytes_done=bytes_done, now=now)
 
         await insist(self._database, work)
         if arrival.is_called_off() and (paused := self._paused.pop(_key_of(arrival.offer), None)):
@@ -782,6 +797,11 @@ class Incoming:
 
 def _is_taken(arrival: _Arrival) -> bool:
     return not arrival.is_called_off() and arrival.machine.state not in ENDED
+
+
+def _content(offer: Offer, offset: int) -> int:
+    """Return how much of the files lies before an offset of the stream, which begins with the manifest."""
+    return max(0, offset - offer.manifest_bytes)
 
 
 def _key_of(offer: Offer) -> _DutyKey:

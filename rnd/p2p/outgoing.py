@@ -66,6 +66,7 @@ from rnd.workers.delivery_rows import DeliveryRows
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.insistence import insist
 from rnd.workers.news_board import NewsBoard
+from rnd.workers.pace import Pace
 from rnd.workers.sending import Sending
 from rnd.workers.underway import Underway
 
@@ -266,7 +267,7 @@ class Outgoing:
             self._resting.pop(transfer.transfer_id, None)
         except (SelectionError, RndError) as error:
             if _may_pass(error):
-                await self._rest(transfer, delivery, error, begun_s=begun_s)
+                await self._rest(transfer, delivery, error, bytes_done=underway.bytes_done, begun_s=begun_s)
             else:
                 await self._fail(transfer.transfer_id, str(error))
         except OSError as error:
@@ -350,6 +351,8 @@ class Outgoing:
             case DataTransferAccept(offset=offset, seal=share):
                 machine.accept(offset, share)
                 lines.accepted(machine.acknowledged)
+                underway.bytes_done = max(0, machine.acknowledged - offer.manifest_bytes)
+                underway.pace = Pace(underway.bytes_done, self._clock.monotonic())
                 await self._stream(shipment, sending, underway, lines, idle_s=delivery.idle_s)
             case DataTransferReject(code=code, reason=reason):
                 machine.reject(code, reason)
@@ -454,14 +457,22 @@ class Outgoing:
         await self._rows.fail(transfer_id, error)
 
     async def _rest(
-        self, transfer: Transfer, delivery: Delivery | Exception, error: RndError, *, begun_s: float
+        self,
+        transfer: Transfer,
+        delivery: Delivery | Exception,
+        error: RndError,
+        *,
+        bytes_done: int,
+        begun_s: float,
     ) -> None:
         """Have a delivery wait for another attempt, with the reason in its row; give it up where nobody wants it any more.
 
         Its pause grows, but is cut short where a link to its receiver has come up since the attempt began at `begun_s`.
         """
         before = self._resting.get(transfer.transfer_id)
-        failures = (before.failures if before else 0) + (isinstance(error, _TryAgain) and error.counts)
+        has_failed = isinstance(error, _TryAgain) and error.counts
+        failures = (before.failures if before else 0) + has_failed
+        kept = 0 if has_failed else bytes_done
         if failures >= RECEIVER_FAILURES_MAX or await self._hold_is_over(delivery):
             await self._fail(transfer.transfer_id, str(error))
             return
@@ -476,7 +487,9 @@ class Outgoing:
         log.debug(LogEvent.TRANSFER_POSTPONED, transfer_id=transfer.transfer_id, reason=str(error))
         now = self._clock.now()
         try:
-            await self._database.write(lambda conn: transfers.put_back(conn, transfer.transfer_id, str(error), now=now))
+            await self._database.write(
+                lambda conn: transfers.put_back(conn, transfer.transfer_id, str(error), bytes_done=kept, now=now)
+            )
         except (DatabaseNotNow, StaleState):
             return  # the note is a courtesy
 

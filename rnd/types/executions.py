@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from rnd.types.enums import (
     ExecutionConstraint,
@@ -32,6 +33,9 @@ from rnd.types.ids import (
     WorkflowId,
     WorkflowJobId,
 )
+
+STILL_AFTER: Final = timedelta(seconds=5)
+"""A delivery under way that nothing has been heard of for so long stands still."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,11 +203,36 @@ class Transfer:
     file_count: int
     size_bytes: int
     bytes_done: int
+    rate_bytes_s: float | None
+    progress_at: datetime | None
     attempts: int
     error: str | None
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
+
+    def rate(self, now: datetime) -> float | None:
+        """Return the rate in bytes a second: of late while it is under way, else of the attempt that delivered it.
+
+        0 where nothing has been heard of it for a while; `None` where there is nothing to tell.
+        """
+        if self.status is TransferStatus.ACTIVE:
+            if self.progress_at is None:
+                return None
+            return self.rate_bytes_s if now - self.progress_at < STILL_AFTER else 0.0
+        if self.status is not TransferStatus.COMPLETED or self.started_at is None or self.completed_at is None:
+            return None
+        if self.rate_bytes_s is not None:
+            return self.rate_bytes_s
+        took_s = (self.completed_at - self.started_at).total_seconds()
+        return round(self.bytes_done / took_s, 1) if took_s > 0 else None
+
+    def left_s(self, now: datetime) -> float | None:
+        """Return how many seconds what is left takes at the rate of late; `None` where that is not known."""
+        rate = self.rate(now)
+        if self.status is not TransferStatus.ACTIVE or not rate:
+            return None
+        return round((self.size_bytes - self.bytes_done) / rate, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

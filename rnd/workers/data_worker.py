@@ -45,6 +45,7 @@ from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.insistence import insist
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
+from rnd.workers.pace import Pace
 from rnd.workers.underway import Underway
 
 PROGRESS_INTERVAL_S: Final = 0.5
@@ -174,6 +175,7 @@ class DataWorker:
             if isinstance(delivery, Exception):
                 raise delivery
             self._log_begin(delivery)
+            underway.pace = Pace(0, self._clock.monotonic())
             files = await self._supervise(delivery, underway)
             await self._rows.complete(transfer.transfer_id, underway, files, log_done=log_completed)
         except DatabaseGone:

@@ -28,6 +28,9 @@ class DeliveryRows:
     async def tell_progress(self, transfer_id: TransferId, underway: Underway) -> None:
         """Say in the row how far a delivery is; the first time makes it ACTIVE. What cannot be written now is left out."""
         now = self._clock.now()
+        bytes_done, rate_bytes_s = min(underway.bytes_done, underway.size_bytes), 0.0
+        if underway.pace is not None:
+            rate_bytes_s = underway.pace.note(bytes_done, self._clock.monotonic())
 
         def work(conn: sqlite3.Connection) -> None:
             if not underway.active:
@@ -37,7 +40,8 @@ class DeliveryRows:
                 transfer_id,
                 file_count=underway.file_count,
                 size_bytes=underway.size_bytes,
-                bytes_done=min(underway.bytes_done, underway.size_bytes),
+                bytes_done=bytes_done,
+                rate_bytes_s=rate_bytes_s,
                 held_up=underway.held_up,
                 now=now,
             )
@@ -58,10 +62,18 @@ class DeliveryRows:
     ) -> None:
         """Commit that a delivery is whole and durable at its receiver, log it, and publish. Raises `StaleState`."""
         now = self._clock.now()
+        pace = underway.pace
+        rate_bytes_s = None if pace is None else pace.mean(underway.size_bytes, self._clock.monotonic())
         done, news = await insist(
             self._database,
             lambda conn, news: complete_transfer(
-                conn, transfer_id, files, started_at=underway.started_at, now=now, news=news
+                conn,
+                transfer_id,
+                files,
+                started_at=underway.started_at,
+                rate_bytes_s=rate_bytes_s,
+                now=now,
+                news=news,
             ),
         )
         log_done(done)

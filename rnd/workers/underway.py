@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from rnd.workers.disk_guard import DiskGuard
+from rnd.workers.pace import Pace
 
 LOOK_AGAIN_S: Final = 0.5
 """How often a delivery that is held up looks whether it may go on."""
@@ -16,12 +17,13 @@ class Underway:
     """What the thread that carries a delivery and the task that watches it tell each other.
 
     The thread writes `file_count`, `size_bytes`, `bytes_done`, `signs_of_life` and `held_up`; the task reads them and
-    keeps `active`, whether the row says ACTIVE. `held_up` is why the thread waits, `None` while it works.
+    keeps `active`, whether the row says ACTIVE, and `pace`, from the first byte on. `held_up` is why the thread waits, `None` while it works.
     """
 
     def __init__(self, *, started_at: datetime, disk: DiskGuard) -> None:
         self.started_at = started_at
         self.active = False
+        self.pace: Pace | None = None
         self.file_count = 0
         self.size_bytes = 0
         self.bytes_done = 0

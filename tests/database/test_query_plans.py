@@ -445,7 +445,7 @@ CALLS: Final[dict[str, Call]] = {
     "workflow_jobs.fail_pending_jobs": lambda c, w: workflow_jobs.fail_pending_jobs(c, w.execution.id, "why"),
     "workflow_jobs.note_wait": lambda c, w: workflow_jobs.note_wait(c, w.job.workflow_job_id, "why"),
     "workflow_jobs.find_wait": lambda c, w: workflow_jobs.find_wait(c, w.job.workflow_job_id),
-    "workflow_jobs.execution_progress": lambda c, w: workflow_jobs.execution_progress(c, w.execution.id),
+    "workflow_jobs.execution_progress": lambda c, w: workflow_jobs.execution_progress(c, w.execution.id, now=w.now),
     "job_moves.create_jobs": lambda c, w: (
         job_moves.create_jobs(c, [new_job(w.request)], now=w.now),
         job_moves.create_jobs(c, [new_job(replace(w.request, execution_uid=ExecutionUid("x")))], now=w.now),
@@ -707,7 +707,7 @@ CALLS: Final[dict[str, Call]] = {
     "transfers.mark_active": lambda c, w: transfers.mark_active(c, DELIVERY, now=w.now),
     "transfers.set_progress": lambda c, w: (
         transfers.mark_active(c, DELIVERY, now=w.now),
-        transfers.set_progress(c, DELIVERY, file_count=1, size_bytes=1, bytes_done=1, now=w.now),
+        transfers.set_progress(c, DELIVERY, file_count=1, size_bytes=1, bytes_done=1, rate_bytes_s=1.0, now=w.now),
     ),
     "transfers.set_hold_up": lambda c, w: transfers.set_hold_up(c, "why", direction=TransferDirection.LOCAL, now=w.now),
     "transfers.mark_completed": lambda c, w: (

@@ -232,6 +232,8 @@ class Make:
             "file_count": 1,
             "size_bytes": 100,
             "bytes_done": 40,
+            "rate_bytes_s": None,
+            "progress_at": None,
             "attempts": 1,
             "error": error,
             "created_at": NOW,
