@@ -389,6 +389,7 @@ CREATE TABLE job_executions (
     deadline_at TEXT,               -- ordered by another peer: the end of its execution's time, by this peer's clock
     transfer_idle_s REAL,           -- ordered by another peer: its bound on a transfer without progress
     hold_s REAL,                    -- ordered by another peer: how long after its end rows and files are kept
+    left_bytes INTEGER NOT NULL DEFAULT 0,  -- what it has written here, as measured while it runs and at its end
     UNIQUE (ordering_peer_id, execution_uid, node_id)
 );
 
@@ -407,6 +408,8 @@ CREATE INDEX job_executions_by_status ON job_executions(status);
 CREATE INDEX job_executions_foreign_open ON job_executions(deadline_at)
     WHERE deadline_at IS NOT NULL AND status IN ('IDLE', 'READY', 'RUNNING');
 CREATE INDEX job_executions_held ON job_executions(ended_at) WHERE hold_s IS NOT NULL AND ended_at IS NOT NULL;
+-- What one orderer holds here is summed up from the index alone.
+CREATE INDEX job_executions_of_orderer ON job_executions(ordering_peer_id, left_bytes) WHERE hold_s IS NOT NULL;
 CREATE INDEX job_executions_reusing ON job_executions(result) WHERE result IS NOT NULL;
 CREATE INDEX job_executions_open_by_service ON job_executions(service_id)
     WHERE status IN ('IDLE', 'READY', 'RUNNING');
@@ -507,6 +510,8 @@ CREATE INDEX transfers_by_status ON transfers(status);
 CREATE INDEX transfers_by_execution ON transfers(workflow_execution_id, status);
 CREATE INDEX transfers_by_source_job ON transfers(source_job_execution_id, connection_id);
 CREATE INDEX transfers_by_dest_job ON transfers(dest_job_execution_id);
+CREATE INDEX transfers_of_orderer ON transfers(ordering_peer_id, execution_uid, status, size_bytes, bytes_done)
+    WHERE direction <> 'OUTGOING';
 
 -- What has come from other peers, by the SHA-256 of its manifest: the same again is copied here instead of being sent. Looked
 -- up for the same sender and the same orderer only, so nobody learns what others hold.

@@ -63,6 +63,9 @@ BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
     "limits.rpc_batch": (1, 10_000),
     "limits.disk_floor_bytes": (0, 1 << 50),
     "limits.upload_bytes": (0, 1 << 50),
+    "limits.peer_bytes": (0, 1 << 50),
+    "limits.execution_bytes": (0, 1 << 50),
+    "limits.peer_jobs": (1, 10_000_000),
 }
 
 

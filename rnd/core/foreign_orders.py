@@ -10,11 +10,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from rnd.database import cancelled_orders, introductions, job_executions, offered_services, peers
+from rnd.database import cancelled_orders, holdings, introductions, job_executions, offered_services, peers
 from rnd.rules import policy
 from rnd.rules.foreign_plans import plan_problems
 from rnd.rules.paths import JobPathInfo, PathType, UnsafePath, build_job_path
-from rnd.types.config import Deadlines
+from rnd.types.config import Deadlines, Limits
 from rnd.types.enums import InterfaceType, PeerState, ServiceStatus, Verb
 from rnd.types.errors import NotFound, StaleState
 from rnd.types.executions import JobExecution
@@ -69,12 +69,12 @@ def foreign_refusals(
     grants: list[Grant],
     *,
     self_peer_id: PeerId,
-    peers_at_most: int,
+    limits: Limits,
     now: datetime,
 ) -> list[str]:
     """Return why an order of another peer is not taken, beside what holds for every order.
 
-    `peers_at_most` is how many peers the jobs of one orderer may introduce.
+    `limits` are this peer's own, on what the orders of one peer may use up.
     """
     reasons = plan_problems(request.plan) or _unsafe_paths(request)
     tombstone = cancelled_orders.find_tombstone(
@@ -89,12 +89,29 @@ def foreign_refusals(
         peer = peers.find_peer(conn, peer_id)
         if peer is not None and peer.state is PeerState.DENIED:
             reasons.append(f"peer {peer_id}, with which the job exchanges data, is denied here")
-    limits = policy.limits_of(Verb.ORDER, service, grants)
-    if limits.concurrent_jobs is not None:
+    granted = policy.limits_of(Verb.ORDER, service, grants)
+    if granted.concurrent_jobs is not None:
         open_jobs = job_executions.count_open_of_orderer(conn, request.orchestrator_peer_id)
-        if open_jobs >= limits.concurrent_jobs:
-            reasons.append(f"{open_jobs} of your jobs are open here; your grant allows {limits.concurrent_jobs}")
-    return [*reasons, *_too_many_introduced(conn, request, self_peer_id, peers_at_most, now=now)]
+        if open_jobs >= granted.concurrent_jobs:
+            reasons.append(f"{open_jobs} of your jobs are open here; your grant allows {granted.concurrent_jobs}")
+    reasons += _too_many_introduced(conn, request, self_peer_id, limits.peers, now=now)
+    return [*reasons, *_too_much_held(conn, request, self_peer_id, limits)]
+
+
+def _too_much_held(conn: sqlite3.Connection, request: JobRequest, self_peer_id: PeerId, limits: Limits) -> list[str]:
+    """Return why the orders of this peer may not hold yet more rows or bytes here."""
+    orderer = request.orchestrator_peer_id
+    reasons: list[str] = []
+    jobs = holdings.count_jobs_of_orderer(conn, orderer)
+    if jobs >= limits.peer_jobs:
+        reasons.append(
+            f"{jobs:,} of your jobs are kept here, and limits.peer_jobs is {limits.peer_jobs:,}; wait until what has ended "
+            "is let go of (hold_s after its end), or have the owner of this peer raise the limit"
+        )
+    bound = holdings.tightest_bound(conn, orderer, request.execution_uid, self_peer_id=self_peer_id, limits=limits)
+    if bound.room_bytes <= 0:
+        reasons.append(f"no more bytes are taken: {bound.words}")
+    return reasons
 
 
 def _too_many_introduced(

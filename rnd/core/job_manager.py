@@ -245,7 +245,7 @@ class JobManager:
                 request,
                 self_peer_id=self._peer_id,
                 sandbox=self._sandbox,
-                peers_at_most=self._config.limits.peers,
+                limits=self._config.limits,
                 now=now,
                 engine_reason=engine_reason,
             )
@@ -273,6 +273,7 @@ class JobManager:
     async def run(self) -> None:
         """Work the queue until cancelled; first take up again what an earlier daemon was running."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._runner.watch_growth())
             self._runner.reattach(await self._take_up(is_restarted=True), group)
             changed: set[JobExecutionId] = set()
             next_tick = self._clock.monotonic()

@@ -26,7 +26,7 @@ from rnd.rules.definition import definition_to_json
 from rnd.rules.policy import Standing
 from rnd.rules.reuse import is_reused
 from rnd.services.executor import Executor
-from rnd.types.config import Deadlines
+from rnd.types.config import Deadlines, Limits
 from rnd.types.definitions import WorkflowDefinition
 from rnd.types.enums import ServiceStatus, ServiceType, Verb
 from rnd.types.errors import NotFound
@@ -93,7 +93,7 @@ def refusals(
     *,
     self_peer_id: PeerId,
     sandbox: Sandbox,
-    peers_at_most: int,
+    limits: Limits,
     now: datetime,
     engine_reason: str | None = None,
 ) -> tuple[str, ...]:
@@ -134,7 +134,7 @@ def refusals(
         reasons.append(unfit)
     if request.bounds is not None:
         reasons += foreign_refusals(
-            offered.conn, request, service, granted, self_peer_id=self_peer_id, peers_at_most=peers_at_most, now=now
+            offered.conn, request, service, granted, self_peer_id=self_peer_id, limits=limits, now=now
         )
     reasons += policy.data_refusals(
         service, plan, orderer=orderer, self_peer_id=self_peer_id, caller=caller, grants=granted

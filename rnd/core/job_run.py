@@ -49,6 +49,8 @@ class StopKind(Enum):
     """Somebody asked for it."""
     TIMED_OUT = auto()
     """Its max_runtime or its service's timeout has passed."""
+    BEYOND_LIMIT = auto()
+    """What it writes is more than its order may hold here; another attempt would write it again."""
     DISOWNED = auto()
     """Its row has ended without it, for example by hand; whatever it still does counts for nothing."""
 

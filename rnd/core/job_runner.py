@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
+from rnd.core.growth import Growth
 from rnd.core.job_run import (
     ClaimedJob,
     RunningJob,
@@ -24,7 +25,7 @@ from rnd.core.job_run import (
     remark,
     runtime_bound,
 )
-from rnd.database import job_executions, job_moves
+from rnd.database import holdings, job_executions, job_moves
 from rnd.database.connection import Database
 from rnd.database.consequences import cancel_job, complete_job, complete_owed, fail_job
 from rnd.database.job_moves import JobEnd
@@ -51,6 +52,9 @@ from rnd.workers.staging import StagedJob, collect_outputs, is_bare, stage_job
 
 KILL_AGAIN_S: Final = 20.0
 """How long after its grace a program that was to end may still be there before it is killed anew."""
+
+LEFT_FROM_BYTES: Final = 64 << 10
+"""What a job leaves is written down from this size on; less than that is not worth a transaction."""
 
 log = get_logger()
 
@@ -85,7 +89,16 @@ class JobRunner:
         self._disk = disk
         self._board = board
         self._sandbox = sandbox
+        self._growth = Growth(database=database, clock=clock, config=config, folders=folders)
         self._running: dict[JobExecutionId, RunningJob] = {}
+
+    async def watch_growth(self) -> None:
+        """End running jobs that write more than their order may hold here, until cancelled."""
+        while True:
+            await asyncio.sleep(self._growth.pause_s)
+            running = [each.claimed.job for each in self._running.values() if each.handle is not None]
+            for job_id, reason in (await self._growth.look(running)).items():
+                self.stop(job_id, Stop(kind=StopKind.BEYOND_LIMIT, reason=reason))
 
     def begin(self, claimed: ClaimedJob, group: asyncio.TaskGroup) -> None:
         """Run a claimed job, which must not be in hand, as a task of the group."""
@@ -276,6 +289,7 @@ class JobRunner:
         """Commit how a job ended; only now is its end a fact."""
         claimed = running.claimed
         if observation is not None:
+            await self._note_left(claimed.job)
             self._log_end(claimed.job, observation)
             if running.stop is None and observation.phase is Phase.EXITED and observation.exit_code == 0:
                 try:
@@ -293,8 +307,18 @@ class JobRunner:
                 pass  # its row tells another story already
             case Stop(kind=StopKind.CANCELLED, reason=reason):
                 await self._cancel(claimed.job, _end(reason, observation))
+            case Stop(kind=StopKind.BEYOND_LIMIT, reason=reason):
+                await self._fail(claimed, _end(reason, observation), retry=False)
             case Stop(reason=reason):
                 await self._fail(claimed, _end(reason, observation), retry=True)
+
+    async def _note_left(self, job: JobExecution) -> None:
+        """Write down what a job of another peer has left in its folder: it counts until its hold is over."""
+        if job.hold_s is None:
+            return
+        left_bytes = await self._growth.measure(job)
+        if left_bytes >= LEFT_FROM_BYTES:
+            await insist(self._database, lambda conn, _: holdings.set_left_bytes(conn, {job.id: left_bytes}))
 
     async def _complete(self, running: RunningJob, observation: Observation) -> None:
         claimed = running.claimed
@@ -314,8 +338,11 @@ class JobRunner:
         ):
             outputs, prompt = await asyncio.to_thread(self._collect, running)
         now = self._clock.now()
+        left_bytes = sum(entry.size_bytes for entries in outputs.values() for entry in entries)
 
         def work(conn: sqlite3.Connection, news: News) -> list[Transfer | None]:
+            if job.hold_s is None and left_bytes >= LEFT_FROM_BYTES:
+                holdings.set_left_bytes(conn, {job.id: left_bytes})
             complete_job(
                 conn,
                 job,

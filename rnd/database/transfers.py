@@ -415,7 +415,8 @@ def requeue_active(conn: sqlite3.Connection, *, direction: TransferDirection) ->
     return conn.execute(
         """
         UPDATE transfers
-        SET status = 'PENDING'
+        SET status = 'PENDING', bytes_done = CASE direction WHEN 'LOCAL' THEN 0 ELSE bytes_done END, rate_bytes_s = NULL,
+            progress_at = NULL
         WHERE status IN ('PENDING', 'ACTIVE')
           AND status = 'ACTIVE'
           AND direction = :direction

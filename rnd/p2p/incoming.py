@@ -22,6 +22,7 @@ from typing import Final, NamedTuple, TypeVar
 from rnd.database import (
     arrived_manifests,
     duties,
+    holdings,
     job_executions,
     job_interfaces,
     results,
@@ -325,7 +326,12 @@ class Incoming:
             return Reject(transfer_id=offer.transfer_id, code=code, reason=reason)
 
         key = _key_of(offer)
-        found = await self._database.read(lambda conn: self._look_up(conn, link.peer_id, offer))
+
+        def look(conn: sqlite3.Connection) -> tuple[tuple[OpenDuty, Path, float, int | None] | str, Reject | None]:
+            found = self._look_up(conn, link.peer_id, offer)
+            return found, None if isinstance(found, str) else self._beyond_bounds(conn, offer)
+
+        found, beyond = await self._database.read(look)
         if isinstance(found, str):
             return reject(
                 RejectionCode.BUSY if found else RejectionCode.NO_DUTY, found or "nothing here waits for this"
@@ -343,6 +349,7 @@ class Incoming:
             max_entries=self._config.limits.files_per_transfer,
         )
         rejection = check_offer(offer, terms, sender_peer_id=link.peer_id)
+        rejection = rejection or beyond
         if rejection is not None:
             return rejection
         try:
@@ -383,6 +390,9 @@ class Incoming:
         def work(conn: sqlite3.Connection) -> Transfer | Reject | None:
             if isinstance(self._look_up(conn, link.peer_id, offer), str):
                 return reject(RejectionCode.NO_DUTY, "its receiver has ended meanwhile")
+            beyond = self._beyond_bounds(conn, offer)  # others may have been taken on meanwhile
+            if beyond is not None:
+                return beyond
             return transfers.open_incoming(
                 conn,
                 self._new_row(link.peer_id, offer, duty),
@@ -410,6 +420,24 @@ class Incoming:
                 else:
                     await self._set_aside(key, receiving, kept)
                 self._forget(arrival)
+
+    def _beyond_bounds(self, conn: sqlite3.Connection, offer: Offer) -> Reject | None:
+        """Return why a delivery is more than may be held here, or `None`."""
+        ends = offer.ends
+        held = holdings.held_by_delivery(conn, ends.ordering_peer_id, ends.execution_uid, ends.connection_id)
+        for bound in holdings.bounds_of(
+            conn,
+            ends.ordering_peer_id,
+            ends.execution_uid,
+            self_peer_id=self._peer_id,
+            limits=self._config.limits,
+        ):
+            if bound.room_bytes < offer.size_bytes - held:
+                has_hope = bound.frees_itself and offer.size_bytes <= bound.limit_bytes
+                code = RejectionCode.NO_ROOM if has_hope else RejectionCode.TOO_LARGE
+                reason = f"{offer.size_bytes:,} bytes are too many: {bound.words}"
+                return Reject(transfer_id=offer.transfer_id, code=code, reason=reason)
+        return None
 
     async def _begun_before(self, sender: PeerId, offer: Offer, destination: Path) -> tuple[Receiving, Kept | None]:
         """Return what has come of an offer already: over a link that was lost, or, as its notes say, before a restart; or
@@ -702,9 +730,7 @@ class Incoming:
                     folder=folder,
                     now=now,
                 )
-            return complete_transfer(
-                conn, offer.transfer_id, files, rate_bytes_s=rate_bytes_s, now=now, news=news
-            )
+            return complete_transfer(conn, offer.transfer_id, files, rate_bytes_s=rate_bytes_s, now=now, news=news)
 
         try:
             done, news = await insist(self._database, work)

@@ -37,7 +37,12 @@ class DiskUse:
         return f"killed by the disk limit of {self._limit_bytes} bytes: it had written {added}"
 
 
-def _sizes(directory: str) -> dict[tuple[int, int], int]:
+def used_bytes(directory: str, *, besides: str) -> int:
+    """Return how large the files below a folder are, but for those below one folder in it. Raises `OSError`."""
+    return sum(_sizes(directory, besides=os.path.join(directory, besides)).values())
+
+
+def _sizes(directory: str, besides: str = "") -> dict[tuple[int, int], int]:
     """Return the size of every file below a folder, by device and inode: a file of several names counts once."""
     sizes: dict[tuple[int, int], int] = {}
     unseen = [directory]
@@ -47,7 +52,8 @@ def _sizes(directory: str) -> dict[tuple[int, int], int]:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
-                        unseen.append(entry.path)
+                        if entry.path != besides:
+                            unseen.append(entry.path)
                         continue
                     try:
                         found = entry.stat(follow_symlinks=False)

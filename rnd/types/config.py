@@ -8,7 +8,13 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Sizes and counts beyond which a request is refused with LIMIT_EXCEEDED (or a stream is cut)."""
+    """Sizes and counts beyond which a request is refused with LIMIT_EXCEEDED (or a stream is cut).
+
+    `peer_bytes` and `peer_jobs` are what the orders of one other peer hold here, ended ones until their hold is over;
+    `execution_bytes` is what one execution holds here, whoever has ordered it: what is delivered to its jobs and to the
+    self-peer, and what its jobs write. An order or a delivery that would go beyond is refused before a byte of it comes,
+    a running job that goes beyond is ended.
+    """
 
     nodes_per_workflow: int = 1_000
     connections_per_workflow: int = 5_000
@@ -22,6 +28,9 @@ class Limits:
     rpc_body_bytes: int = 1 << 20
     rpc_batch: int = 50
     disk_floor_bytes: int = 1 << 30
+    peer_bytes: int = 1 << 39
+    execution_bytes: int = 1 << 40
+    peer_jobs: int = 50_000
     upload_bytes: int = 1 << 40
 
 

@@ -14,7 +14,8 @@ import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from rnd.database import job_executions, transfers
 from rnd.database.connection import Database
@@ -47,6 +48,9 @@ from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
 from rnd.workers.pace import Pace
 from rnd.workers.underway import Underway
+
+ROOM_ASKED_FROM_BYTES: Final = 1 << 20
+"""Deliveries of own executions from this size on are counted before they begin; for less a transaction is too much."""
 
 PROGRESS_INTERVAL_S: Final = 0.5
 """How often the progress of one delivery is written down and told."""
@@ -195,14 +199,23 @@ class DataWorker:
 
     async def _supervise(self, delivery: Delivery, underway: Underway) -> list[FileEntry]:
         """Run the copy in a thread, tell its progress, and give up when nothing has moved for too long."""
-        work = asyncio.get_running_loop().run_in_executor(self._threads, self._carry, delivery, underway)
+        loop = asyncio.get_running_loop()
+        sized: asyncio.Future[None] = loop.create_future()
+        underway.ask_for_room = partial(loop.call_soon_threadsafe, _set, sized)
+        work = loop.run_in_executor(self._threads, self._carry, delivery, underway)
         work.add_done_callback(_take_note)
+        waited_for: set[asyncio.Future[Any]] = {work, sized}
         told, life, idle_since = -1, 0, self._clock.monotonic()
         try:
             while True:
-                done, _ = await asyncio.wait({work}, timeout=PROGRESS_INTERVAL_S)
-                if done:
+                done, _ = await asyncio.wait(
+                    waited_for, timeout=PROGRESS_INTERVAL_S, return_when=asyncio.FIRST_COMPLETED
+                )
+                if work in done:
                     return work.result()
+                if sized in done:
+                    waited_for.discard(sized)
+                    underway.decide(await self._rows.take_room(delivery.transfer, underway, self._config.limits))
                 held_up = underway.held_up
                 if held_up is not None or underway.signs_of_life != life:
                     life, idle_since = underway.signs_of_life, self._clock.monotonic()
@@ -228,6 +241,7 @@ class DataWorker:
             open_entry, items = self._desk.choose(delivery, stack, underway.must_stop)
             underway.file_count = sum(1 for entry, _ in items if entry.sha256)
             underway.size_bytes = sum(entry.size_bytes for entry, _ in items)
+            self._check_room(delivery, underway)
             lines = DeliveryLog(delivery.transfer, size_bytes=underway.size_bytes, chunk_bytes=self._config.chunk_bytes)
             lines.begin()
 
@@ -240,6 +254,20 @@ class DataWorker:
             )
             lines.end()
             return carried
+
+    def _check_room(self, delivery: Delivery, underway: Underway) -> None:
+        """Raise `JobFailed` where a delivery is more than its order may hold here; own small ones are only counted."""
+        is_own = delivery.transfer.ordering_peer_id == self._peer_id
+        if is_own and underway.size_bytes < ROOM_ASKED_FROM_BYTES:
+            return
+        refusal = underway.await_room()
+        if refusal is not None:
+            raise JobFailed(refusal)
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _take_note(work: asyncio.Future[list[FileEntry]]) -> None:

@@ -32,6 +32,7 @@ from rnd.database import (
     events,
     executor_handles,
     grants,
+    holdings,
     introductions,
     job_executions,
     job_interfaces,
@@ -62,6 +63,7 @@ from rnd.database.job_moves import JobEnd, NewJob
 from rnd.database.offered_services import NewService
 from rnd.database.results import NewResult
 from rnd.database.transfers import NewTransfer
+from rnd.types.config import Limits
 from rnd.types.definitions import InterfacePeerPlan, InterfacePlan, JobPlan, WorkflowDefinition
 from rnd.types.enums import (
     EventType,
@@ -602,6 +604,19 @@ CALLS: Final[dict[str, Call]] = {
     "workflow_jobs.list_pending_elsewhere": lambda c, w: workflow_jobs.list_pending_elsewhere(
         c, w.execution.id, self_peer_id=ME
     ),
+    "holdings.tightest_bound": lambda c, w: holdings.tightest_bound(
+        c, PeerId("p"), w.execution.execution_uid, self_peer_id=PeerId("q"), limits=Limits()
+    ),
+    "holdings.bounds_of": lambda c, w: holdings.bounds_of(
+        c, PeerId("p"), w.execution.execution_uid, self_peer_id=PeerId("q"), limits=Limits()
+    ),
+    "holdings.held_by_delivery": lambda c, w: holdings.held_by_delivery(
+        c, PeerId("p"), w.execution.execution_uid, ConnectionId(1)
+    ),
+    "holdings.held_for_peer": lambda c, w: holdings.held_for_peer(c, PeerId("p")),
+    "holdings.held_by_execution": lambda c, w: holdings.held_by_execution(c, PeerId("p"), w.execution.execution_uid),
+    "holdings.count_jobs_of_orderer": lambda c, w: holdings.count_jobs_of_orderer(c, PeerId("p")),
+    "holdings.set_left_bytes": lambda c, w: holdings.set_left_bytes(c, {JobExecutionId(404): 1}),
     "retention.list_unneeded_orders": lambda c, w: retention.list_unneeded_orders(c, now=w.now, limit=9),
     "retention.forget_order": lambda c, w: retention.forget_order(c, JobExecutionId(404), folder="f", now=w.now),
     "results.mark_failed_of_execution": lambda c, w: results.mark_failed_of_execution(c, w.execution.id, "why"),
