@@ -318,12 +318,15 @@ CREATE TABLE workflow_executions (
     cancel_reason TEXT,
     cancel_by TEXT,
     settled_status TEXT,            -- the status that the daemon has acted on; differs after a repair by hand
+    cleared_at TEXT,                -- when its intermediate data here was let go of (keep_intermediate_s); results stay
     definition TEXT NOT NULL,       -- JSON, frozen when the execution was accepted; last, since to read past it is slow
     FOREIGN KEY (workflow_id) REFERENCES workflows(id) ON DELETE SET NULL
 );
 
 CREATE INDEX workflow_executions_by_workflow ON workflow_executions(workflow_id);
 CREATE INDEX workflow_executions_open ON workflow_executions(id) WHERE status IN ('PENDING', 'RUNNING');
+CREATE INDEX workflow_executions_uncleared ON workflow_executions(completed_at)
+    WHERE cleared_at IS NULL AND completed_at IS NOT NULL;
 CREATE INDEX workflow_executions_unsettled ON workflow_executions(id) WHERE status IS NOT settled_status;
 CREATE INDEX workflow_executions_by_status ON workflow_executions(status);
 
@@ -549,7 +552,8 @@ CREATE TABLE result_files (
     PRIMARY KEY (result_id, relative_path)
 ) STRICT, WITHOUT ROWID;
 
--- Folders below the data directory whose rows are gone (limit executions_kept): deleted soon, struck out afterwards.
+-- Files and folders below the data directory that nobody needs any more (limit executions_kept, keep_intermediate_s, hold_s):
+-- deleted soon, struck out afterwards.
 CREATE TABLE doomed_folders (
     path TEXT PRIMARY KEY,            -- relative to the data directory
     doomed_at TEXT NOT NULL,

@@ -41,6 +41,7 @@ BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
     "transfer_slots": (1, 1_000),
     "queue_interval_s": (0.05, 3600),
     "status_interval_s": (0.05, 3600),
+    "keep_intermediate_s": (0, 100 * YEAR_S),
     "chunk_bytes": (4096, 8 << 20),
     "window_bytes": (16 << 20, 32 << 20),
     "deadlines.start_by_s": (0.1, YEAR_S),

@@ -239,6 +239,7 @@ EXECUTION: Final = members(
         "error": nullable(TEXT),
         "started_at": nullable(TIME),
         "completed_at": nullable(TIME),
+        "cleared_at": nullable(TIME),
         "jobs": list_of(WORKFLOW_JOB),
         "progress": members(
             {

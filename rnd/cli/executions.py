@@ -112,8 +112,14 @@ def _facts(execution: dict[str, Any], time: datetime) -> list[tuple[str, object]
         ("started", words.ago(execution["started_at"], now=time)),
         ("took", words.took(execution["started_at"], execution["completed_at"], now=time)),
         ("retry of", execution.get("retry_of")),
+        ("intermediate data", _cleared(execution, time)),
         ("cancelled because", execution.get("cancel_reason")),
     ]
+
+
+def _cleared(execution: Mapping[str, Any], time: datetime) -> str | None:
+    cleared_at = execution.get("cleared_at")
+    return f"deleted {words.ago(cleared_at, now=time)} (keep_intermediate_s)" if cleared_at else None
 
 
 def _job_row(job: dict[str, Any], run: dict[str, Any], peers: Mapping[str, str], time: datetime) -> tuple[object, ...]:

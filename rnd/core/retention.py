@@ -1,7 +1,9 @@
-"""Lets go of the oldest executions beyond `limits.executions_kept`: their rows first, then their folders.
+"""Lets go of what nobody needs any more: of the intermediate data of executions some time after their end
+(`keep_intermediate_s`), of the oldest executions beyond `limits.executions_kept`, rows first, then folders, and of other
+peers' orders when their hold is over.
 
 A sweep does a bounded amount, so that nobody waits long for the writer; the next tick goes on. What a kept execution
-reuses stays, however old it is.
+reuses stays, however old it is; its data, until that execution's own is let go of.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from rnd.database import (
     job_executions,
     outbox,
     peer_invites,
+    results,
     retention,
     workflow_jobs,
 )
@@ -33,9 +36,14 @@ from rnd.types.log_events import LogEvent
 from rnd.types.seams import Clock
 from rnd.workers.files import clear_tree
 from rnd.workers.job_folders import JobFolders
+from rnd.workers.part_notes import parts_of
 
 EXECUTIONS_A_SWEEP: Final = 100
 FOLDERS_A_SWEEP: Final = 1_000
+_INTERMEDIATE: Final = ("input", "output", "mounts")
+_STREAMS: Final = ("logs/stdout.txt", "logs/stderr.txt", "logs/logs.txt")
+STREAM_KEPT_BYTES: Final = 1 << 20
+"""The logs of a job are kept, unless a stream that was carried as its output is this long."""
 REST_S: Final = 60.0
 """How long an execution is left alone after its end: whoever waited for it may still be reading."""
 
@@ -56,6 +64,7 @@ class Retention:
         self._database = database
         self._clock = clock
         self._keep = config.limits.executions_kept
+        self._keep_data = timedelta(seconds=config.keep_intermediate_s)
         self._folders = folders
         self._peer_id = peer_id
         self._is_sweeping = False
@@ -67,12 +76,43 @@ class Retention:
             return
         self._is_sweeping = True
         try:
+            await self._clear_executions()
             await self._forget_executions()
             await self._forget_orders()
             await self._forget_what_expired()
             await self._delete_folders()
         finally:
             self._is_sweeping = False
+
+    async def _clear_executions(self) -> None:
+        """Delete what jobs of executions that ended long ago received and left here."""
+        now = self._clock.now()
+        ended_before = now - self._keep_data
+        found = await self._database.read(
+            lambda conn: retention.list_uncleared_executions(conn, ended_before=ended_before, limit=EXECUTIONS_A_SWEEP)
+        )
+        count = 0
+        for execution_id in found:
+            count += await self._database.write(partial(self._clear, execution_id, ended_before, now))
+        if count:
+            log.debug(LogEvent.CLEANED_UP, what="intermediate data of executions", count=count)
+
+    def _clear(
+        self, execution_id: ExecutionId, ended_before: datetime, now: datetime, conn: sqlite3.Connection
+    ) -> bool:
+        large = set(retention.list_large_streams(conn, execution_id, from_bytes=STREAM_KEPT_BYTES))
+        paths = [
+            folder / name
+            for job in job_executions.list_jobs_of_execution(conn, execution_id)
+            if job.remote_job_execution_id is None
+            for folder in [self._folders.job(job)]
+            for name in (*_INTERMEDIATE, *(_STREAMS if job.id in large else ()))
+        ]
+        for result in results.list_result_rows(conn, execution_id):
+            if not result.duty_acknowledged:  # what has come of it, should it have been given up half-way
+                paths += parts_of(self._folders.data_dir / result.directory)
+        names = [str(path.relative_to(self._folders.data_dir)) for path in paths]
+        return retention.clear_execution(conn, execution_id, ended_before=ended_before, paths=names, now=now)
 
     async def _forget_executions(self) -> None:
         now = self._clock.now()

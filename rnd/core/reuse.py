@@ -109,5 +109,9 @@ def _read_left(conn: sqlite3.Connection, jobs: Sequence[JobExecution]) -> dict[N
             continue
         with suppress(NotFound):  # the job whose outputs it took has been deleted by hand
             source = job_executions.get_outputs_job(conn, job)
-            left[job.node_id] = _Left(job=source, outputs=results.list_outputs(conn, job.id))
+            # Once it is decided that they go, they do not serve any more, even where they are still there.
+            if source.workflow_execution_id is None or not workflow_executions.is_cleared(
+                conn, source.workflow_execution_id
+            ):
+                left[job.node_id] = _Left(job=source, outputs=results.list_outputs(conn, job.id))
     return left

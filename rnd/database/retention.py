@@ -1,4 +1,5 @@
-"""Old executions: which of them nobody needs any more, and how their rows go (limit `executions_kept`).
+"""Old executions: which of them nobody needs any more, and how their rows go (limit `executions_kept`); before that, what
+their jobs received and left (`keep_intermediate_s`).
 
 The rows go in one transaction that also writes down which folders go with them (table `doomed_folders`), so that a stop
 in between leaves nothing behind for good. Events stay until they are pruned themselves.
@@ -15,8 +16,9 @@ from typing import Final
 from rnd.types.ids import ExecutionId, JobExecutionId
 from rnd.types.times import to_text
 
-# Ended, taken notice of, with nothing left to run here or to carry, and no source of outputs for an execution that is kept.
-_UNNEEDED: Final = """
+# Ended, taken notice of, with nothing left to run here or to carry, and no retry that looks for what it may reuse. What
+# came in part and whose sender has not come again waits for nobody's sake.
+_AT_REST: Final = """
     SELECT we.id
     FROM workflow_executions AS we
     WHERE we.status IN ('COMPLETED', 'FAILED', 'CANCELLED')
@@ -34,17 +36,33 @@ _UNNEEDED: Final = """
           FROM transfers AS t
           WHERE t.workflow_execution_id = we.id
             AND t.status IN ('PENDING', 'ACTIVE')
-      )
-      AND NOT EXISTS (
-          SELECT 1
-          FROM job_executions AS reusing
-          WHERE reusing.result = 'reused:' || we.id
+            AND NOT (t.direction = 'INCOMING' AND t.status = 'PENDING')
       )
       AND NOT EXISTS (
           SELECT 1
           FROM workflow_executions AS retry
           WHERE retry.status IN ('PENDING', 'RUNNING')
             AND retry.retry_of = we.id
+      )
+"""
+# No source of outputs for an execution that is kept.
+_NOT_REUSED: Final = """
+      AND NOT EXISTS (
+          SELECT 1
+          FROM job_executions AS reusing
+          WHERE reusing.result = 'reused:' || we.id
+      )
+"""
+# Not cleared yet, and no source of outputs for an execution that keeps its own.
+_NOT_CLEARED: Final = """
+      AND we.cleared_at IS NULL
+      AND we.completed_at IS NOT NULL
+      AND NOT EXISTS (
+          SELECT 1
+          FROM job_executions AS reusing
+          JOIN workflow_executions AS later ON later.id = reusing.workflow_execution_id
+          WHERE reusing.result = 'reused:' || we.id
+            AND later.cleared_at IS NULL
       )
 """
 
@@ -71,7 +89,7 @@ def list_unneeded_executions(
     if beyond is None:
         return []
     rows = conn.execute(
-        _UNNEEDED + "AND we.id <= :newest ORDER BY we.id LIMIT :limit",
+        _AT_REST + _NOT_REUSED + "AND we.id <= :newest ORDER BY we.id LIMIT :limit",
         {"newest": beyond[0], "ended_before": to_text(ended_before), "limit": limit},
     ).fetchall()
     return [ExecutionId(row[0]) for row in rows]
@@ -87,18 +105,55 @@ def forget_execution(
 ) -> bool:
     """Delete an execution with all its rows and doom its folders; False if it has come to be needed meanwhile."""
     values = {"id": execution_id, "ended_before": to_text(ended_before)}
-    if conn.execute(_UNNEEDED + "AND we.id = :id", values).fetchone() is None:
+    if conn.execute(_AT_REST + _NOT_REUSED + "AND we.id = :id", values).fetchone() is None:
         return False
     for statement in _DELETIONS:
         conn.execute(statement, {"id": execution_id})
-    conn.executemany(
+    _doom(conn, folders, now=now)
+    return True
+
+
+def list_uncleared_executions(conn: sqlite3.Connection, *, ended_before: datetime, limit: int) -> list[ExecutionId]:
+    """Return executions whose intermediate data has been kept for long enough, oldest end first."""
+    rows = conn.execute(
+        _AT_REST + _NOT_CLEARED + "ORDER BY we.completed_at LIMIT :limit",
+        {"ended_before": to_text(ended_before), "limit": limit},
+    ).fetchall()
+    return [ExecutionId(row[0]) for row in rows]
+
+
+def list_large_streams(conn: sqlite3.Connection, execution_id: ExecutionId, *, from_bytes: int) -> list[JobExecutionId]:
+    """Return the jobs of an own execution that have left a captured stream of this size or more to be carried."""
+    rows = conn.execute(
         """
-        INSERT INTO doomed_folders (path, doomed_at)
-        VALUES (:path, :now)
-        ON CONFLICT DO NOTHING
+        SELECT DISTINCT je.id
+        FROM job_executions AS je
+        JOIN job_outputs AS jo ON jo.job_execution_id = je.id
+        WHERE je.workflow_execution_id = :id
+          AND jo.origin IN ('stdout', 'stderr', 'logs')
+          AND jo.size_bytes >= :from_bytes
         """,
-        [{"path": path, "now": to_text(now)} for path in folders],
+        {"id": execution_id, "from_bytes": from_bytes},
+    ).fetchall()
+    return [JobExecutionId(row[0]) for row in rows]
+
+
+def clear_execution(
+    conn: sqlite3.Connection,
+    execution_id: ExecutionId,
+    *,
+    ended_before: datetime,
+    paths: Sequence[str],
+    now: datetime,
+) -> bool:
+    """Doom what the jobs of an execution received and left; False if it has come to be needed meanwhile. Its rows stay."""
+    values = {"id": execution_id, "ended_before": to_text(ended_before)}
+    if conn.execute(_AT_REST + _NOT_CLEARED + "AND we.id = :id", values).fetchone() is None:
+        return False
+    conn.execute(
+        "UPDATE workflow_executions SET cleared_at = :now WHERE id = :id", {"id": execution_id, "now": to_text(now)}
     )
+    _doom(conn, paths, now=now)
     return True
 
 
@@ -144,14 +199,7 @@ def forget_order(conn: sqlite3.Connection, job_execution_id: JobExecutionId, *, 
     """Delete a job that another peer ordered with all its rows, and doom its folder."""
     for statement in _ORDER_DELETIONS:
         conn.execute(statement, {"id": job_execution_id})
-    conn.execute(
-        """
-        INSERT INTO doomed_folders (path, doomed_at)
-        VALUES (:path, :now)
-        ON CONFLICT DO NOTHING
-        """,
-        {"path": folder, "now": to_text(now)},
-    )
+    _doom(conn, [folder], now=now)
 
 
 def list_doomed_folders(conn: sqlite3.Connection, *, limit: int) -> list[DoomedFolder]:
@@ -177,6 +225,17 @@ def settle_doomed_folders(conn: sqlite3.Connection, outcomes: Sequence[tuple[str
     conn.executemany(
         "UPDATE doomed_folders SET error = :error WHERE path = :path",
         [{"path": path, "error": error} for path, error in outcomes if error is not None],
+    )
+
+
+def _doom(conn: sqlite3.Connection, paths: Sequence[str], *, now: datetime) -> None:
+    conn.executemany(
+        """
+        INSERT INTO doomed_folders (path, doomed_at)
+        VALUES (:path, :now)
+        ON CONFLICT DO NOTHING
+        """,
+        [{"path": path, "now": to_text(now)} for path in paths],
     )
 
 

@@ -24,7 +24,7 @@ from rnd.types.times import from_text, to_text
 _SELECT = """
     SELECT id, workflow_id, status, error, started_at, completed_at, workflow_name, execution_uid, phase,
            definition, retry_of, created_at, deadline_at, start_by_s, max_runtime_s, transfer_idle_s, cancel_requested_at,
-           cancel_reason, cancel_by
+           cancel_reason, cancel_by, cleared_at
     FROM workflow_executions
 """
 _COUNT = "SELECT COUNT(*) FROM workflow_executions "
@@ -320,6 +320,14 @@ def get_state(conn: sqlite3.Connection, execution_id: ExecutionId) -> ExecutionS
     )
 
 
+def is_cleared(conn: sqlite3.Connection, execution_id: ExecutionId) -> bool:
+    """Say whether an execution's intermediate data on this peer has been let go of; so it has been of one that is gone."""
+    row = conn.execute(
+        "SELECT cleared_at IS NOT NULL FROM workflow_executions WHERE id = :id", {"id": execution_id}
+    ).fetchone()
+    return row is None or bool(row[0])
+
+
 def cancel_reason(conn: sqlite3.Connection, execution_id: ExecutionId) -> str | None:
     """Return why an open execution is to be cancelled; `None` if nobody has asked or it has ended."""
     row = conn.execute(
@@ -368,4 +376,5 @@ def _execution(row: sqlite3.Row) -> WorkflowExecution:
         cancel_requested_at=moment_or_none(row["cancel_requested_at"]),
         cancel_reason=row["cancel_reason"],
         cancel_by=moment_or_none(row["cancel_by"]),
+        cleared_at=moment_or_none(row["cleared_at"]),
     )

@@ -53,6 +53,10 @@ class Config:
     empty: no other peer can dial this one. `advertise` are the numeric `host:port` that others are told, by default what
     this machine has. `tls_gate` is `open` or `pinned`.
 
+    `keep_intermediate_s` is how long after its end an execution's intermediate data stays here, what its jobs received and
+    left: for `execution.retry`, which runs again what it does not find, and for people. Results and logs stay with the
+    execution. What other peers ordered stays for their `hold_s`.
+
     `job_slots` is how many DOCKER and STANDALONE jobs run at once (0: four a processor, at least 8, at most
     `limits.concurrent_jobs`). `operate_roots` are the folders whose files a token of scope `operate` may name (none: it
     sends what it has uploaded). A delivery to another peer goes in frames of `chunk_bytes`, of which at most `window_bytes`
@@ -74,6 +78,7 @@ class Config:
     transfer_slots: int = 8
     queue_interval_s: float = 10.0
     status_interval_s: float = 10.0
+    keep_intermediate_s: float = 7 * 24 * 3600.0
     chunk_bytes: int = 1 << 20
     window_bytes: int = 32 << 20
     log_level: str = "INFO"

@@ -58,6 +58,7 @@ class WorkflowExecution:
     cancel_requested_at: datetime | None
     cancel_reason: str | None
     cancel_by: datetime | None
+    cleared_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

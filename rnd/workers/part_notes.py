@@ -28,6 +28,12 @@ class PartNote(NamedTuple):
     offset: int
 
 
+def parts_of(destination: Path) -> list[Path]:
+    """Return everything that may lie beside a folder while it is filled."""
+    part = destination.with_name(f".{destination.name}.part")
+    return [part, *(part.with_name(part.name + end) for end in (".manifest", ".json", ".json.draft"))]
+
+
 class PartNotes:
     """The notes on one folder that is being filled, `.<name>.part` beside where it will stand."""
 

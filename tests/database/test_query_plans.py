@@ -762,6 +762,20 @@ CALLS: Final[dict[str, Call]] = {
         workflow_executions.mark_ended(c, w.execution.id, ExecutionStatus.FAILED, "why", now=w.now),
         retention.forget_execution(c, w.execution.id, ended_before=w.later, folders=["a"], now=w.now),
     ),
+    "retention.list_uncleared_executions": lambda c, w: (
+        job_moves.mark_errored(c, w.job.id, END, now=w.now),
+        transfers.mark_ended(c, DELIVERY, TransferStatus.FAILED, "why", now=w.now),
+        workflow_executions.mark_ended(c, w.execution.id, ExecutionStatus.FAILED, "why", now=w.now),
+        retention.list_uncleared_executions(c, ended_before=w.later, limit=9),
+    ),
+    "retention.list_large_streams": lambda c, w: retention.list_large_streams(c, w.execution.id, from_bytes=1),
+    "retention.clear_execution": lambda c, w: (
+        job_moves.mark_errored(c, w.job.id, END, now=w.now),
+        transfers.mark_ended(c, DELIVERY, TransferStatus.FAILED, "why", now=w.now),
+        workflow_executions.mark_ended(c, w.execution.id, ExecutionStatus.FAILED, "why", now=w.now),
+        retention.clear_execution(c, w.execution.id, ended_before=w.later, paths=["a"], now=w.now),
+    ),
+    "workflow_executions.is_cleared": lambda c, w: workflow_executions.is_cleared(c, w.execution.id),
     "retention.list_doomed_folders": lambda c, w: retention.list_doomed_folders(c, limit=9),
     "retention.settle_doomed_folders": lambda c, w: retention.settle_doomed_folders(c, [("a", None), ("b", "why")]),
 }

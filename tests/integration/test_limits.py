@@ -226,7 +226,11 @@ def test_executions_kept(tmp_path: Path) -> None:
 
 
 def test_what_a_kept_execution_reuses_is_kept(tmp_path: Path) -> None:
-    env = {"RND_LIMITS_EXECUTIONS_KEPT": "1", "RND_STATUS_INTERVAL_S": "0.1"}
+    env = {
+        "RND_LIMITS_EXECUTIONS_KEPT": "1",
+        "RND_STATUS_INTERVAL_S": "0.1",
+        "RND_KEEP_INTERMEDIATE_S": str(50 * 366 * 86400),
+    }
     gate = tmp_path / "gate"
     with running_peer(tmp_path / "peer", env=env) as peer:
         workflow = peer.workflow("reuse")
