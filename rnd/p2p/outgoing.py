@@ -267,7 +267,8 @@ class Outgoing:
             self._resting.pop(transfer.transfer_id, None)
         except (SelectionError, RndError) as error:
             if _may_pass(error):
-                await self._rest(transfer, delivery, error, bytes_done=underway.bytes_done, begun_s=begun_s)
+                bytes_done = transfer.bytes_done if underway.pace is None else underway.bytes_done
+                await self._rest(transfer, delivery, error, bytes_done=bytes_done, begun_s=begun_s)
             else:
                 await self._fail(transfer.transfer_id, str(error))
         except OSError as error:
