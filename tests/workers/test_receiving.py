@@ -81,7 +81,10 @@ def test_what_an_earlier_run_left_is_replaced(destination: Path) -> None:
     [
         ([write(0, BIG[:-1]), EndFile(index=0)], "the file a arrived with 99,999 bytes; 100,000 were promised"),
         ([write(0, BIG + b"!"), EndFile(index=0)], "the file a arrived with 100,001 bytes"),
-        ([write(0, bytes([BIG[0] ^ 1]) + BIG[1:]), EndFile(index=0)], "the file a did not arrive as promised: its SHA-256 is another"),
+        (
+            [write(0, bytes([BIG[0] ^ 1]) + BIG[1:]), EndFile(index=0)],
+            "the file a did not arrive as promised: its SHA-256 is another",
+        ),
         ([write(1, b"!"), EndFile(index=1)], "the file b/empty arrived with 1 bytes; 0 were promised"),
         ([EndFile(index=0)], "the file a arrived with 0 bytes"),
     ],
