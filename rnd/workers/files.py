@@ -11,7 +11,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -19,7 +19,14 @@ from typing import Final, Self
 from rnd.rules.paths import validate_relative_path
 from rnd.types.errors import CalledOff, UnfitFiles
 from rnd.types.executions import FileEntry
-from rnd.workers.durability import flush_folders, flushes_each, parent_folders
+from rnd.workers.durability import (
+    flushes_each,
+    kept,
+    open_folder,
+    parent_folders,
+    sync_filesystem,
+    sync_together,
+)
 
 BUFFER_BYTES: Final = 1 << 20
 """One reused buffer of this size serves a whole call: freshly allocated ones cost a page fault every 4 KiB."""
@@ -180,31 +187,38 @@ def hash_tree(
     root: Path,
     entries: Sequence[FoundEntry],
     *,
+    above: Iterable[Path] = (),
     hard_links: bool = False,
     cancelled: Callable[[], bool] = never_cancelled,
 ) -> list[FileEntry]:
     """Hash what a walk found and make it durable, so that the manifest returned here may be committed.
 
-    Each file is read through the descriptor that was checked. Raises `UnfitFiles` where a file is not what the walk
-    saw or changes while it is read, `CalledOff`, and `OSError` where the disk fails.
+    Each file is read through the descriptor that was checked. The names in the folders `above`, on the same file system, are made
+    durable with them. Raises `UnfitFiles` where a file is not what the walk saw or changes while it is read, `CalledOff`, and
+    `OSError` where the disk fails.
     """
     buffer = memoryview(bytearray(buffer_bytes(entry.size_bytes for entry in entries)))
     paths = [entry.relative_path for entry in entries]
     flush_each = flushes_each(paths)
     hashed: list[FileEntry] = []
-    with OpenTree(root) as tree:
+    with OpenTree(root) as tree, ExitStack() as unflushed:
+        descriptors: list[int] = []
         for entry in entries:
             sha256 = ""
             if not entry.relative_path.endswith("/"):
                 fd, facts = tree.open_file(entry.relative_path, hard_links=hard_links)
-                try:
+                with ExitStack() as closing:
+                    closing.callback(os.close, fd)
                     sha256 = _hash_open_file(tree, fd, facts, entry, buffer, cancelled)
                     if flush_each:
-                        os.fsync(fd)
-                finally:
-                    os.close(fd)
+                        descriptors.append(fd)
+                        unflushed.push(closing.pop_all())
             hashed.append(_file_entry(entry, sha256))
-        flush_folders(tree.folder, paths, flush_each=flush_each)
+        if flush_each:
+            descriptors += [kept(os.dup(tree.folder(folder)), unflushed) for folder in ["", *parent_folders(paths)]]
+            sync_together([*descriptors, *(open_folder(folder, unflushed) for folder in above)])
+        else:
+            sync_filesystem(tree.folder(""))
     return hashed
 
 

@@ -13,10 +13,11 @@ from typing import Final
 from rnd.types.errors import TransferFailed
 from rnd.workers.durability import (
     create_folders,
-    flush_folders,
     flushes_each,
+    kept,
     open_folder,
     parent_folders,
+    sync_filesystem,
     sync_folder,
     sync_together,
 )
@@ -94,22 +95,17 @@ class StagedFolder:
         """Make the folder durable: its files, its folders, and the names that lead to it."""
         with OpenTree(self.destination) as tree, ExitStack() as stack:
             if self._is_taken_up or not flushes_each(self._names):  # nobody knows which folders are durable already
-                flush_folders(tree.folder, self._names, flush_each=False)
+                sync_filesystem(tree.folder(""))
                 return
             files = [name for name in self._names if not name.endswith("/")]
             inside = ["", *parent_folders(self._names)]
             above = [self.destination.parent, *self._changed]
             descriptors = [
-                *(_kept(tree.open_file(name)[0], stack) for name in files),
-                *(_kept(os.dup(tree.folder(folder)), stack) for folder in inside),
+                *(kept(tree.open_file(name)[0], stack) for name in files),
+                *(kept(os.dup(tree.folder(folder)), stack) for folder in inside),
                 *(open_folder(folder, stack) for folder in above),
             ]
             sync_together(descriptors)
-
-
-def _kept(fd: int, stack: ExitStack) -> int:
-    stack.callback(os.close, fd)
-    return fd
 
 
 def replace_folder(staging: Path, destination: Path) -> None:

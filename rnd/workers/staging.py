@@ -19,7 +19,6 @@ from rnd.types.enums import InterfaceType, LogStream, MountFunction, ServiceType
 from rnd.types.errors import JobFailed, UnfitFiles
 from rnd.types.executions import FileEntry, InterfacePeer, JobExecution, JobInterface
 from rnd.workers.copying import MountSource, place_mount
-from rnd.workers.durability import sync_folders
 from rnd.workers.files import FoundEntry, clear_tree, found_file, hash_tree, never_cancelled, scan_tree
 from rnd.workers.job_folders import JobFolders
 
@@ -96,39 +95,33 @@ def collect_outputs(
         if peer.peer_mount_function is MountFunction.INPUT
         for origin in carried_origins_of(job, interface, interfaces, peer)
     }
+    # What was delivered to a job has made the way to its folder durable already.
+    top = folders.job(job) if has_inputs(interfaces) else folders.workflows_dir
     try:
-        outputs = {origin: _collect(folders, job, origin, limits, cancelled) for origin in sorted(origins)}
+        return {origin: _collect(folders, job, origin, top, limits, cancelled) for origin in sorted(origins)}
     except UnfitFiles as error:
         if not folders.exists(os.fspath(folders.job(job))):
             raise JobFailed("the job has removed its own folder, and its outputs with it") from error
         raise
-    # What was delivered to a job has made the way to its folder durable already.
-    top = folders.job(job) if has_inputs(interfaces) else folders.workflows_dir
-    _flush_way(top, {origin_root(folders, job, origin) for origin in outputs})
-    return outputs
 
 
 def _collect(
-    folders: JobFolders, job: JobExecution, origin: str, limits: Limits, cancelled: Callable[[], bool]
+    folders: JobFolders, job: JobExecution, origin: str, top: Path, limits: Limits, cancelled: Callable[[], bool]
 ) -> list[FileEntry]:
+    """Hash and make durable what one origin has, and the names that lead to it from `top`."""
     root = origin_root(folders, job, origin)
+    way = [parent for parent in root.parents if parent.is_relative_to(top)]
     if origin in tuple(LogStream):
         # No bound but that of any file: what was captured is cut already, and the mark of that comes on top.
         found = [found_file(root / f"{origin}.txt", max_file_bytes=limits.file_bytes, hard_links=False)]
     else:
         found = scan_tree(root, max_files=limits.files_per_transfer, max_file_bytes=limits.file_bytes)
-    return hash_tree(root, found, cancelled=cancelled)
+    return hash_tree(root, found, above=way, cancelled=cancelled)
 
 
 def has_inputs(interfaces: Sequence[JobInterface]) -> bool:
     """Say whether anything is delivered to a job."""
     return any(peer.peer_mount_function is MountFunction.OUTPUT for interface in interfaces for peer in interface.peers)
-
-
-def _flush_way(top: Path, roots: set[Path]) -> None:
-    """Make durable the names that lead from `top` to folders whose content is durable already."""
-    between = {parent for root in roots for parent in root.parents if parent.is_relative_to(top)}
-    sync_folders(sorted(between))
 
 
 def carried_origins_of(
