@@ -376,6 +376,8 @@ class JobRunner:
         return outputs, deliver_promptly(self._folders, job, interfaces, outputs, cancelled=cancelled)
 
     def _log_prompt(self, job: JobExecution, prompt: Sequence[PromptDelivery], made: Sequence[Transfer | None]) -> None:
+        if not made:
+            return
         source = self._folders.job(job).relative_to(self._folders.data_dir)
         for delivery, transfer in zip(prompt, made, strict=True):
             if transfer is not None:

@@ -49,8 +49,7 @@ class SpawnerClient:
             link = await self._connect()
             assert link is not None
             try:
-                async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                    answer = await link.ask(operation, fields)
+                answer = await link.ask(operation, fields, timeout_s=REQUEST_TIMEOUT_S)
             except SpawnerGone:
                 continue
             except TimeoutError:
@@ -97,8 +96,7 @@ class SpawnerClient:
             return
         if stop:
             with contextlib.suppress(SpawnerGone, TimeoutError):
-                async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                    await link.ask("stop", {})
+                await link.ask("stop", {}, timeout_s=REQUEST_TIMEOUT_S)
         link.close()
 
     async def _connect(self, *, start: bool = True) -> _Link | None:
@@ -116,11 +114,12 @@ class SpawnerClient:
                     await asyncio.to_thread(self._start)
                     continue
                 try:
-                    async with asyncio.timeout(REQUEST_TIMEOUT_S):
-                        if (await link.ask("hello", {})).get("version") == self._version:
-                            self._link = link
-                            return link
-                        await link.ask("retire", {})  # an older release's: it keeps what it has and takes no more
+                    greeting = await link.ask("hello", {}, timeout_s=REQUEST_TIMEOUT_S)
+                    if greeting.get("version") == self._version:
+                        self._link = link
+                        return link
+                    # an older release's: it keeps what it has and takes no more
+                    await link.ask("retire", {}, timeout_s=REQUEST_TIMEOUT_S)
                 except SpawnerGone:
                     pass
                 except TimeoutError:
@@ -193,8 +192,10 @@ class _Link(asyncio.Protocol):
         self._last_id = 0
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
 
-    async def ask(self, operation: str, fields: dict[str, object]) -> dict[str, Any]:
-        """Send one request and wait for its answer. Raises `SpawnerGone`."""
+    async def ask(
+        self, operation: str, fields: dict[str, object], *, timeout_s: float | None = None
+    ) -> dict[str, Any]:
+        """Send one request and wait for its answer. Raises `SpawnerGone`, and `TimeoutError` where there is a bound."""
         if self.lost or self._transport is None:
             raise SpawnerGone
         self._last_id += 1
@@ -202,7 +203,13 @@ class _Link(asyncio.Protocol):
         self._waiting[self._last_id] = answer
         message = {"id": self._last_id, "op": operation, **fields}
         self._transport.write(json.dumps(message).encode() + b"\n")
-        return await answer
+        if timeout_s is None:
+            return await answer
+        bound = asyncio.get_running_loop().call_later(timeout_s, _time_out, answer)
+        try:
+            return await answer
+        finally:
+            bound.cancel()
 
     def close(self) -> None:
         if self._transport is not None:
@@ -215,7 +222,7 @@ class _Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         *lines, self._unread = (self._unread + data).split(b"\n")
         for line in lines:
-            self._take(json.loads(line))
+            self._take(json.loads(line.decode()))  # of bytes it would guess the encoding anew each time
         if len(self._unread) > ANSWER_MAX_BYTES and self._transport is not None:
             self._transport.abort()
 
@@ -243,3 +250,8 @@ class _Link(asyncio.Protocol):
             if not end.done():
                 end.set_result(None)
         self._started.clear()
+
+
+def _time_out(answer: asyncio.Future[dict[str, Any]]) -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())
