@@ -192,9 +192,7 @@ class _Link(asyncio.Protocol):
         self._last_id = 0
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
 
-    async def ask(
-        self, operation: str, fields: dict[str, object], *, timeout_s: float | None = None
-    ) -> dict[str, Any]:
+    async def ask(self, operation: str, fields: dict[str, object], *, timeout_s: float | None = None) -> dict[str, Any]:
         """Send one request and wait for its answer. Raises `SpawnerGone`, and `TimeoutError` where there is a bound."""
         if self.lost or self._transport is None:
             raise SpawnerGone
