@@ -187,7 +187,8 @@ class ExecutionWatch:
                 await self._abort(execution_id, error)
         finally:
             del self._starting[execution_id]
-        reason = await self._database.read(lambda conn: workflow_executions.cancel_reason(conn, execution_id))
+        # Asked of the writer: what it was handed before patience ended, such as new jobs, is committed then.
+        reason, _ = await insist(self._database, lambda conn, _: workflow_executions.cancel_reason(conn, execution_id))
         if reason is not None:
             await self.cancel_jobs(execution_id, reason)
         self._board.executions.ring(execution_id)

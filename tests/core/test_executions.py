@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import threading
+import time
+from typing import Any
 
 import pytest
 
+from rnd.core.job_orders import accept_jobs
 from rnd.core.two_phases import TwoPhases
 from rnd.database import offered_services, workflow_executions
 from rnd.rules.definition import definition_from_json
@@ -16,7 +20,7 @@ from rnd.types.enums import ExecutionPhase, ExecutionStatus, ServiceStatus
 from rnd.types.errors import CalledOff, Conflict, NotFound, StaleState
 from rnd.types.ids import ExecutionId, ServiceId
 from rnd.types.services import Service
-from tests.core.core_peer import ME, Daemon, Machine, Script, edge
+from tests.core.core_peer import ME, PATIENCE_S, Daemon, Machine, Script, edge
 from tests.seams import CountingEntropy
 
 ONE, TWO, THREE = ExecutionId(1), ExecutionId(2), ExecutionId(3)
@@ -380,6 +384,41 @@ def test_only_what_has_ended_is_retried(machine: Machine) -> None:
             await daemon.workflow_manager.retry(ONE)
         with pytest.raises(NotFound):
             await daemon.workflow_manager.retry(ExecutionId(9))
+
+    machine.play(play)
+
+
+def test_a_cancel_while_the_jobs_are_being_committed_reaches_them(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wish is on record before the jobs are, and the start is called off while they are on their way to the disk."""
+    is_wished, is_committing = threading.Event(), threading.Event()
+
+    def refuse_nothing(*_: object, **__: object) -> None:
+        is_wished.wait(PATIENCE_S)
+
+    def accept(*arguments: Any, **more: Any) -> Any:
+        is_committing.set()
+        time.sleep(0.2)
+        return accept_jobs(*arguments, **more)
+
+    monkeypatch.setattr("rnd.core.job_manager.accept_jobs", accept)
+
+    async def play(daemon: Daemon) -> None:
+        monkeypatch.setattr(daemon.engine, "refusal", refuse_nothing)
+        watch = daemon.workflow_manager._watch
+        cancel_jobs = watch.cancel_jobs
+
+        async def late(execution_id: ExecutionId, reason: str) -> None:
+            is_wished.set()
+            await asyncio.to_thread(is_committing.wait, PATIENCE_S)
+            await cancel_jobs(execution_id, reason)
+
+        await _chain(daemon, Script(holds=True))
+        monkeypatch.setattr(watch, "cancel_jobs", late)
+        await daemon.workflow_manager.cancel(ONE, reason="x")
+        assert (await daemon.ended(ONE)).status is ExecutionStatus.CANCELLED
+        assert await daemon.sql("SELECT status FROM job_executions") == [("CANCELLED",)]
 
     machine.play(play)
 
