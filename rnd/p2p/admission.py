@@ -32,8 +32,8 @@ from rnd.p2p.seals import Seals, Unsealing
 from rnd.protocol.instructions import Accept, Duty, Kept, Offer, ReceiveInstruction, Reject
 from rnd.protocol.offers import check_offer
 from rnd.protocol.sealed_streams import SealRefused
-from rnd.protocol.transfer import ReceiveTransfer
 from rnd.protocol.transfer_messages import SealShare
+from rnd.protocol.transfer_receiving import ReceiveTransfer
 from rnd.types.config import Config
 from rnd.types.enums import TransferDirection
 from rnd.types.executions import Transfer

@@ -1,7 +1,7 @@
 """Deliveries from other peers to this one: what their links say goes to the room that it concerns (document: Data Handler).
 
 `admission` says what is taken on, `intake` carries it to its end, `paused_receptions` keeps what has come of it while its
-link is gone, `reception` knows who has which place. What is taken, and when what is said, `protocol/transfer.py` decides.
+link is gone, `reception` knows who has which place. What is taken, and when what is said, `protocol/transfer_receiving.py` decides.
 """
 
 from __future__ import annotations

@@ -15,8 +15,9 @@ from rnd.p2p.link import Link
 from rnd.p2p.seals import Unsealing
 from rnd.protocol.frames import Frame
 from rnd.protocol.instructions import Complete, Offer
-from rnd.protocol.transfer import ENDED, ReceiveTransfer
+from rnd.protocol.transfer import ENDED
 from rnd.protocol.transfer_messages import DataTransferComplete
+from rnd.protocol.transfer_receiving import ReceiveTransfer
 from rnd.types.ids import PeerId, TransferId
 from rnd.workers.delivery_log import ReceiverLog
 from rnd.workers.pace import Pace
