@@ -1,6 +1,6 @@
 """Deliveries from this peer to others: claimed from rows, offered, streamed within a window, committed (document: Data Streaming).
 
-What one attempt does is decided by `protocol/transfer.py`. An attempt that comes to nothing for want of a link or of
+What one attempt does is decided by `protocol/transfer_sending.py`. An attempt that comes to nothing for want of a link or of
 room is made again after a pause, for as long as the receiver may still want it; only what can never succeed fails.
 """
 
@@ -31,7 +31,6 @@ from rnd.p2p.seals import Seals
 from rnd.protocol.instructions import Complete, Ends, SendBytes, TransferState
 from rnd.protocol.messages import Message
 from rnd.protocol.offers import make_offer, write_request
-from rnd.protocol.transfer import SendTransfer
 from rnd.protocol.transfer_messages import (
     ChunkAck,
     DataTransferAccept,
@@ -39,6 +38,7 @@ from rnd.protocol.transfer_messages import (
     DataTransferReject,
     DataTransferStop,
 )
+from rnd.protocol.transfer_sending import SendTransfer
 from rnd.rules.policy import leaves_sealed
 from rnd.rules.selection import SelectionError
 from rnd.types.config import Config

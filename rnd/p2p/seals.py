@@ -12,8 +12,9 @@ from rnd.protocol.frames import Frame
 from rnd.protocol.instructions import Offer, ReceiveInstruction, Unseal
 from rnd.protocol.sealed_streams import ChunkOpener, ReceiverSeal, SenderSeal, Ways, answer_seal
 from rnd.protocol.sealing import KEY_BYTES, TAG_BYTES
-from rnd.protocol.transfer import ENDED, ReceiveTransfer
+from rnd.protocol.transfer import ENDED
 from rnd.protocol.transfer_messages import SealShare
+from rnd.protocol.transfer_receiving import ReceiveTransfer
 from rnd.types.ids import PeerId
 from rnd.types.seams import Entropy
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from rnd.p2p.incoming import PAUSED_MAX
+from rnd.p2p.paused_receptions import PAUSED_MAX
 from rnd.protocol.manifest import Manifest, write_manifest
 from rnd.protocol.messages import (
     ChunkAck,

@@ -12,12 +12,8 @@ from typing import Any
 
 import pytest
 
-from rnd.p2p.incoming import (
-    HELD_UP_BYTES_MAX,
-    INCOMING_FOR_ONE_ORDERER,
-    INCOMING_MAX,
-    INCOMING_OF_ONE_SENDER,
-)
+from rnd.p2p.intake import HELD_UP_BYTES_MAX
+from rnd.p2p.reception import INCOMING_FOR_ONE_ORDERER, INCOMING_MAX, INCOMING_OF_ONE_SENDER
 from rnd.protocol.frames import PAYLOAD_BYTES_MAX
 from rnd.protocol.manifest import Manifest
 from rnd.protocol.messages import ChunkAck, DataTransferAccept, DataTransferReject, DataTransferStop

@@ -23,7 +23,7 @@ from rnd.protocol.instructions import (
 )
 from rnd.protocol.manifest import Manifest, write_manifest
 from rnd.protocol.offers import make_offer
-from rnd.protocol.transfer import SendTransfer
+from rnd.protocol.transfer_sending import SendTransfer
 from rnd.types.executions import FileEntry
 from rnd.types.ids import ConnectionId, ExecutionUid, JobExecutionId, PeerId, TransferId
 

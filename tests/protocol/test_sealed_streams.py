@@ -35,8 +35,9 @@ from rnd.protocol.sealed_streams import (
     offer_text,
 )
 from rnd.protocol.sealing import TAG_BYTES
-from rnd.protocol.transfer import ReceiveTransfer, SendTransfer
 from rnd.protocol.transfer_messages import SealShare
+from rnd.protocol.transfer_receiving import ReceiveTransfer
+from rnd.protocol.transfer_sending import SendTransfer
 from rnd.rules.peer_id import key_from_peer_id, peer_id_from_key
 from rnd.types.errors import SealBroken
 from rnd.types.ids import ConnectionId, ExecutionUid, JobExecutionId, PeerId, TransferId

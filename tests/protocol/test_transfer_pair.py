@@ -21,7 +21,8 @@ from rnd.protocol.instructions import (
     Stop,
     TransferState,
 )
-from rnd.protocol.transfer import ReceiveTransfer, SendTransfer
+from rnd.protocol.transfer_receiving import ReceiveTransfer
+from rnd.protocol.transfer_sending import SendTransfer
 from rnd.types.peers import RejectionCode
 from tests.protocol.parcels import DUTY, SENDER, Parcel, Shelf, parcels
 

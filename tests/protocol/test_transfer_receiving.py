@@ -29,7 +29,7 @@ from rnd.protocol.instructions import (
 )
 from rnd.protocol.manifest import MANIFEST_BYTES_MAX, write_manifest
 from rnd.protocol.offers import make_offer, read_request, write_request
-from rnd.protocol.transfer import ReceiveTransfer
+from rnd.protocol.transfer_receiving import ReceiveTransfer
 from rnd.types.executions import FileEntry
 from rnd.types.ids import ConnectionId, ExecutionUid, JobExecutionId, PeerId, TransferId
 from rnd.types.peers import RejectionCode

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from rnd.protocol.instructions import Complete, SendBytes, TransferState
 from rnd.protocol.manifest import write_manifest
 from rnd.protocol.offers import make_offer
-from rnd.protocol.transfer import WORDS_MAX, SendTransfer
+from rnd.protocol.transfer import WORDS_MAX
+from rnd.protocol.transfer_sending import SendTransfer
 from rnd.types.executions import FileEntry
 from rnd.types.peers import RejectionCode
 from tests.protocol.parcels import ENDS, STREAM, TRANSFER, Parcel, drain

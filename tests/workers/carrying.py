@@ -26,7 +26,8 @@ from rnd.protocol.instructions import (
     Write,
 )
 from rnd.protocol.offers import make_offer
-from rnd.protocol.transfer import ReceiveTransfer, SendTransfer
+from rnd.protocol.transfer_receiving import ReceiveTransfer
+from rnd.protocol.transfer_sending import SendTransfer
 from rnd.types.errors import CalledOff, TransferFailed
 from rnd.types.executions import FileEntry
 from rnd.workers.files import OpenTree, hash_tree, scan_tree

@@ -1,0 +1,319 @@
+"""What happens to a delivery once it is taken on: its bytes staged, verified and durable, its duty committed, and only then
+confirmed (document: Transfer Completion).
+
+Frames are carried out in a thread, in their order; while the disk is nearly full they wait, a bounded number of bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+from functools import partial
+from typing import Final
+
+from rnd.database import arrived_manifests, transfers
+from rnd.database.connection import Database
+from rnd.database.consequences import complete_transfer
+from rnd.database.news import News
+from rnd.log import get_logger
+from rnd.p2p.paused_receptions import PausedReceptions
+from rnd.p2p.reception import ReceivingThreads, Reception, Receptions, content_bytes, key_of
+from rnd.protocol.frames import Frame
+from rnd.protocol.instructions import (
+    Acknowledge,
+    Complete,
+    Discard,
+    EndFile,
+    Finish,
+    LayOut,
+    ReceiveInstruction,
+    StagingInstruction,
+    Stop,
+    Unseal,
+    Write,
+)
+from rnd.protocol.messages import Message
+from rnd.protocol.transfer import ENDED
+from rnd.protocol.transfer_messages import ChunkAck, DataTransferComplete, DataTransferStop
+from rnd.types.errors import DatabaseGone, DatabaseNotNow, PeerUnreachable, RndError, StaleState
+from rnd.types.executions import Transfer
+from rnd.types.log_events import LogEvent
+from rnd.types.seams import Clock
+from rnd.workers.delivery_log import log_receiver_completed
+from rnd.workers.disk_guard import DiskGuard
+from rnd.workers.insistence import insist
+from rnd.workers.job_folders import JobFolders
+from rnd.workers.news_board import NewsBoard
+from rnd.workers.receiving import NOTED_FROM_BYTES, Checkpoint
+from rnd.workers.underway import LOOK_AGAIN_S
+
+PROGRESS_INTERVAL_S: Final = 0.5
+TOGETHER_MAX: Final = 8
+"""How many steps of a delivery, opening what is sealed not counted, are carried out in one go, if so many have come."""
+HELD_UP_BYTES_MAX: Final = 128 << 20
+"""How much of all deliveries stays in memory while they are held up; what is too much has to come again."""
+
+log = get_logger()
+
+
+class Intake:
+    """Carries deliveries to their ends, each in a task of its own."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        folders: JobFolders,
+        disk: DiskGuard,
+        board: NewsBoard,
+        receptions: Receptions,
+        paused: PausedReceptions,
+        threads: ReceivingThreads,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._folders = folders
+        self._disk = disk
+        self._board = board
+        self._receptions = receptions
+        self._paused = paused
+        self._threads = threads
+
+    async def take(self, reception: Reception, instructions: list[ReceiveInstruction]) -> None:
+        """Carry one delivery to its end: the boundary at which whatever goes wrong with it ends it."""
+        try:
+            await self._follow(reception, instructions)
+            await self._take_stream(reception)
+        except DatabaseGone:
+            raise
+        except (RndError, OSError) as error:
+            await self._give_up(reception, str(error))
+        except Exception as error:
+            log.exception(LogEvent.INTERNAL_ERROR, where="incoming transfer", transfer_id=reception.offer.transfer_id)
+            await self._give_up(reception, f"internal error: {type(error).__name__}")
+        finally:
+            reception.over.set()
+            self._receptions.forget(reception)
+
+    # ---- what comes
+
+    async def _take_stream(self, reception: Reception) -> None:
+        while True:
+            if reception.machine.kept is not None and not reception.is_called_off():
+                await self._pause(reception)
+                return
+            if not reception.is_taken():
+                await self._give_up(reception, reception.called_off or reception.machine.reason)
+                return
+            while reception.queue and await self._may_take_next(reception):
+                item = reception.queue.popleft()
+                if isinstance(item, DataTransferComplete):
+                    await self._follow(
+                        reception, reception.machine.take_complete(success=item.success, error=item.error or "")
+                    )
+                    return
+                await self._follow(reception, await self._take_frames(reception, item))
+                await self._note(reception)
+                await self._tell_progress(reception)
+            if not reception.is_taken():
+                continue
+            reception.news.clear()
+            try:
+                async with asyncio.timeout(reception.idle_s):
+                    await reception.news.wait()
+            except TimeoutError:
+                self._stand_still(reception, f"no byte has come for {reception.idle_s:g} s (transfer_idle)")
+
+    async def _may_take_next(self, reception: Reception) -> bool:
+        """Say whether what has come next is to be taken; first hold bytes up while the disk is nearly full.
+
+        What is held up for as long as a delivery may stand still has to come again, and what is too much to be kept meanwhile.
+        """
+        until_s = asyncio.get_running_loop().time() + reception.idle_s
+        while isinstance(reception.queue[0], Frame) and reception.is_taken():
+            no_room = self._disk.refusal()
+            if no_room is None:
+                break
+            is_too_much = self._receptions.queued_bytes() > HELD_UP_BYTES_MAX
+            if is_too_much or asyncio.get_running_loop().time() >= until_s:
+                self._stand_still(reception, no_room)
+            else:
+                await asyncio.sleep(LOOK_AGAIN_S)
+        return not reception.is_called_off()
+
+    async def _take_frames(self, reception: Reception, first: Frame) -> list[ReceiveInstruction]:
+        """Return what follows from a frame and from those that have come after it meanwhile: one way to the thread for all."""
+        instructions: list[ReceiveInstruction] = []
+        item: Frame | DataTransferComplete = first
+        while isinstance(item, Frame):
+            reception.queued_bytes -= len(item.payload)
+            instructions += await reception.unsealing.take_frame(item)
+            steps = sum(not isinstance(each, Unseal) for each in instructions)
+            if steps >= TOGETHER_MAX or reception.machine.state in ENDED:
+                break
+            if not reception.queue or not isinstance(reception.queue[0], Frame):
+                break
+            if reception.behind_bytes > reception.lag_bytes:
+                break
+            item = reception.queue.popleft()
+        return instructions
+
+    def _stand_still(self, reception: Reception, reason: str) -> None:
+        """Take no more of an attempt that has come to a stop; what has come of it waits for another one."""
+        transfer_id = reception.offer.transfer_id
+        self._tell(reception, DataTransferStop(transfer_id=transfer_id, reason=reason))
+        reception.machine.lose_link(reason)
+
+    # ---- what follows
+
+    async def _follow(self, reception: Reception, instructions: list[ReceiveInstruction]) -> None:
+        """Carry instructions out in order, those for the disk together in a thread."""
+        staging: list[StagingInstruction] = []
+        for instruction in instructions:
+            match instruction:
+                case LayOut() | Unseal() | Write() | EndFile() | Discard():
+                    staging.append(instruction)
+                    continue
+            if staging:
+                await self._stage(reception, staging)
+                staging = []
+            match instruction:
+                case Acknowledge(transfer_id=transfer_id, offset=offset):
+                    self._tell(reception, ChunkAck(transfer_id=transfer_id, offset=offset))
+                case Stop(transfer_id=transfer_id, reason=reason):
+                    self._tell(reception, DataTransferStop(transfer_id=transfer_id, reason=reason))
+                case Complete():
+                    reception.answer = instruction
+                case Finish():
+                    await self._finish(reception)
+        if staging:
+            await self._stage(reception, staging)
+
+    async def _stage(self, reception: Reception, staging: list[StagingInstruction]) -> None:
+        await self._threads.do(partial(reception.receiving.carry_out, staging))
+
+    def _tell(self, reception: Reception, message: Message) -> None:
+        with contextlib.suppress(PeerUnreachable):  # its end is noticed by itself
+            reception.link.tell(message)
+
+    # ---- how far it is
+
+    async def _note(self, reception: Reception) -> None:
+        """Have what has come made durable and noted now and then, beside what still comes; never fall far behind with it."""
+        if reception.behind_bytes > reception.lag_bytes and reception.noting is not None:
+            await reception.noting
+        if reception.behind_bytes > reception.lag_bytes // 2 and reception.noting is None:
+            checkpoint = reception.receiving.checkpoint(reception.machine.received)
+            if checkpoint is not None:
+                reception.noting = asyncio.get_running_loop().create_task(self._make_durable(reception, checkpoint))
+
+    async def _make_durable(self, reception: Reception, checkpoint: Checkpoint) -> None:
+        try:
+            await self._threads.do(checkpoint.make_durable)
+        except OSError as error:
+            # Only a restart would have profited; where the disk fails for good, writing does too.
+            log.warning(
+                LogEvent.TRANSFER_NOT_NOTED,
+                transfer_id=reception.offer.transfer_id,
+                reason=error.strerror or str(error),
+            )
+        reception.noted = checkpoint.offset
+        reception.noting = None
+
+    async def _noted(self, reception: Reception) -> None:
+        """Return when nothing is being noted: what follows may remove the notes."""
+        if reception.noting is not None:
+            await reception.noting
+
+    async def _tell_progress(self, reception: Reception) -> None:
+        """Say in the row how far it is, now and then; a courtesy that nothing waits for."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - reception.told_s < PROGRESS_INTERVAL_S:
+            return
+        reception.told_s = now_s
+        offer, bytes_done = reception.offer, content_bytes(reception.offer, reception.machine.received)
+        rate_bytes_s = reception.pace.note(bytes_done, now_s)
+        now = self._clock.now()
+
+        def work(conn: sqlite3.Connection) -> None:
+            transfers.set_progress(
+                conn,
+                offer.transfer_id,
+                file_count=offer.file_count,
+                size_bytes=offer.size_bytes,
+                bytes_done=bytes_done,
+                rate_bytes_s=rate_bytes_s,
+                held_up=None,
+                now=now,
+            )
+
+        with contextlib.suppress(DatabaseNotNow, StaleState):
+            await self._database.write(work)
+
+    # ---- ends
+
+    async def _finish(self, reception: Reception) -> None:
+        """Put everything in its place, commit that the duty is done, and only then say so."""
+        await self._noted(reception)
+        files = await self._threads.do(reception.receiving.finish)
+        reception.lines.end()
+        now = self._clock.now()
+        offer, sender = reception.offer, reception.link.peer_id
+        rate_bytes_s = reception.pace.mean(offer.size_bytes, asyncio.get_running_loop().time())
+        folder = os.fspath(reception.receiving.destination.relative_to(self._folders.data_dir))
+
+        def work(conn: sqlite3.Connection, news: News) -> Transfer:
+            if offer.size_bytes >= NOTED_FROM_BYTES:
+                arrived_manifests.remember(
+                    conn,
+                    sender=sender,
+                    orderer=offer.ends.ordering_peer_id,
+                    manifest_sha256=offer.manifest_sha256,
+                    folder=folder,
+                    now=now,
+                )
+            return complete_transfer(conn, offer.transfer_id, files, rate_bytes_s=rate_bytes_s, now=now, news=news)
+
+        try:
+            done, news = await insist(self._database, work)
+        except StaleState:
+            await self._follow(reception, reception.machine.fail("its receiver has ended meanwhile"))
+            return
+        log_receiver_completed(done)
+        self._board.publish(news)
+        await self._follow(reception, reception.machine.mark_finished())
+
+    async def _give_up(self, reception: Reception, reason: str) -> None:
+        """End a delivery that did not arrive: nothing of it stays, its sender is told, and its row waits for another try."""
+        await self._noted(reception)
+        await self._follow(reception, reception.machine.fail(reason))
+        await self._threads.do(reception.receiving.discard)
+        await self._put_back(reception, reason)
+
+    async def _pause(self, reception: Reception) -> None:
+        """Keep what has come of a delivery whose link was lost, for the next link, and for a restart until then."""
+        await self._noted(reception)
+        kept = reception.machine.kept
+        assert kept is not None
+        checkpoint = reception.receiving.checkpoint(kept.offset)
+        if checkpoint is not None:
+            await self._make_durable(reception, checkpoint)
+        await self._threads.do(reception.receiving.give_back_room)
+        await self._paused.put(key_of(reception.offer), reception.receiving, kept)
+        bytes_done = content_bytes(reception.offer, kept.offset)
+        await self._put_back(reception, reception.machine.reason, bytes_done=bytes_done)
+
+    async def _put_back(self, reception: Reception, reason: str, *, bytes_done: int = 0) -> None:
+        """Have the row wait for another attempt; it may have been called off in the same moment."""
+        now = self._clock.now()
+        transfer_id = reception.offer.transfer_id
+
+        def work(conn: sqlite3.Connection, _: News) -> None:
+            transfers.put_back(conn, transfer_id, reason, bytes_done=bytes_done, now=now)
+
+        await insist(self._database, work)
+        if reception.is_called_off():
+            await self._paused.discard(key_of(reception.offer))
