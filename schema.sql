@@ -500,6 +500,7 @@ CREATE TABLE transfers (
     bytes_done INTEGER NOT NULL DEFAULT 0,
     rate_bytes_s REAL,                          -- while ACTIVE: of late; afterwards: the mean of the last attempt
     progress_at TEXT,                           -- when the two above were written down last, while ACTIVE
+    sealed INTEGER NOT NULL DEFAULT 0 CHECK(sealed IN (0, 1)), -- whether its bytes travel sealed from end to end
     attempts INTEGER NOT NULL DEFAULT 0,
     error TEXT,
     created_at TEXT NOT NULL,

@@ -310,6 +310,7 @@ TRANSFER: Final = members(
         "file_count": COUNT,
         "size_bytes": COUNT,
         "bytes_done": COUNT,
+        "sealed": FLAG,
         "error": nullable(TEXT),
         "started_at": nullable(TIME),
         "completed_at": nullable(TIME),

@@ -287,6 +287,7 @@ def complete_transfer(
     *,
     started_at: datetime | None = None,
     rate_bytes_s: float | None = None,
+    sealed: bool = False,
     now: datetime,
     news: News,
 ) -> Transfer:
@@ -300,6 +301,7 @@ def complete_transfer(
         size_bytes=size_bytes,
         started_at=started_at or now,
         rate_bytes_s=rate_bytes_s,
+        sealed=sealed,
         now=now,
     )
     for row_id in (transfer.source_peer_row_id, transfer.dest_peer_row_id):

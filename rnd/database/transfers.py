@@ -28,8 +28,8 @@ from rnd.types.times import from_text, to_text
 _SELECT = """
     SELECT rowid, transfer_id, direction, status, workflow_execution_id, ordering_peer_id, execution_uid, connection_id,
            source_peer_id, source_job_execution_id, dest_peer_id, dest_job_execution_id, source_peer_row_id, dest_peer_row_id,
-           result_id, source_path, file_count, size_bytes, bytes_done, rate_bytes_s, progress_at, attempts, error, created_at, started_at,
-           completed_at
+           result_id, source_path, file_count, size_bytes, bytes_done, rate_bytes_s, progress_at, sealed, attempts, error,
+           created_at, started_at, completed_at
     FROM transfers
 """
 _COUNT = "SELECT COUNT(*) FROM transfers "
@@ -241,6 +241,7 @@ def set_progress(
     size_bytes: int,
     bytes_done: int,
     rate_bytes_s: float,
+    sealed: bool = False,
     held_up: str | None = None,
     now: datetime,
 ) -> None:
@@ -249,7 +250,7 @@ def set_progress(
         """
         UPDATE transfers
         SET file_count = :file_count, size_bytes = :size_bytes, bytes_done = :bytes_done, rate_bytes_s = :rate_bytes_s,
-            progress_at = :now, error = :held_up
+            progress_at = :now, sealed = :sealed, error = :held_up
         WHERE transfer_id = :id
           AND status = 'ACTIVE'
         """,
@@ -259,6 +260,7 @@ def set_progress(
             "size_bytes": size_bytes,
             "bytes_done": bytes_done,
             "rate_bytes_s": rate_bytes_s,
+            "sealed": sealed,
             "held_up": held_up,
             "now": to_text(now),
         },
@@ -293,6 +295,7 @@ def mark_completed(
     size_bytes: int,
     started_at: datetime,
     rate_bytes_s: float | None = None,
+    sealed: bool = False,
     now: datetime,
 ) -> Transfer:
     """PENDING or ACTIVE -> COMPLETED: all of it is whole, verified and durable in its place. Raises `StaleState`.
@@ -304,12 +307,13 @@ def mark_completed(
         UPDATE transfers
         SET status = 'COMPLETED', file_count = :file_count, size_bytes = :size_bytes, bytes_done = :size_bytes,
             attempts = attempts + (status = 'PENDING'), started_at = COALESCE(started_at, :started_at), completed_at = :now,
-            rate_bytes_s = :rate_bytes_s, progress_at = NULL, error = NULL
+            rate_bytes_s = :rate_bytes_s, sealed = :sealed, progress_at = NULL, error = NULL
         WHERE transfer_id = :id
           AND status IN ('PENDING', 'ACTIVE')
         """,
         {
             "id": transfer_id,
+            "sealed": sealed,
             "file_count": file_count,
             "size_bytes": size_bytes,
             "started_at": to_text(started_at),
@@ -545,6 +549,7 @@ def _transfer(row: sqlite3.Row) -> Transfer:
         bytes_done=row["bytes_done"],
         rate_bytes_s=row["rate_bytes_s"],
         progress_at=moment_or_none(row["progress_at"]),
+        sealed=bool(row["sealed"]),
         attempts=row["attempts"],
         error=row["error"],
         created_at=from_text(row["created_at"]),

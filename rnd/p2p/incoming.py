@@ -156,7 +156,7 @@ class Incoming:
             )
             return DataTransferReject(transfer_id=answer.transfer_id, code=answer.code, reason=answer.reason)
         lines.requested()  # of what is rejected nothing is said at INFO: peers can offer as fast as they like
-        lines.accepted(answer.offset)
+        lines.accepted(answer.offset, sealed=answer.seal is not None)
         return DataTransferAccept(transfer_id=answer.transfer_id, offset=answer.offset, seal=answer.seal)
 
     async def answer_complete(self, link: Link, message: DataTransferComplete) -> Message:

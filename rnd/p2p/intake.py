@@ -246,6 +246,7 @@ class Intake:
                 size_bytes=offer.size_bytes,
                 bytes_done=bytes_done,
                 rate_bytes_s=rate_bytes_s,
+                sealed=offer.encrypted,
                 held_up=None,
                 now=now,
             )
@@ -275,7 +276,15 @@ class Intake:
                     folder=folder,
                     now=now,
                 )
-            return complete_transfer(conn, offer.transfer_id, files, rate_bytes_s=rate_bytes_s, now=now, news=news)
+            return complete_transfer(
+                conn,
+                offer.transfer_id,
+                files,
+                rate_bytes_s=rate_bytes_s,
+                sealed=offer.encrypted,
+                now=now,
+                news=news,
+            )
 
         try:
             done, news = await insist(self._database, work)

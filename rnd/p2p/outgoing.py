@@ -343,6 +343,7 @@ class Outgoing:
         shipment = _Shipment(link=link, machine=machine)
         self._shipments[offer.transfer_id] = shipment
         lines = SenderLog(transfer, size_bytes=offer.size_bytes, chunk_bytes=self._config.chunk_bytes)
+        underway.sealed = seal is not None
         lines.sent()
         try:
             reply = await link.ask(request, timeout_s=ANSWER_TIMEOUT_S)
@@ -351,7 +352,7 @@ class Outgoing:
         match reply:
             case DataTransferAccept(offset=offset, seal=share):
                 machine.accept(offset, share)
-                lines.accepted(machine.acknowledged)
+                lines.accepted(machine.acknowledged, sealed=underway.sealed)
                 underway.bytes_done = max(0, machine.acknowledged - offer.manifest_bytes)
                 underway.pace = Pace(underway.bytes_done, self._clock.monotonic())
                 await self._stream(shipment, sending, underway, lines, idle_s=delivery.idle_s)

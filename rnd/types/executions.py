@@ -206,6 +206,7 @@ class Transfer:
     bytes_done: int
     rate_bytes_s: float | None
     progress_at: datetime | None
+    sealed: bool
     attempts: int
     error: str | None
     created_at: datetime

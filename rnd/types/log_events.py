@@ -215,7 +215,9 @@ class LogEvent(StrEnum):
     )
     TRANSFER_ACCEPTED = (
         "Transfer accepted: transfer_id={transfer_id}",
-        "The receiver takes it; both sides write this line.",
+        "The receiver takes it; both sides write this line. `sealed=true` where its bytes travel sealed from end to end.",
+        "info",
+        ("sealed",),
     )
     SENDING_CHUNKS = (
         "Sending chunks: transfer_id={transfer_id}, total={total}",

@@ -98,9 +98,9 @@ class SenderLog:
         log.info(LogEvent.TRANSFER_REQUEST_SENT, transfer_id=transfer_id, dest=self._transfer.dest_peer_id)
         log.info(LogEvent.TRANSFER_REQUEST_SIZE, size_bytes=self._size_bytes, transfer_id=transfer_id)
 
-    def accepted(self, offset: int) -> None:
+    def accepted(self, offset: int, *, sealed: bool) -> None:
         """Say that its bytes begin to move, from an offset of the stream on."""
-        log.info(LogEvent.TRANSFER_ACCEPTED, transfer_id=self._transfer.transfer_id)
+        _log_accepted(self._transfer.transfer_id, sealed=sealed)
         if offset:
             log.info(LogEvent.TRANSFER_RESUMED, transfer_id=self._transfer.transfer_id, offset=offset)
             self._done_bytes = offset
@@ -133,9 +133,9 @@ class ReceiverLog:
         size = describe_size(self._size_bytes)
         log.info(LogEvent.RECEIVED_TRANSFER_REQUEST, transfer_id=self._transfer_id, size=size, bytes=self._size_bytes)
 
-    def accepted(self, offset: int) -> None:
+    def accepted(self, offset: int, *, sealed: bool) -> None:
         """Say that it may come, from an offset of the stream on."""
-        log.info(LogEvent.TRANSFER_ACCEPTED, transfer_id=self._transfer_id)
+        _log_accepted(self._transfer_id, sealed=sealed)
         if offset:
             log.info(LogEvent.TRANSFER_RESUMED, transfer_id=self._transfer_id, offset=offset)
             self._done_bytes = offset
@@ -169,3 +169,10 @@ def log_receiver_completed(transfer: Transfer) -> None:
             files=transfer.file_count,
             bytes=transfer.size_bytes,
         )
+
+
+def _log_accepted(transfer_id: TransferId, *, sealed: bool) -> None:
+    if sealed:
+        log.info(LogEvent.TRANSFER_ACCEPTED, transfer_id=transfer_id, sealed=True)
+    else:
+        log.info(LogEvent.TRANSFER_ACCEPTED, transfer_id=transfer_id)

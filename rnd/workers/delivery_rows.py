@@ -87,6 +87,7 @@ class DeliveryRows:
                 files,
                 started_at=underway.started_at,
                 rate_bytes_s=rate_bytes_s,
+                sealed=underway.sealed,
                 now=now,
                 news=news,
             ),
@@ -122,6 +123,7 @@ def _note(
         size_bytes=underway.size_bytes,
         bytes_done=bytes_done,
         rate_bytes_s=rate_bytes_s,
+        sealed=underway.sealed,
         held_up=underway.held_up,
         now=now,
     )

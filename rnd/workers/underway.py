@@ -30,6 +30,7 @@ class Underway:
         self.bytes_done = 0
         self.signs_of_life = 0
         self.held_up: str | None = None
+        self.sealed = False
         self.ask_for_room: Callable[[], object] = lambda: None
         self._disk = disk
         self._called_off = threading.Event()

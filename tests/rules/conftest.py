@@ -234,6 +234,7 @@ class Make:
             "bytes_done": 40,
             "rate_bytes_s": None,
             "progress_at": None,
+            "sealed": False,
             "attempts": 1,
             "error": error,
             "created_at": NOW,
