@@ -60,6 +60,7 @@ class Client:
         self.connection = connection
         self.unread = bytearray()
         self.unsent = bytearray()
+        self.is_clogged = False  # the socket takes no more; the poller says when it does
 
 
 def open_socket_folder(data_dir: str) -> int:
@@ -125,6 +126,7 @@ class Spawner:
         while not self._done():
             for descriptor, event in self._poller.poll(self._patience_ms()):
                 self._attend(descriptor, event)
+            self._send_answers()
             if self._strangers:
                 self._end_strangers()
             self._keepers.dismiss_idle()
@@ -198,7 +200,12 @@ class Spawner:
         client.unread = rest
         for line in lines:
             self._answer(client, line)
-        self._send(client)
+
+    def _send_answers(self) -> None:
+        """Send what there is to tell, once for all that has just happened: each time wakes the daemon."""
+        for client in list(self._clients.values()):
+            if client.unsent:
+                self._send(client)
 
     def _send(self, client: Client) -> None:
         try:
@@ -212,8 +219,10 @@ class Spawner:
         if len(client.unsent) > UNREAD_MAX_BYTES:
             self._dismiss(client)
             return
-        wanted = select.POLLIN | select.POLLOUT if client.unsent else select.POLLIN
-        self._poller.modify(client.connection.fileno(), wanted)
+        if client.is_clogged != bool(client.unsent):
+            client.is_clogged = bool(client.unsent)
+            wanted = select.POLLIN | select.POLLOUT if client.is_clogged else select.POLLIN
+            self._poller.modify(client.connection.fileno(), wanted)
 
     def _answer(self, client: Client, line: bytearray) -> None:
         number: object = None
@@ -334,7 +343,6 @@ class Spawner:
         """Say how a run ended to one who waits; a client that has gone meanwhile is passed over."""
         if client.connection.fileno() >= 0:
             client.unsent += b'{"id": %s, "ended": %s}\n' % (json.dumps(number).encode(), ended)
-            self._send(client)
 
     def _heed_signals(self) -> None:
         arrived = self._signals.take()

@@ -189,6 +189,7 @@ class _Link(asyncio.Protocol):
         self._started: dict[int, asyncio.Future[EndTold | None]] = {}
         self._transport: asyncio.Transport | None = None
         self._unread = b""
+        self._unsent: list[bytes] = []
         self._last_id = 0
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
 
@@ -200,7 +201,7 @@ class _Link(asyncio.Protocol):
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting[self._last_id] = answer
         message = {"id": self._last_id, "op": operation, **fields}
-        self._transport.write(json.dumps(message).encode() + b"\n")
+        self._write_soon(json.dumps(message).encode() + b"\n")
         if timeout_s is None:
             return await answer
         bound = asyncio.get_running_loop().call_later(timeout_s, _time_out, answer)
@@ -208,6 +209,17 @@ class _Link(asyncio.Protocol):
             return await answer
         finally:
             bound.cancel()
+
+    def _write_soon(self, line: bytes) -> None:
+        """Write what one turn of the event loop asks as one: each write wakes the spawner, which then takes our processor."""
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._unsent.append(line)
+
+    def _write(self) -> None:
+        lines, self._unsent = self._unsent, []
+        if self._transport is not None and not self.lost:
+            self._transport.write(b"".join(lines))
 
     def close(self) -> None:
         if self._transport is not None:
