@@ -19,7 +19,7 @@ from typing import Any, Final
 from rnd.rules.addresses import parse_peer_address
 from rnd.rules.reading import plain
 from rnd.types.config import Config, Deadlines, Limits
-from rnd.types.enums import TlsGate
+from rnd.types.enums import DataCodec, TlsGate
 from rnd.types.errors import RndError
 
 SYSTEM_DIRECTORY: Final = Path("/etc/rnd")
@@ -407,6 +407,8 @@ def _check_meaning(key: str, value: object) -> None:
         raise _Refused(f"must be one of {', '.join(LOG_LEVELS)}")
     if key == "api" and value != "":
         _check_address(str(value))
+    if key == "data_codec" and value not in tuple(DataCodec):
+        raise _Refused(f"must be one of {', '.join(DataCodec)}")
     if key == "tls_gate" and value not in tuple(TlsGate):
         raise _Refused(f"must be one of {', '.join(TlsGate)}")
     if key == "advertise" and isinstance(value, tuple):

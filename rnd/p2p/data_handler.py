@@ -17,6 +17,7 @@ from rnd.p2p.peer_manager import PeerManager
 from rnd.protocol.messages import Message
 from rnd.protocol.transfer_messages import (
     ChunkAck,
+    DataChunk,
     DataTransferComplete,
     DataTransferFailed,
     DataTransferRequest,
@@ -41,7 +42,10 @@ class DataHandler:
         self._changed = asyncio.Event()
         links.answer_on_links({DataTransferRequest: self._request, DataTransferComplete: self._complete})
         links.answer_with({DataTransferFailed: incoming.notices()})
-        links.take_with({ChunkAck: outgoing.take_ack, DataTransferStop: outgoing.take_stop}, incoming.take_frame)
+        links.take_with(
+            {ChunkAck: outgoing.take_ack, DataTransferStop: outgoing.take_stop, DataChunk: incoming.take_chunk},
+            incoming.take_frame,
+        )
         links.when_lost(outgoing.link_lost)
         links.when_lost(incoming.link_lost)
         links.when_reached(outgoing.peer_came)

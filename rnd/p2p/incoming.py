@@ -23,13 +23,14 @@ from rnd.p2p.paused_receptions import PausedReceptions
 from rnd.p2p.peer_manager import AnswerTo
 from rnd.p2p.reception import ReceivingThreads, Reception, Receptions
 from rnd.p2p.seals import Seals
-from rnd.protocol.frames import FrameRefused, read_frame
+from rnd.protocol.frames import Frame, FrameRefused, frame_of, read_frame
 from rnd.protocol.instructions import Complete, ReceiveInstruction, Reject
 from rnd.protocol.link_messages import Ack
 from rnd.protocol.messages import Message
 from rnd.protocol.offers import read_request
 from rnd.protocol.transfer import WINDOW_BYTES
 from rnd.protocol.transfer_messages import (
+    DataChunk,
     DataTransferAccept,
     DataTransferComplete,
     DataTransferFailed,
@@ -184,6 +185,19 @@ class Incoming:
         except FrameRefused as error:
             log.debug(LogEvent.PEER_QUESTION_FAILED, peer_id=link.peer_id, reason=str(error))
             return
+        self._queue(link, frame)
+
+    def take_chunk(self, link: Link, message: Message) -> None:
+        """Queue the bytes of a frame that came as text."""
+        assert isinstance(message, DataChunk)
+        try:
+            frame = frame_of(stream=message.stream, offset=message.offset, payload=message.data)
+        except FrameRefused as error:
+            log.debug(LogEvent.PEER_QUESTION_FAILED, peer_id=link.peer_id, reason=str(error))
+            return
+        self._queue(link, frame)
+
+    def _queue(self, link: Link, frame: Frame) -> None:
         reception = self._receptions.of_stream(link, frame.stream)
         if reception is None or not reception.is_taken():
             return

@@ -192,6 +192,11 @@ class Link:
         except LinkNotOpen as error:
             raise PeerUnreachable(f"the link to {self.peer_id} has ended") from error
 
+    async def tell_in_turn(self, message: Message) -> None:
+        """Send a message that wants no answer as soon as there is room for it. Raises `PeerUnreachable`."""
+        await self._has_room.wait()
+        self.tell(message)
+
     async def send_frame(self, frame: memoryview, give_back: Callable[[], None]) -> None:
         """Send a binary message as soon as there is room for it; `give_back` is called once its buffer may be used again.
 

@@ -23,16 +23,19 @@ from rnd.database import job_executions, transfers
 from rnd.database.connection import Database
 from rnd.database.consequences import call_off_transfer
 from rnd.log import get_logger
-from rnd.p2p.frame_feed import FrameFeed
+from rnd.p2p.frame_feed import FrameFeed, ReadFrame
 from rnd.p2p.link import Link
 from rnd.p2p.owner_rules import bytes_allowed, data_refusal
 from rnd.p2p.peer_manager import PeerManager
 from rnd.p2p.seals import Seals
+from rnd.protocol.frames import read_frame
 from rnd.protocol.instructions import Complete, Ends, SendBytes, TransferState
 from rnd.protocol.messages import Message
 from rnd.protocol.offers import make_offer, write_request
 from rnd.protocol.transfer_messages import (
+    TEXT_CHUNK_BYTES,
     ChunkAck,
+    DataChunk,
     DataTransferAccept,
     DataTransferComplete,
     DataTransferReject,
@@ -42,7 +45,7 @@ from rnd.protocol.transfer_sending import SendTransfer
 from rnd.rules.policy import leaves_sealed
 from rnd.rules.selection import SelectionError
 from rnd.types.config import Config
-from rnd.types.enums import TransferDirection
+from rnd.types.enums import DataCodec, TransferDirection
 from rnd.types.errors import (
     CalledOff,
     DatabaseGone,
@@ -150,6 +153,9 @@ class Outgoing:
         self._resting: dict[TransferId, _Rest] = {}
         self._came_at_s: dict[PeerId, float] = {}
         """When the newest link to each peer came up, by the event loop's clock."""
+        self._frame_bytes = config.chunk_bytes
+        if config.data_codec == DataCodec.BASE64:
+            self._frame_bytes = min(config.chunk_bytes, TEXT_CHUNK_BYTES)
         self._streams = itertools.count(1)
         self._threads = ThreadPoolExecutor(config.transfer_slots, thread_name_prefix="rnd-sending")
 
@@ -337,9 +343,7 @@ class Outgoing:
             dest_path=f"connection {offer.ends.connection_id}",
             seal=None if seal is None else seal.share,
         )
-        machine = SendTransfer(
-            offer, seal=seal, window_bytes=self._config.window_bytes, frame_bytes=self._config.chunk_bytes
-        )
+        machine = SendTransfer(offer, seal=seal, window_bytes=self._config.window_bytes, frame_bytes=self._frame_bytes)
         shipment = _Shipment(link=link, machine=machine)
         self._shipments[offer.transfer_id] = shipment
         lines = SenderLog(transfer, size_bytes=offer.size_bytes, chunk_bytes=self._config.chunk_bytes)
@@ -380,7 +384,7 @@ class Outgoing:
                         await self._say_last_words(machine, link)
                         raise
                     for frame in frames:
-                        await link.send_frame(frame.content, frame.give_back)
+                        await self._send_frame(link, frame)
                         shipment.note_move()
                         lines.add(frame.length)
                 case Complete():
@@ -395,6 +399,17 @@ class Outgoing:
             if self._clock.monotonic() - told_s > PROGRESS_INTERVAL_S:
                 told_s = self._clock.monotonic()
                 await self._rows.tell_progress(machine.offer.transfer_id, underway)
+
+    async def _send_frame(self, link: Link, frame: ReadFrame) -> None:
+        if self._config.data_codec == DataCodec.BINARY:
+            await link.send_frame(frame.content, frame.give_back)
+            return
+        try:
+            as_read = read_frame(frame.content)
+            chunk = DataChunk(stream=as_read.stream, offset=as_read.offset, data=bytes(as_read.payload))
+        finally:
+            frame.give_back()
+        await link.tell_in_turn(chunk)
 
     async def _wait(self, shipment: _Shipment, idle_s: float) -> None:
         shipment.news.clear()

@@ -39,6 +39,7 @@ from rnd.protocol.link_messages import (
 )
 from rnd.protocol.transfer_messages import (
     ChunkAck,
+    DataChunk,
     DataTransferAccept,
     DataTransferComplete,
     DataTransferFailed,
@@ -53,6 +54,7 @@ __all__ = [
     "CapabilitiesRequest",
     "CapabilitiesResponse",
     "ChunkAck",
+    "DataChunk",
     "DataTransferAccept",
     "DataTransferComplete",
     "DataTransferFailed",
@@ -115,6 +117,7 @@ _ALL: Final[tuple[type[Message], ...]] = (
     DataTransferStop,
     DataTransferAccept,
     DataTransferReject,
+    DataChunk,
     ChunkAck,
     DataTransferComplete,
     DataTransferFailed,

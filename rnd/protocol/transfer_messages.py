@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Annotated, Final
 
-from rnd.protocol.fields import KeyDigits, Message, Sentence, Sha256, SignatureDigits, StreamNumber
+from rnd.protocol.fields import Binary, KeyDigits, Message, Sentence, Sha256, SignatureDigits, StreamNumber
+from rnd.protocol.sealing import TAG_BYTES
 from rnd.types.ids import ConnectionId, ExecutionUid, JobExecutionId, PeerId, TransferId
 from rnd.types.peers import Caller, RejectionCode
+
+TEXT_CHUNK_BYTES: Final = 1 << 20
+"""The most plain bytes that go as one text."""
+CHUNK_BYTES_MAX: Final = TEXT_CHUNK_BYTES + TAG_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +73,18 @@ class DataTransferReject(Message):
     transfer_id: TransferId
     code: RejectionCode
     reason: Sentence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataChunk(Message):
+    """A frame as text: for people who read along and clients without binary messages. It is not answered."""
+
+    type = "data_chunk"
+    caller = Caller.SENDER
+
+    stream: StreamNumber
+    offset: int
+    data: Annotated[bytes, Binary(CHUNK_BYTES_MAX)] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

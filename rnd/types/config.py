@@ -60,7 +60,8 @@ class Config:
     `job_slots` is how many DOCKER and STANDALONE jobs run at once (0: four a processor, at least 8, at most
     `limits.concurrent_jobs`). `operate_roots` are the folders whose files a token of scope `operate` may name (none: it
     sends what it has uploaded). A delivery to another peer goes in frames of `chunk_bytes`, of which at most `window_bytes`
-    are on their way unacknowledged; what a receiver holds of a delivery is bounded by that. `log_file` True writes `<data-dir>/logs/peer.log` beside standard error.
+    are on their way unacknowledged; what a receiver holds of a delivery is bounded by that. `data_codec` `base64` sends them as text,
+    for people who read along: slower, and any receiver takes it. `log_file` True writes `<data-dir>/logs/peer.log` beside standard error.
     """
 
     data_dir: Path
@@ -80,6 +81,7 @@ class Config:
     status_interval_s: float = 10.0
     keep_intermediate_s: float = 7 * 24 * 3600.0
     chunk_bytes: int = 1 << 20
+    data_codec: str = "binary"
     window_bytes: int = 32 << 20
     log_level: str = "INFO"
     log_file: bool | None = None

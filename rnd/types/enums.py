@@ -178,6 +178,13 @@ class EventType(StrEnum):
     IMAGE_PROGRESS = "image.progress"
 
 
+class DataCodec(StrEnum):
+    """How the bytes of a delivery are sent to another peer."""
+
+    BINARY = "binary"
+    BASE64 = "base64"
+
+
 class LogStream(StrEnum):
     """The streams that are captured for every DOCKER and STANDALONE job."""
 
