@@ -232,7 +232,12 @@ class Admission:
             earlier = self._folders.data_dir / folder
             kept = await self._threads.do(partial(receiving.fill_from, earlier, offer, max_folders=max_folders))
         if kept is not None:
-            log.info(LogEvent.TRANSFER_RECOGNISED, transfer_id=offer.transfer_id, bytes=offer.size_bytes)
+            log.info(
+                LogEvent.TRANSFER_RECOGNISED,
+                transfer_id=offer.transfer_id,
+                files=offer.file_count,
+                bytes=offer.size_bytes,
+            )
         return receiving, kept
 
     # ---- taking on
