@@ -517,18 +517,20 @@ CREATE INDEX transfers_by_dest_job ON transfers(dest_job_execution_id);
 CREATE INDEX transfers_of_orderer ON transfers(ordering_peer_id, execution_uid, status, size_bytes, bytes_done)
     WHERE direction <> 'OUTGOING';
 
--- What has come from other peers, by the SHA-256 of its manifest: the same again is copied here instead of being sent. Looked
--- up for the same sender and the same orderer only, so nobody learns what others hold.
-CREATE TABLE arrived_manifests (
+-- Where deliveries of other peers have arrived: a file that came there is copied from there when it is offered again, and not
+-- sent. Looked through for the same sender and the same orderer only, so nobody learns what others hold; which files came
+-- stands in the manifest beside the folder. Nothing else depends on these rows: the newest 256 of 30 days are kept for each two.
+CREATE TABLE arrived_folders (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     sender_peer_id TEXT NOT NULL,
     ordering_peer_id TEXT NOT NULL,
-    manifest_sha256 TEXT NOT NULL,
-    folder TEXT NOT NULL,             -- relative to the data directory; the newest, and perhaps deleted since
-    arrived_at TEXT NOT NULL,
-    PRIMARY KEY (sender_peer_id, ordering_peer_id, manifest_sha256)
-) STRICT, WITHOUT ROWID;
+    folder TEXT NOT NULL,             -- relative to the data directory; perhaps deleted or changed since
+    entry_count INTEGER NOT NULL,     -- of its manifest
+    arrived_at TEXT NOT NULL
+) STRICT;
 
-CREATE INDEX arrived_manifests_by_age ON arrived_manifests(arrived_at);
+CREATE INDEX arrived_folders_by_peers ON arrived_folders(sender_peer_id, ordering_peer_id);
+CREATE INDEX arrived_folders_by_age ON arrived_folders(arrived_at);
 
 -- Deliveries to the self-peer: one row a connection that ends there.
 CREATE TABLE results (

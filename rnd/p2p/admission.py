@@ -7,12 +7,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from rnd.database import (
-    arrived_manifests,
     duties,
     holdings,
     job_executions,
@@ -23,11 +21,11 @@ from rnd.database import (
 from rnd.database.connection import Database
 from rnd.database.duties import OpenDuty
 from rnd.database.transfers import NewTransfer
-from rnd.log import get_logger
 from rnd.p2p.link import Link
 from rnd.p2p.owner_rules import bytes_allowed
 from rnd.p2p.paused_receptions import PausedReceptions
-from rnd.p2p.reception import ReceivingThreads, Reception, Receptions, content_bytes, key_of
+from rnd.p2p.reception import ReceivingThreads, Reception, Receptions, key_of
+from rnd.p2p.recognition import Recognition
 from rnd.p2p.seals import Seals, Unsealing
 from rnd.protocol.instructions import Accept, Duty, Kept, Offer, ReceiveInstruction, Reject
 from rnd.protocol.offers import check_offer
@@ -38,21 +36,18 @@ from rnd.types.config import Config
 from rnd.types.enums import TransferDirection
 from rnd.types.executions import Transfer
 from rnd.types.ids import PeerId
-from rnd.types.log_events import LogEvent
 from rnd.types.peers import RejectionCode
 from rnd.types.seams import Clock
 from rnd.workers.delivery_log import ReceiverLog
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.pace import Pace
-from rnd.workers.receiving import NOTED_FROM_BYTES, Receiving
+from rnd.workers.receiving import Receiving
 
 DUTY_BYTES_MAX: Final = 64 << 30
 
 Begin = Callable[[Reception, list[ReceiveInstruction]], bool]
 """Has a delivery taken from here on; false where this peer is stopping."""
-
-log = get_logger()
 
 
 class _Waiting(NamedTuple):
@@ -79,6 +74,7 @@ class Admission:
         peer_id: PeerId,
         receptions: Receptions,
         paused: PausedReceptions,
+        recognition: Recognition,
         threads: ReceivingThreads,
         begin: Begin,
     ) -> None:
@@ -91,6 +87,7 @@ class Admission:
         self._peer_id = peer_id
         self._receptions = receptions
         self._paused = paused
+        self._recognition = recognition
         self._threads = threads
         self._begin = begin
 
@@ -113,12 +110,15 @@ class Admission:
         except SealRefused as error:
             return _reject(offer, RejectionCode.MALFORMED, str(error))
         with self._receptions.holding(key_of(offer)):
-            receiving, kept = await self._begun_before(link.peer_id, offer, waiting.destination)
+            receiving, kept = await self._paused.take_up(offer, waiting.destination)
+            recognises = kept is None and await self._recognition.may_know(link.peer_id, offer)
         receiving.report_to(lines.add)
-        machine = ReceiveTransfer(offer, terms, sender_peer_id=link.peer_id, seal=seal, kept=kept)
+        machine = ReceiveTransfer(
+            offer, terms, sender_peer_id=link.peer_id, seal=seal, kept=kept, recognises=recognises
+        )
         *instructions, answer = machine.begin()
         assert isinstance(answer, Accept)
-        no_place = self._no_place(link.peer_id, offer, missing_bytes=offer.stream_bytes - machine.received)
+        no_place = self._no_place(link.peer_id, offer, missing_bytes=machine.stream_bytes - machine.received)
         if no_place is not None:
             await self._paused.put(key_of(offer), receiving, kept)
             return no_place
@@ -214,27 +214,6 @@ class Admission:
             return _reject(offer, RejectionCode.BUSY, "too many transfers are under way")
         return None
 
-    async def _begun_before(self, sender: PeerId, offer: Offer, destination: Path) -> tuple[Receiving, Kept | None]:
-        """Return what has come of an offer already, or all of it, if the same has come from this sender for this orderer
-        before.
-        """
-        receiving, kept = await self._paused.take_up(offer, destination)
-        if kept is not None or offer.size_bytes < NOTED_FROM_BYTES:
-            return receiving, kept
-        if self._disk.refusal(more_bytes=offer.size_bytes) is not None:
-            return receiving, None
-        orderer, sha256 = offer.ends.ordering_peer_id, offer.manifest_sha256
-        folder = await self._database.read(
-            lambda conn: arrived_manifests.find_folder(conn, sender=sender, orderer=orderer, manifest_sha256=sha256)
-        )
-        if folder is not None:
-            max_folders = self._config.limits.files_per_transfer
-            earlier = self._folders.data_dir / folder
-            kept = await self._threads.do(partial(receiving.fill_from, earlier, offer, max_folders=max_folders))
-        if kept is not None:
-            log.info(LogEvent.TRANSFER_RECOGNISED, transfer_id=offer.transfer_id, bytes=offer.size_bytes)
-        return receiving, kept
-
     # ---- taking on
 
     def _reception(
@@ -251,7 +230,7 @@ class Admission:
             idle_s=waiting.idle_s,
             dest_row=waiting.duty,
             noted=machine.received,
-            pace=Pace(content_bytes(offer, machine.received), asyncio.get_running_loop().time()),
+            pace=Pace(machine.content_bytes, asyncio.get_running_loop().time()),
         )
 
     async def _open(
@@ -295,7 +274,7 @@ class Admission:
                 self._new_row(sender, offer, reception.dest_row),
                 file_count=offer.file_count,
                 size_bytes=offer.size_bytes,
-                bytes_done=content_bytes(offer, reception.machine.received),
+                bytes_done=reception.bytes_done,
                 now=now,
             )
 

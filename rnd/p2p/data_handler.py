@@ -20,6 +20,7 @@ from rnd.protocol.transfer_messages import (
     DataChunk,
     DataTransferComplete,
     DataTransferFailed,
+    DataTransferPresent,
     DataTransferRequest,
     DataTransferStop,
 )
@@ -43,7 +44,12 @@ class DataHandler:
         links.answer_on_links({DataTransferRequest: self._request, DataTransferComplete: self._complete})
         links.answer_with({DataTransferFailed: incoming.notices()})
         links.take_with(
-            {ChunkAck: outgoing.take_ack, DataTransferStop: outgoing.take_stop, DataChunk: incoming.take_chunk},
+            {
+                ChunkAck: outgoing.take_ack,
+                DataTransferPresent: outgoing.take_present,
+                DataTransferStop: outgoing.take_stop,
+                DataChunk: incoming.take_chunk,
+            },
             incoming.take_frame,
         )
         links.when_lost(outgoing.link_lost)

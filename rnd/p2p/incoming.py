@@ -1,7 +1,7 @@
 """Deliveries from other peers to this one: what their links say goes to the room that it concerns (document: Data Handler).
 
-`admission` says what is taken on, `intake` carries it to its end, `paused_receptions` keeps what has come of it while its
-link is gone, `reception` knows who has which place. What is taken, and when what is said, `protocol/transfer_receiving.py` decides.
+`admission` says what is taken on, `intake` carries it to its end, `recognition` knows what has come before,
+`paused_receptions` keeps what has come of a delivery while its link is gone, `reception` knows who has which place. What is taken, and when what is said, `protocol/transfer_receiving.py` decides.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from rnd.p2p.link import Link
 from rnd.p2p.paused_receptions import PausedReceptions
 from rnd.p2p.peer_manager import AnswerTo
 from rnd.p2p.reception import ReceivingThreads, Reception, Receptions
+from rnd.p2p.recognition import Recognition
 from rnd.p2p.seals import Seals
 from rnd.protocol.frames import Frame, FrameRefused, frame_of, read_frame
 from rnd.protocol.instructions import Complete, ReceiveInstruction, Reject
@@ -90,6 +91,7 @@ class Incoming:
             threads=self._threads,
             max_folders=config.limits.files_per_transfer,
         )
+        recognition = Recognition(database=database, clock=clock, folders=folders, threads=self._threads)
         self._admission = Admission(
             database=database,
             clock=clock,
@@ -100,17 +102,18 @@ class Incoming:
             peer_id=peer_id,
             receptions=self._receptions,
             paused=self._paused,
+            recognition=recognition,
             threads=self._threads,
             begin=self._begin,
         )
         self._intake = Intake(
             database=database,
             clock=clock,
-            folders=folders,
             disk=disk,
             board=board,
             receptions=self._receptions,
             paused=self._paused,
+            recognition=recognition,
             threads=self._threads,
         )
 
@@ -158,7 +161,9 @@ class Incoming:
             return DataTransferReject(transfer_id=answer.transfer_id, code=answer.code, reason=answer.reason)
         lines.requested()  # of what is rejected nothing is said at INFO: peers can offer as fast as they like
         lines.accepted(answer.offset, sealed=answer.seal is not None)
-        return DataTransferAccept(transfer_id=answer.transfer_id, offset=answer.offset, seal=answer.seal)
+        return DataTransferAccept(
+            transfer_id=answer.transfer_id, offset=answer.offset, present=answer.present, seal=answer.seal
+        )
 
     async def answer_complete(self, link: Link, message: DataTransferComplete) -> Message:
         """The sender has sent all, or calls it off: answer when that is settled here."""

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sqlite3
 from functools import partial
 from typing import Final
 
-from rnd.database import arrived_manifests, transfers
+from rnd.database import transfers
 from rnd.database.connection import Database
 from rnd.database.consequences import complete_transfer
 from rnd.database.news import News
 from rnd.log import get_logger
 from rnd.p2p.paused_receptions import PausedReceptions
-from rnd.p2p.reception import ReceivingThreads, Reception, Receptions, content_bytes, key_of
+from rnd.p2p.reception import COPYING_MAX, ReceivingThreads, Reception, Receptions, key_of
+from rnd.p2p.recognition import Recognition
 from rnd.protocol.frames import Frame
 from rnd.protocol.instructions import (
     Acknowledge,
@@ -29,27 +29,35 @@ from rnd.protocol.instructions import (
     Finish,
     LayOut,
     ReceiveInstruction,
+    Recognise,
     StagingInstruction,
     Stop,
+    TellPresent,
     Unseal,
     Write,
 )
 from rnd.protocol.messages import Message
+from rnd.protocol.recognition import NONE_PRESENT
 from rnd.protocol.transfer import ENDED
-from rnd.protocol.transfer_messages import ChunkAck, DataTransferComplete, DataTransferStop
-from rnd.types.errors import DatabaseGone, DatabaseNotNow, PeerUnreachable, RndError, StaleState
-from rnd.types.executions import Transfer
+from rnd.protocol.transfer_messages import ChunkAck, DataTransferComplete, DataTransferPresent, DataTransferStop
+from rnd.types.errors import CalledOff, DatabaseGone, DatabaseNotNow, PeerUnreachable, RndError, StaleState
+from rnd.types.executions import FileEntry, Transfer
 from rnd.types.log_events import LogEvent
 from rnd.types.seams import Clock
 from rnd.workers.delivery_log import log_receiver_completed
 from rnd.workers.disk_guard import DiskGuard
+from rnd.workers.earlier_files import EarlierFile
 from rnd.workers.insistence import insist
-from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
-from rnd.workers.receiving import NOTED_FROM_BYTES, Checkpoint
+from rnd.workers.pace import Pace
+from rnd.workers.receiving import Checkpoint
 from rnd.workers.underway import LOOK_AGAIN_S
 
 PROGRESS_INTERVAL_S: Final = 0.5
+LOOKING_TOLD_EVERY_S: Final = 1.0
+"""How often a sender is told that what has come before is still being copied."""
+COPYING_WAIT_S: Final = 5.0
+"""How long a delivery waits for others that copy; then all of it is sent, so that nobody is held up by what others have here."""
 TOGETHER_MAX: Final = 8
 """How many steps of a delivery, opening what is sealed not counted, are carried out in one go, if so many have come."""
 HELD_UP_BYTES_MAX: Final = 128 << 20
@@ -66,24 +74,26 @@ class Intake:
         *,
         database: Database,
         clock: Clock,
-        folders: JobFolders,
         disk: DiskGuard,
         board: NewsBoard,
         receptions: Receptions,
         paused: PausedReceptions,
+        recognition: Recognition,
         threads: ReceivingThreads,
     ) -> None:
         self._database = database
         self._clock = clock
-        self._folders = folders
         self._disk = disk
         self._board = board
         self._receptions = receptions
         self._paused = paused
+        self._recognition = recognition
         self._threads = threads
+        self._copying = asyncio.Semaphore(COPYING_MAX)
 
     async def take(self, reception: Reception, instructions: list[ReceiveInstruction]) -> None:
         """Carry one delivery to its end: the boundary at which whatever goes wrong with it ends it."""
+        self._log_recognised(reception)
         try:
             await self._follow(reception, instructions)
             await self._take_stream(reception)
@@ -95,8 +105,7 @@ class Intake:
             log.exception(LogEvent.INTERNAL_ERROR, where="incoming transfer", transfer_id=reception.offer.transfer_id)
             await self._give_up(reception, f"internal error: {type(error).__name__}")
         finally:
-            reception.over.set()
-            self._receptions.forget(reception)
+            self._let_go(reception)
 
     # ---- what comes
 
@@ -187,6 +196,10 @@ class Intake:
                     self._tell(reception, DataTransferStop(transfer_id=transfer_id, reason=reason))
                 case Complete():
                     reception.answer = instruction
+                case TellPresent():
+                    self._tell_present(reception, instruction.bytes_read, instruction.present)
+                case Recognise(entries=entries) if reception.is_taken():
+                    await self._recognise(reception, entries)
                 case Finish():
                     await self._finish(reception)
         if staging:
@@ -198,6 +211,67 @@ class Intake:
     def _tell(self, reception: Reception, message: Message) -> None:
         with contextlib.suppress(PeerUnreachable):  # its end is noticed by itself
             reception.link.tell(message)
+
+    # ---- what is here already
+
+    async def _recognise(self, reception: Reception, entries: tuple[FileEntry, ...]) -> None:
+        """Copy what has come before from this sender for this orderer, and say what need not come."""
+        machine = reception.machine
+        sender, orderer = reception.link.peer_id, reception.offer.ends.ordering_peer_id
+        earlier = await self._recognition.find(entries, sender=sender, orderer=orderer)
+        try:
+            present = await self._fill_in_turn(reception, earlier) if earlier else NONE_PRESENT
+        except CalledOff:
+            return  # nothing of it is left, and the reason is known
+        bytes_read, reception.looked_through_bytes = reception.looked_through_bytes, 0
+        await self._follow(reception, machine.recognise(present, bytes_read=bytes_read))
+        self._log_recognised(reception)
+        reception.pace = Pace(machine.content_bytes, asyncio.get_running_loop().time())
+
+    async def _fill_in_turn(self, reception: Reception, earlier: dict[int, EarlierFile]) -> frozenset[int]:
+        """Copy files when others have copied theirs; nothing is here, as it were, where that takes too long."""
+        try:
+            async with asyncio.timeout(COPYING_WAIT_S):
+                await self._copying.acquire()
+        except TimeoutError:
+            return NONE_PRESENT
+        try:
+            return await self._fill(reception, earlier)
+        finally:
+            self._copying.release()
+
+    async def _fill(self, reception: Reception, earlier: dict[int, EarlierFile]) -> frozenset[int]:
+        """Copy files in a thread, and tell the sender now and then that it goes on. Raises `CalledOff`."""
+        is_over = False
+
+        def add(count: int) -> None:
+            reception.looked_through_bytes += count
+
+        filling = self._threads.begin_copying(
+            partial(
+                reception.receiving.fill,
+                earlier,
+                has_room=lambda size_bytes: self._disk.refusal(more_bytes=size_bytes) is None,
+                progress=add,
+                cancelled=lambda: is_over or reception.is_called_off(),
+            )
+        )
+        try:
+            while not (await asyncio.wait([filling], timeout=LOOKING_TOLD_EVERY_S))[0]:
+                self._tell_present(reception, reception.looked_through_bytes, None)
+                await self._tell_progress(reception)
+        finally:
+            is_over = True
+            filling.cancel()  # without effect where it has ended; else nobody asks any more how it ends
+        return filling.result()
+
+    def _tell_present(self, reception: Reception, bytes_read: int, present: bytes | None) -> None:
+        transfer_id = reception.offer.transfer_id
+        self._tell(reception, DataTransferPresent(transfer_id=transfer_id, bytes_read=bytes_read, present=present))
+
+    def _log_recognised(self, reception: Reception) -> None:
+        if reception.machine.present:
+            reception.lines.leave_out(len(reception.machine.present), reception.machine.recognised_bytes)
 
     # ---- how far it is
 
@@ -234,7 +308,7 @@ class Intake:
         if now_s - reception.told_s < PROGRESS_INTERVAL_S:
             return
         reception.told_s = now_s
-        offer, bytes_done = reception.offer, content_bytes(reception.offer, reception.machine.received)
+        offer, bytes_done = reception.offer, reception.bytes_done
         rate_bytes_s = reception.pace.note(bytes_done, now_s)
         now = self._clock.now()
 
@@ -262,20 +336,10 @@ class Intake:
         files = await self._threads.do(reception.receiving.finish)
         reception.lines.end()
         now = self._clock.now()
-        offer, sender = reception.offer, reception.link.peer_id
+        offer = reception.offer
         rate_bytes_s = reception.pace.mean(offer.size_bytes, asyncio.get_running_loop().time())
-        folder = os.fspath(reception.receiving.destination.relative_to(self._folders.data_dir))
 
         def work(conn: sqlite3.Connection, news: News) -> Transfer:
-            if offer.size_bytes >= NOTED_FROM_BYTES:
-                arrived_manifests.remember(
-                    conn,
-                    sender=sender,
-                    orderer=offer.ends.ordering_peer_id,
-                    manifest_sha256=offer.manifest_sha256,
-                    folder=folder,
-                    now=now,
-                )
             return complete_transfer(
                 conn,
                 offer.transfer_id,
@@ -294,6 +358,14 @@ class Intake:
         log_receiver_completed(done)
         self._board.publish(news)
         await self._follow(reception, reception.machine.mark_finished())
+        self._let_go(reception)
+        sender, orderer = reception.link.peer_id, offer.ends.ordering_peer_id
+        await self._recognition.remember(reception.receiving.destination, files, sender=sender, orderer=orderer)
+
+    def _let_go(self, reception: Reception) -> None:
+        """Give its place to others, and have its sender told how it has ended."""
+        reception.over.set()
+        self._receptions.forget(reception)
 
     async def _give_up(self, reception: Reception, reason: str) -> None:
         """End a delivery that did not arrive: nothing of it stays, its sender is told, and its row waits for another try."""
@@ -312,8 +384,7 @@ class Intake:
             await self._make_durable(reception, checkpoint)
         await self._threads.do(reception.receiving.give_back_room)
         await self._paused.put(key_of(reception.offer), reception.receiving, kept)
-        bytes_done = content_bytes(reception.offer, kept.offset)
-        await self._put_back(reception, reception.machine.reason, bytes_done=bytes_done)
+        await self._put_back(reception, reception.machine.reason, bytes_done=reception.bytes_done)
 
     async def _put_back(self, reception: Reception, reason: str, *, bytes_done: int = 0) -> None:
         """Have the row wait for another attempt; it may have been called off in the same moment."""

@@ -29,7 +29,7 @@ from rnd.p2p.owner_rules import bytes_allowed, data_refusal
 from rnd.p2p.peer_manager import PeerManager
 from rnd.p2p.seals import Seals
 from rnd.protocol.frames import read_frame
-from rnd.protocol.instructions import Complete, Ends, SendBytes, TransferState
+from rnd.protocol.instructions import Complete, Ends, LeaveOut, SendBytes, TransferState
 from rnd.protocol.messages import Message
 from rnd.protocol.offers import make_offer, write_request
 from rnd.protocol.transfer_messages import (
@@ -38,6 +38,7 @@ from rnd.protocol.transfer_messages import (
     DataChunk,
     DataTransferAccept,
     DataTransferComplete,
+    DataTransferPresent,
     DataTransferReject,
     DataTransferStop,
 )
@@ -186,6 +187,17 @@ class Outgoing:
             before = shipment.machine.acknowledged
             shipment.machine.acknowledge(message.offset)
             if shipment.machine.acknowledged > before:
+                shipment.note_move()
+            shipment.news.set()
+
+    def take_present(self, link: Link, message: Message) -> None:
+        """A receiver says which files it has already, or that it is still looking."""
+        assert isinstance(message, DataTransferPresent)
+        shipment = self._of(link, message.transfer_id)
+        if shipment is not None:
+            before = shipment.machine.bytes_read
+            shipment.machine.take_present(message.present, bytes_read=message.bytes_read)
+            if shipment.machine.bytes_read > before:
                 shipment.note_move()
             shipment.news.set()
 
@@ -343,7 +355,13 @@ class Outgoing:
             dest_path=f"connection {offer.ends.connection_id}",
             seal=None if seal is None else seal.share,
         )
-        machine = SendTransfer(offer, seal=seal, window_bytes=self._config.window_bytes, frame_bytes=self._frame_bytes)
+        machine = SendTransfer(
+            offer,
+            entries=sending.manifest.entries,
+            seal=seal,
+            window_bytes=self._config.window_bytes,
+            frame_bytes=self._frame_bytes,
+        )
         shipment = _Shipment(link=link, machine=machine)
         self._shipments[offer.transfer_id] = shipment
         lines = SenderLog(transfer, size_bytes=offer.size_bytes, chunk_bytes=self._config.chunk_bytes)
@@ -354,10 +372,10 @@ class Outgoing:
         except PeerRefused as error:
             raise _TryAgain(error.reason or str(error)) from error
         match reply:
-            case DataTransferAccept(offset=offset, seal=share):
-                machine.accept(offset, share)
+            case DataTransferAccept(offset=offset, present=present, seal=share):
+                machine.accept(offset, share, present=present)
                 lines.accepted(machine.acknowledged, sealed=underway.sealed)
-                underway.bytes_done = max(0, machine.acknowledged - offer.manifest_bytes)
+                underway.bytes_done = machine.content_bytes
                 underway.pace = Pace(underway.bytes_done, self._clock.monotonic())
                 await self._stream(shipment, sending, underway, lines, idle_s=delivery.idle_s)
             case DataTransferReject(code=code, reason=reason):
@@ -376,6 +394,11 @@ class Outgoing:
         while True:
             instruction = machine.take()
             match instruction:
+                case LeaveOut(present=present):
+                    await self._in_thread(sending.leave_out, present)
+                    lines.leave_out(len(present), machine.recognised_bytes)
+                    underway.pace = Pace(machine.content_bytes, self._clock.monotonic())
+                    shipment.note_move()
                 case SendBytes():
                     try:
                         frames = await feed.read(machine.take_bytes(instruction, at_most=feed.spare()))
@@ -395,7 +418,7 @@ class Outgoing:
                     return
                 case None:
                     await self._wait(shipment, idle_s)
-            underway.bytes_done = max(0, machine.acknowledged - machine.offer.manifest_bytes)
+            underway.bytes_done = machine.content_bytes
             if self._clock.monotonic() - told_s > PROGRESS_INTERVAL_S:
                 told_s = self._clock.monotonic()
                 await self._rows.tell_progress(machine.offer.transfer_id, underway)

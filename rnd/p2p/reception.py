@@ -28,6 +28,8 @@ INCOMING_MAX: Final = 64
 INCOMING_OF_ONE_SENDER: Final = 8
 INCOMING_FOR_ONE_ORDERER: Final = 16
 """For jobs that one other peer has ordered: it decides who sends to them, and may have made those up."""
+COPYING_MAX: Final = 2
+"""How many deliveries at a time copy what is here already: it takes as much of disk and processor as there is."""
 NOTE_LAG_BYTES: Final = 6 << 20
 NOTE_LAG_SHARE: Final = 40
 """How much may have come that is not noted as durable: so many bytes, or this part of all of them."""
@@ -55,6 +57,8 @@ class Reception:
     pace: Pace
     queue: deque[Frame | DataTransferComplete] = field(default_factory=deque)
     queued_bytes: int = 0
+    looked_through_bytes: int = 0
+    """How much has been read of what may be here already, until it is known what is."""
     noting: asyncio.Task[None] | None = None
     told_s: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     """When the row was last told how far it is, by the event loop's clock."""
@@ -70,6 +74,11 @@ class Reception:
     def is_taken(self) -> bool:
         """Say whether more of it may come."""
         return not self.is_called_off() and self.machine.state not in ENDED
+
+    @property
+    def bytes_done(self) -> int:
+        """How much of the content is here, as far as is known."""
+        return max(self.looked_through_bytes, self.machine.content_bytes)
 
     @property
     def behind_bytes(self) -> int:
@@ -148,23 +157,24 @@ class Receptions:
 
 
 class ReceivingThreads:
-    """Where the disk work of deliveries is done."""
+    """Where the disk work of deliveries is done. What may take long has threads of its own, so that nobody's bytes wait for it."""
 
     def __init__(self, count: int) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="rnd-receiving")
+        self._copying = ThreadPoolExecutor(COPYING_MAX, thread_name_prefix="rnd-copying")
 
     async def do(self, work: Callable[[], T]) -> T:
         """Do work in a thread; return or raise what it does."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
+    def begin_copying(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Begin to copy in a thread. That goes on when nobody waits for it any more: tell it to stop."""
+        return asyncio.get_running_loop().run_in_executor(self._copying, work)
+
     def stop(self) -> None:
         """Begin nothing more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-def content_bytes(offer: Offer, offset: int) -> int:
-    """Return how much of the files lies before an offset of the stream, which begins with the manifest."""
-    return max(0, offset - offer.manifest_bytes)
+        for pool in (self._pool, self._copying):
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def key_of(offer: Offer) -> DutyKey:

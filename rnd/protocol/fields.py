@@ -20,6 +20,8 @@ SENTENCE_CHARACTERS_MAX: Final = 4_096
 ARGUMENT_CHARACTERS_MAX: Final = 131_072
 """Of any string within a job; Linux takes no longer argument (MAX_ARG_STRLEN, execve(2))."""
 LOG_BYTES_MAX: Final = 1024 * 1024
+PRESENT_BYTES_MAX: Final = 1024 * 1024
+"""Of the bits that say which entries of a manifest are there: for eight million of them."""
 RECORDS_MAX: Final = 100
 SECONDS_MAX: Final = 1e9
 NUMBER_MAX: Final = 2**63 - 1
@@ -83,6 +85,7 @@ Sha256 = Annotated[str, Text(pattern="[0-9a-f]{64}")]
 KeyDigits = Annotated[str, Text(pattern="[0-9a-f]{64}")]
 SignatureDigits = Annotated[str, Text(pattern="[0-9a-f]{128}")]
 Seconds = Annotated[float, Measure(most=SECONDS_MAX)]
+PresentBits = Annotated[bytes, Binary(longest=PRESENT_BYTES_MAX)]
 StreamNumber = Annotated[int, Whole(most=2**32 - 1)]
 ProtocolVersion = Annotated[int, Whole(least=1, most=65_535)]
 Records = Annotated[tuple[AddressRecord, ...], Items(RECORDS_MAX)]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeAlias
 
+from rnd.protocol.recognition import NONE_PRESENT
 from rnd.protocol.transfer_messages import SealShare
 from rnd.types.executions import FileEntry
 from rnd.types.ids import ConnectionId, ExecutionUid, JobExecutionId, PeerId, TransferId
@@ -60,12 +61,13 @@ class Duty:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """What a receiver has of a transfer whose link was lost: everything below `offset` is written, and what ends there is
-    verified."""
+    """What a receiver has of a transfer whose link was lost: everything below `offset` is written, what ends there is
+    verified, and so are the entries that were `present` and are no part of the stream."""
 
     offer: Offer
     entries: tuple[FileEntry, ...]
     offset: int
+    present: frozenset[int] = NONE_PRESENT
 
     def is_part_of(self, offer: Offer) -> bool:
         """Say whether an offer is of the very same bytes to the very same end."""
@@ -81,7 +83,17 @@ class Accept:
 
     transfer_id: TransferId
     offset: int
+    present: bytes | None = b""
     seal: SealShare | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TellPresent:
+    """Send `data_transfer_present`: all that is here is known."""
+
+    transfer_id: TransferId
+    bytes_read: int
+    present: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,8 +144,22 @@ class SendBytes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeaveOut:
+    """These entries are at the receiver: from here on the stream is without their content."""
+
+    present: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LayOut:
     """The manifest is whole and right: make room for its entries."""
+
+    entries: tuple[FileEntry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recognise:
+    """Copy what is here already of these entries, and say to `recognise` which are."""
 
     entries: tuple[FileEntry, ...]
 
@@ -173,9 +199,11 @@ class Discard:
     reason: str
 
 
-SendInstruction: TypeAlias = SendBytes | Complete
+SendInstruction: TypeAlias = LeaveOut | SendBytes | Complete
 StagingInstruction: TypeAlias = LayOut | Unseal | Write | EndFile | Discard
-ReceiveInstruction: TypeAlias = StagingInstruction | Finish | Accept | Reject | Acknowledge | Stop | Complete
+ReceiveInstruction: TypeAlias = (
+    StagingInstruction | Recognise | TellPresent | Finish | Accept | Reject | Acknowledge | Stop | Complete
+)
 
 
 class TransferState(StrEnum):

@@ -7,6 +7,7 @@ what signs with its identity. Whoever stands between the two can refuse them ser
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import struct
 from collections.abc import Callable
@@ -63,14 +64,14 @@ class SenderSeal:
         self._offer_text = offer_text(offer, ways, public)
         self.share = SealShare(key=public, signature=sign(self._offer_text).hex())
 
-    def agree(self, offset: int, share: SealShare | None) -> ChunkSealer:
+    def agree(self, offset: int, share: SealShare | None, *, present: bytes | None = b"") -> ChunkSealer:
         """Return what seals the stream from `offset` on, for the receiver that has answered with this share and nobody else.
 
-        Raises `SealRefused`.
+        `present` is what it said it has. Raises `SealRefused`.
         """
         if share is None:
             raise SealRefused("it accepted without a seal what goes out only sealed")
-        text = accept_text(self._offer_text, offset, share.key)
+        text = accept_text(self._offer_text, offset, present, share.key)
         _verify(self._ways.receiver, share, text)
         key, transcript = _agreed(self._key, share, text)
         return ChunkSealer(key, transcript, stream_bytes=self._stream_bytes)
@@ -88,10 +89,10 @@ class ReceiverSeal:
         self._key = X25519PrivateKey.from_private_bytes(secret)
         _exchange(self._key, theirs)
 
-    def agree(self, offset: int) -> tuple[SealShare, ChunkOpener]:
-        """Return the answer's share, and what opens the stream from `offset` on."""
+    def agree(self, offset: int, *, present: bytes | None = b"") -> tuple[SealShare, ChunkOpener]:
+        """Return the answer's share, and what opens the stream from `offset` on; `present` is what is said to be here."""
         public = self._key.public_key().public_bytes_raw().hex()
-        text = accept_text(self._offer_text, offset, public)
+        text = accept_text(self._offer_text, offset, present, public)
         key, transcript = _agreed(self._key, self._theirs, text)
         share = SealShare(key=public, signature=self._sign(text).hex())
         return share, ChunkOpener(key, transcript, stream_bytes=self._stream_bytes)
@@ -105,6 +106,10 @@ class _Chunks:
         self._transcript = transcript
         self._stream_bytes = stream_bytes
         self._count = 0
+
+    def end_at(self, stream_bytes: int) -> None:
+        """Take note of where the stream ends now that it is known what need not come."""
+        self._stream_bytes = stream_bytes
 
     def _next(self, offset: int, length: int) -> tuple[bytes, bytes]:
         """Return nonce and associated data of the next chunk. No number is given out twice, whatever becomes of its chunk."""
@@ -171,9 +176,10 @@ def offer_text(offer: Offer, ways: Ways, key: str) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def accept_text(offer_text: bytes, offset: int, key: str) -> bytes:
+def accept_text(offer_text: bytes, offset: int, present: bytes | None, key: str) -> bytes:
     """Return what a receiver signs."""
-    return f"{_ACCEPT_LABEL}\n".encode() + offer_text + f"{offset}\n{key}\n".encode()
+    words = "-" if present is None else base64.b64encode(present).decode()
+    return f"{_ACCEPT_LABEL}\n".encode() + offer_text + f"{offset}\n{words}\n{key}\n".encode()
 
 
 def _verify(signer: PeerId, share: SealShare, text: bytes) -> None:

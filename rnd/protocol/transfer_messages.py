@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Final
 
-from rnd.protocol.fields import Binary, KeyDigits, Message, Sentence, Sha256, SignatureDigits, StreamNumber
+from rnd.protocol.fields import (
+    Binary,
+    KeyDigits,
+    Message,
+    PresentBits,
+    Sentence,
+    Sha256,
+    SignatureDigits,
+    StreamNumber,
+)
 from rnd.protocol.sealing import TAG_BYTES
 from rnd.types.ids import ConnectionId, ExecutionUid, JobExecutionId, PeerId, TransferId
 from rnd.types.peers import Caller, RejectionCode
@@ -51,7 +60,8 @@ class DataTransferRequest(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataTransferAccept(Message):
-    """Send it, from this offset of the stream of bytes on."""
+    """Send it, from this offset of the stream of bytes on, without the entries that are `present` here (bits, none at all
+    where it has no bytes). Null: `data_transfer_present` says which, once the manifest has come."""
 
     type = "data_transfer_accept"
     caller = Caller.RECEIVER
@@ -59,7 +69,21 @@ class DataTransferAccept(Message):
 
     transfer_id: TransferId
     offset: int
+    present: PresentBits | None = b""
     seal: SealShare | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataTransferPresent(Message):
+    """Leave these entries out: they are here. Null while that is still looked into; `bytes_read` grows meanwhile. It is not
+    answered."""
+
+    type = "data_transfer_present"
+    caller = Caller.RECEIVER
+
+    transfer_id: TransferId
+    bytes_read: int
+    present: PresentBits | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

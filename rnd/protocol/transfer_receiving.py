@@ -15,12 +15,15 @@ from rnd.protocol.instructions import (
     LayOut,
     Offer,
     ReceiveInstruction,
+    Recognise,
     Stop,
+    TellPresent,
     TransferState,
     Write,
 )
 from rnd.protocol.manifest import Announced, ManifestReader, ManifestRefused
 from rnd.protocol.offers import check_offer
+from rnd.protocol.recognition import NONE_PRESENT, find_place, size_of, write_present
 from rnd.protocol.sealed_streams import ChunkOpener, ReceiverSeal
 from rnd.protocol.transfer import ACK_BYTES, OPEN, cut_words
 from rnd.types.executions import FileEntry
@@ -32,6 +35,7 @@ class ReceiveTransfer:
 
     Every method returns the instructions that follow, effects before what is said of them: carry all of them out, in
     order, before the machine is told the next thing; an acknowledgement then means what it says. `begin` comes first.
+    With `recognises` the content waits until `recognise` was told which files are here and need not come.
     Frames of a sealed transfer are taken as if they were open: plain bytes, or room for them that is filled before it is written.
     Hand what goes wrong with an effect to `fail`. After the link was lost, `kept` is what a fresh machine goes on from.
     """
@@ -44,6 +48,7 @@ class ReceiveTransfer:
         sender_peer_id: PeerId,
         seal: ReceiverSeal | None = None,
         kept: Kept | None = None,
+        recognises: bool = False,
         ack_bytes: int = ACK_BYTES,
     ) -> None:
         if offer.encrypted != (seal is not None):
@@ -52,6 +57,9 @@ class ReceiveTransfer:
         self.state = TransferState.OFFERED
         self.reason = ""
         self.received = 0
+        self.present: frozenset[int] | None = None if recognises and offer.size_bytes else NONE_PRESENT
+        """The entries that were here and need not come; `None` until that is known."""
+        self.recognised_bytes = 0
         self.opener: ChunkOpener | None = None
         """What opens each frame of a sealed transfer, once it is accepted."""
         self._seal = seal
@@ -88,10 +96,13 @@ class ReceiveTransfer:
         if self._entries is None and self.offer.manifest_bytes == 0:
             self._entries = ()
             instructions.append(LayOut(entries=()))
+        present = self._present_bits()
         share = None
         if self._seal is not None:
-            share, self.opener = self._seal.agree(self.received)
-        return [*instructions, Accept(transfer_id=self.offer.transfer_id, offset=self.received, seal=share)]
+            share, self.opener = self._seal.agree(self.received, present=present)
+            self.opener.end_at(self.stream_bytes)
+        accept = Accept(transfer_id=self.offer.transfer_id, offset=self.received, present=present, seal=share)
+        return [*instructions, accept]
 
     def take_frame(self, frame: Frame) -> list[ReceiveInstruction]:
         """Take the next bytes of the stream. Frames of a transfer that has ended are dropped."""
@@ -107,11 +118,28 @@ class ReceiveTransfer:
             return self._object(str(error))
         self._take_content(content, instructions)
         self.received += len(frame.payload)
-        is_all = self.received == self.offer.stream_bytes
-        if is_all or self.received - self._acknowledged >= self._ack_bytes:
-            self._acknowledged = self.received
-            instructions.append(Acknowledge(transfer_id=self.offer.transfer_id, offset=self.received))
+        instructions += self._acknowledge()
         return instructions
+
+    def recognise(self, present: frozenset[int], *, bytes_read: int) -> list[ReceiveInstruction]:
+        """These files are here, whole and verified; so much was read to know that. It holds also if the link was lost meanwhile."""
+        if self._entries is None or self.present is not None:
+            raise ValueError("what is here is asked once, when the manifest has come")
+        if self.state not in (TransferState.STREAMING, TransferState.LINK_LOST):
+            return []
+        self._stand_without(present, self._entries)
+        instructions: list[ReceiveInstruction] = []
+        self._end_files(instructions)
+        if self.state is TransferState.LINK_LOST:
+            return instructions
+        if self.opener is not None:
+            self.opener.end_at(self.stream_bytes)
+        bits = write_present(present, len(self._entries))
+        return [
+            *instructions,
+            TellPresent(transfer_id=self.offer.transfer_id, bytes_read=bytes_read, present=bits),
+            *self._acknowledge(),
+        ]
 
     def take_complete(self, *, success: bool, error: str | None) -> list[ReceiveInstruction]:
         """The sender has sent all, or calls it off. Asked again after the end, the answer is the same again."""
@@ -119,8 +147,8 @@ class ReceiveTransfer:
             case TransferState.STREAMING if not success:
                 words = cut_words(error, "the sender called it off and did not say why")
                 return self._end(TransferState.CALLED_OFF, words, is_answer=True)
-            case TransferState.STREAMING if self.received != self.offer.stream_bytes:
-                words = f"it announced the end after {self.received:,} of {self.offer.stream_bytes:,} bytes"
+            case TransferState.STREAMING if self.received != self.stream_bytes:
+                words = f"it announced the end after {self.received:,} of {self.stream_bytes:,} bytes"
                 return self._object(words, is_answer=True)
             case TransferState.STREAMING:
                 self.state = TransferState.ANNOUNCED
@@ -132,7 +160,7 @@ class ReceiveTransfer:
 
     def mark_finished(self) -> list[ReceiveInstruction]:
         """All is in its place, durable and committed. It stays so if the link was lost meanwhile."""
-        if self.received != self.offer.stream_bytes or self.state not in (
+        if self.received != self.stream_bytes or self.state not in (
             TransferState.ANNOUNCED,
             TransferState.LINK_LOST,
         ):
@@ -157,22 +185,49 @@ class ReceiveTransfer:
 
     @property
     def kept(self) -> Kept | None:
-        """What a fresh machine can go on from after the link was lost, if anything; a part of a manifest is not kept."""
-        if self.state is not TransferState.LINK_LOST or self._entries is None:
+        """What a fresh machine can go on from after the link was lost, if anything; a part of a manifest is not kept, nor is
+        anything before it is known what is here.
+        """
+        if self.state is not TransferState.LINK_LOST or self._entries is None or self.present is None:
             return None
-        return Kept(offer=self.offer, entries=self._entries, offset=self.received)
+        return Kept(offer=self.offer, entries=self._entries, offset=self.received, present=self.present)
+
+    @property
+    def stream_bytes(self) -> int:
+        """How long the stream is, without what is here already."""
+        return self.offer.stream_bytes - self.recognised_bytes
+
+    @property
+    def content_bytes(self) -> int:
+        """How much of the content is here, by this stream or from before."""
+        return self.recognised_bytes + max(0, self.received - self.offer.manifest_bytes)
 
     def _go_on(self, kept: Kept) -> None:
         """Stand where an earlier machine stood; the files that end there have ended."""
         self._entries = kept.entries
+        self._stand_without(kept.present, kept.entries)
         self.received = self._acknowledged = kept.offset
-        left = kept.offset - self.offer.manifest_bytes
-        for entry in kept.entries:
-            if left < entry.size_bytes:
-                break
-            left -= entry.size_bytes
-            self._index += 1
-        self._file_offset = left
+        content_bytes = kept.offset - self.offer.manifest_bytes
+        self._index, self._file_offset = find_place(kept.entries, kept.present, content_bytes)
+
+    def _stand_without(self, present: frozenset[int], entries: tuple[FileEntry, ...]) -> None:
+        """Take files that are here out of the stream."""
+        self.present = present
+        self.recognised_bytes = size_of(present, entries)
+
+    def _present_bits(self) -> bytes | None:
+        """Return what is said to be here, `None` where that is not known yet."""
+        if self.present is None:
+            return None
+        return write_present(self.present, self.offer.entry_count)
+
+    def _acknowledge(self) -> list[ReceiveInstruction]:
+        """Acknowledge what has come if it is all, or enough."""
+        is_all = self.received == self.stream_bytes
+        if not is_all and self.received - self._acknowledged < self._ack_bytes:
+            return []
+        self._acknowledged = self.received
+        return [Acknowledge(transfer_id=self.offer.transfer_id, offset=self.received)]
 
     def _frame_problem(self, frame: Frame) -> str:
         if self.state is not TransferState.STREAMING:
@@ -183,8 +238,12 @@ class ReceiveTransfer:
             return f"it sent bytes from {frame.offset:,} on where {self.received:,} was due"
         if not frame.payload:
             return "it sent a frame without bytes"
-        if frame.offset + len(frame.payload) > self.offer.stream_bytes:
-            return f"it sent more than the announced {self.offer.stream_bytes:,} bytes"
+        end = frame.offset + len(frame.payload)
+        if end > self.stream_bytes:
+            without = " that are not here" if self.present else ""
+            return f"it sent more than the announced {self.stream_bytes:,} bytes{without}"
+        if self.present is None and end > self.offer.manifest_bytes:
+            return "it sent content before it was told which of it is here"
         return ""
 
     def _take_manifest(self, data: memoryview, instructions: list[ReceiveInstruction]) -> memoryview:
@@ -196,7 +255,10 @@ class ReceiveTransfer:
         if len(data) >= missing:
             self._entries = self._manifest.finish()
             instructions.append(LayOut(entries=self._entries))
-            self._end_files(instructions)
+            if self.present is None:
+                instructions.append(Recognise(entries=self._entries))
+            else:
+                self._end_files(instructions)
         return data[missing:]
 
     def _take_content(self, data: memoryview, instructions: list[ReceiveInstruction]) -> None:
@@ -210,10 +272,14 @@ class ReceiveTransfer:
             self._end_files(instructions)
 
     def _end_files(self, instructions: list[ReceiveInstruction]) -> None:
-        """End every file that is complete by now, empty ones too, and step over folders."""
+        """End every file that is complete by now, empty ones too, and step over folders and what is here already."""
         assert self._entries is not None
-        while self._index < len(self._entries) and self._file_offset == self._entries[self._index].size_bytes:
-            if self._entries[self._index].sha256:
+        assert self.present is not None
+        while self._index < len(self._entries):
+            is_here = self._index in self.present
+            if not is_here and self._file_offset < self._entries[self._index].size_bytes:
+                break
+            if not is_here and self._entries[self._index].sha256:
                 instructions.append(EndFile(index=self._index))
             self._index += 1
             self._file_offset = 0

@@ -267,8 +267,8 @@ class LogEvent(StrEnum):
         "debug",
     )
     TRANSFER_RECOGNISED = (
-        "Transfer recognised: transfer_id={transfer_id}, bytes={bytes}",
-        "The same content came from this sender for this orderer before; it was copied here and is not sent again.",
+        "Transfer recognised: transfer_id={transfer_id}, files={files}, bytes={bytes}",
+        "So much of it came from this sender for this orderer before; the receiver has copied it and it is not sent again.",
     )
     TRANSFER_NOT_NOTED = (
         "Transfer not noted: transfer_id={transfer_id}, reason={reason}",

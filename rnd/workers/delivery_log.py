@@ -107,6 +107,12 @@ class SenderLog:
             self._told = min(self._total, offset // self._chunk_bytes)
         log.info(LogEvent.SENDING_CHUNKS, transfer_id=self._transfer.transfer_id, total=self._total)
 
+    def leave_out(self, files: int, count: int) -> None:
+        """Say that so many files and bytes are not sent, since the receiver has them: no lines of their chunks."""
+        log.info(LogEvent.TRANSFER_RECOGNISED, transfer_id=self._transfer.transfer_id, files=files, bytes=count)
+        self._done_bytes += count
+        self._told = min(self._total, self._done_bytes // self._chunk_bytes)
+
     def add(self, count: int) -> None:
         """Take note of bytes that were sent, the manifest's included; each chunk that is whole gets its line, at DEBUG."""
         self._done_bytes += count
@@ -140,6 +146,12 @@ class ReceiverLog:
             log.info(LogEvent.TRANSFER_RESUMED, transfer_id=self._transfer_id, offset=offset)
             self._done_bytes = offset
             self._told = min(self._total, offset // self._chunk_bytes)
+
+    def leave_out(self, files: int, count: int) -> None:
+        """Say that so many files and bytes are here already and do not come: no lines of their chunks."""
+        log.info(LogEvent.TRANSFER_RECOGNISED, transfer_id=self._transfer_id, files=files, bytes=count)
+        self._done_bytes += count
+        self._told = min(self._total, self._done_bytes // self._chunk_bytes)
 
     def add(self, count: int) -> None:
         """Take note of bytes that were written; each chunk that is whole gets its line, at DEBUG."""

@@ -1,30 +1,36 @@
 """What is written down of a delivery that has come in part, so that a restarted daemon goes on with it (design section 6).
 
 Beside the folder `.<name>.part` lie `.<name>.part.manifest`, the manifest as it came, and `.<name>.part.json`: how much of the
-stream is durable. Neither is flushed: what a power cut leaves of them is read as nothing, and the delivery begins anew. The
-manifest stays when all has come, so that the same content is recognised when it is offered again.
-Synchronous, for threads.
+stream is durable, and which files are no part of it, since they were here. Neither is flushed: what a power cut leaves of them
+is read as nothing, and the delivery begins anew. The manifest stays when all has come, so that a file of it is recognised when
+it is offered again. Synchronous, for threads.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from rnd.protocol.fields import PRESENT_BYTES_MAX
 from rnd.protocol.instructions import Offer
 from rnd.protocol.manifest import MANIFEST_BYTES_MAX, Announced, ManifestReader, ManifestRefused, write_manifest
+from rnd.protocol.recognition import NONE_PRESENT, PresentRefused, read_present, size_of, write_present
 from rnd.types.executions import FileEntry
 
-NOTE_BYTES_MAX = 1 << 12
+NOTE_BYTES_MAX: Final = (1 << 12) + 2 * PRESENT_BYTES_MAX
 
 
 class PartNote(NamedTuple):
-    """Everything below `offset`, in bytes of the stream, is durable, and what ends there is verified."""
+    """Everything below `offset`, in bytes of the stream, is durable, and what ends there is verified; so are the entries that
+    were `present` and are no part of the stream.
+    """
 
     entries: tuple[FileEntry, ...]
+    present: frozenset[int]
     offset: int
 
 
@@ -43,6 +49,7 @@ class PartNotes:
         self._draft = self._note.with_name(f"{self._note.name}.draft")
         self._kept = manifest_beside(destination)
         self._sha256 = ""
+        self._present = ""
 
     def begin(self, entries: tuple[FileEntry, ...]) -> None:
         """Write down what is to come. Raises `OSError`."""
@@ -50,10 +57,19 @@ class PartNotes:
         self._note.unlink(missing_ok=True)
         self._manifest.write_bytes(manifest.data)
         self._sha256 = manifest.sha256
+        self.leave_out(NONE_PRESENT, len(entries))
+
+    def leave_out(self, present: frozenset[int], entry_count: int) -> None:
+        """Have it noted from now on that these entries are here, verified, and no part of the stream."""
+        self._present = base64.b64encode(write_present(present, entry_count)).decode()
 
     def note(self, offset: int) -> None:
-        """Write down that everything below `offset` is durable; `begin` or `read` was called before. Raises `OSError`."""
-        self._draft.write_text(json.dumps({"manifest_sha256": self._sha256, "offset": offset}))
+        """Write down that everything below `offset` is durable, and what is left out too; `begin` or `read` was called before.
+
+        Raises `OSError`.
+        """
+        note = {"manifest_sha256": self._sha256, "present": self._present, "offset": offset}
+        self._draft.write_text(json.dumps(note))
         os.rename(self._draft, self._note)
 
     def read(self, offer: Offer, *, max_folders: int) -> PartNote | None:
@@ -64,38 +80,45 @@ class PartNotes:
         except (OSError, ValueError):
             return None
         match fields:
-            case {"manifest_sha256": offer.manifest_sha256, "offset": int(offset)} if (
-                offer.manifest_bytes <= offset <= offer.stream_bytes
-            ):
+            case {"manifest_sha256": offer.manifest_sha256, "present": str(bits), "offset": int(offset)}:
                 pass
             case _:
                 return None
-        entries = read_manifest(self._manifest, offer, max_folders=max_folders)
-        if entries is None:
+        try:
+            entries = _read_manifest(self._manifest, offer, max_folders=max_folders)
+            present = read_present(base64.b64decode(bits, validate=True), entries)
+        except (OSError, ValueError, ManifestRefused, PresentRefused):
             return None
-        self._sha256 = offer.manifest_sha256
-        return PartNote(entries, offset)
+        if not offer.manifest_bytes <= offset <= offer.stream_bytes - size_of(present, entries):
+            return None
+        self._sha256, self._present = offer.manifest_sha256, bits
+        return PartNote(entries, present, offset)
 
-    def keep_manifest(self) -> None:
-        """Remove what is about a part now that all has come; the manifest stays beside it, `.<name>.manifest`."""
-        with contextlib.suppress(OSError):  # then it will not be recognised when it comes again
+    def keep_manifest(self, entries: tuple[FileEntry, ...]) -> None:
+        """Remove what is about a part now that all has come; its manifest stays beside it, `.<name>.manifest`."""
+        with contextlib.suppress(OSError):  # then nothing of it is recognised when it comes again
+            if not self._sha256:
+                self._manifest.write_bytes(write_manifest(entries).data)
             os.rename(self._manifest, self._kept)
         self.remove()
 
     def remove(self) -> None:
         """Remove what was written down. What resists says nothing without the folder beside it."""
+        self._sha256 = ""
         for path in (self._note, self._draft, self._manifest):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
 
 def manifest_beside(destination: Path) -> Path:
-    """Return where the manifest of a folder that has arrived whole is kept."""
+    """Return where the manifest of a folder that has arrived whole is kept, if it is."""
     return destination.with_name(f".{destination.name}.manifest")
 
 
-def read_manifest(path: Path, offer: Offer, *, max_folders: int) -> tuple[FileEntry, ...] | None:
-    """Return the entries of a manifest that was written down, if it is exactly the one that is offered."""
+def _read_manifest(path: Path, offer: Offer, *, max_folders: int) -> tuple[FileEntry, ...]:
+    """Return the entries of a manifest that was written down. Raises `OSError`, and `ManifestRefused` unless it is the one that
+    is offered.
+    """
     reader = ManifestReader(
         Announced(
             manifest_bytes=offer.manifest_bytes,
@@ -106,9 +129,6 @@ def read_manifest(path: Path, offer: Offer, *, max_folders: int) -> tuple[FileEn
         ),
         max_folders=max_folders,
     )
-    try:
-        with path.open("rb") as file:
-            reader.feed(file.read(MANIFEST_BYTES_MAX + 1))
-        return reader.finish()
-    except (OSError, ManifestRefused):
-        return None
+    with path.open("rb") as file:
+        reader.feed(file.read(MANIFEST_BYTES_MAX + 1))
+    return reader.finish()

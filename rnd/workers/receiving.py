@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, assert_never
 
 from rnd.protocol.instructions import Discard, EndFile, Kept, LayOut, Offer, StagingInstruction, Unseal, Write
+from rnd.protocol.recognition import Place, find_place
 from rnd.types.errors import CalledOff, TransferFailed, UnfitFiles
 from rnd.types.executions import FileEntry
-from rnd.workers.copying import OpenEntry, copy_verified, no_progress, open_source, tree_source
+from rnd.workers.copying import Reader, copy_verified, no_progress
 from rnd.workers.durability import reserve, sync_filesystem
-from rnd.workers.files import OpenTree, buffer_bytes, never_cancelled
-from rnd.workers.part_notes import PartNotes, manifest_beside, read_manifest
+from rnd.workers.earlier_files import RECOGNISED_FROM_BYTES, EarlierFile, EarlierFolders
+from rnd.workers.files import buffer_bytes, never_cancelled
+from rnd.workers.part_notes import PartNote, PartNotes
 from rnd.workers.staged_folder import StagedFolder, write_all, write_failure
 
 if TYPE_CHECKING:
@@ -113,44 +115,67 @@ class Receiving:
         """
         note = self._notes.read(offer, max_folders=max_folders)
         try:
-            if note is not None and self._stand_at(note.entries, note.offset - offer.manifest_bytes):
+            if note is not None and self._stand_at(note, note.offset - offer.manifest_bytes):
                 self._is_noted = True
-                return Kept(offer=offer, entries=note.entries, offset=note.offset)
+                return Kept(offer=offer, entries=note.entries, offset=note.offset, present=note.present)
         except OSError:
             pass  # a folder or a file of it is gone: it comes anew
         self.clear_away()
         return None
 
-    def fill_from(self, earlier: Path, offer: Offer, *, max_folders: int) -> Kept | None:
-        """Copy all that is offered from a folder in which the same arrived before; `None`, and nothing of it here, if it is
-        not there any more as it came. Every file is hashed on the way.
-        """
-        entries = read_manifest(manifest_beside(earlier), offer, max_folders=max_folders)
-        if entries is None or not earlier.is_dir():
-            return None
-        try:
-            with self._all_or_nothing(), OpenTree(earlier) as tree:
-                self._lay_out(entries)
-                open_entry = tree_source(tree)
-                buffer = bytearray(buffer_bytes(entry.size_bytes for entry in entries))
-                for entry in entries:
-                    if entry.sha256:
-                        self._copy(open_entry, entry, buffer)
-        except (TransferFailed, UnfitFiles):
-            return None
-        return Kept(offer=offer, entries=entries, offset=offer.stream_bytes)
+    def fill(
+        self,
+        earlier: Mapping[int, EarlierFile],
+        *,
+        has_room: Callable[[int], bool],
+        progress: Callable[[int], None] = no_progress,
+        cancelled: Callable[[], bool] = never_cancelled,
+    ) -> frozenset[int]:
+        """Copy files that have arrived before to the places of these entries; return which of them are there now, verified.
 
-    def _copy(self, open_entry: OpenEntry, entry: FileEntry, buffer: bytearray) -> None:
-        reader = open_source(open_entry, entry)
+        Every file is hashed as it is copied, so what has been changed or deleted since is not among them, nor is, from there on,
+        what `has_room` says there is no room for. `progress` gets the bytes of each buffer. Right after a manifest was laid out;
+        raises what the other instructions raise.
+        """
+        entries = self._laid_out()
+        buffer = bytearray(buffer_bytes(entries[index].size_bytes for index in earlier))
+        filled: set[int] = set()
+        with self._all_or_nothing(), EarlierFolders() as folders:
+            for index, file in earlier.items():
+                if not has_room(entries[index].size_bytes):
+                    break
+                try:
+                    reader = folders.open(file)
+                except UnfitFiles:
+                    continue
+                if self._copy(reader, entries[index], buffer, progress, cancelled):
+                    filled.add(index)
+        present = frozenset(filled)
+        self._ended += len(present)
+        self._notes.leave_out(present, len(entries))
+        return present
+
+    def _copy(
+        self,
+        reader: Reader,
+        entry: FileEntry,
+        buffer: bytearray,
+        progress: Callable[[int], None],
+        cancelled: Callable[[], bool],
+    ) -> bool:
+        """Copy what has come before to the place of an entry; false, and nothing there, if it is not what is promised."""
         try:
             fd = self._staged.create_file(entry.relative_path, executable=entry.executable)
             try:
-                copy_verified(reader, entry, fd, buffer, cancelled=self._cancelled)
+                copy_verified(reader, entry, fd, buffer, progress=progress, cancelled=cancelled)
+            except TransferFailed:
+                self._staged.remove_file(entry.relative_path)
+                return False
             finally:
                 os.close(fd)
         finally:
             reader.close()
-        self._ended += 1
+        return True
 
     def checkpoint(self, offset: int) -> Checkpoint | None:
         """Return this moment, at which everything below `offset` of the stream was carried out; `None` if it is not worth it.
@@ -180,9 +205,10 @@ class Receiving:
             self._check_wanted()
             self._staged.put_in_place()
         self._entries = None
-        if self._is_noted:
+        if sum(entry.size_bytes for entry in entries) >= RECOGNISED_FROM_BYTES:
+            self._notes.keep_manifest(entries)
             self._is_noted = False
-            self._notes.keep_manifest()
+        self._forget_notes()
         return entries
 
     def discard(self) -> None:
@@ -235,35 +261,33 @@ class Receiving:
             self._is_noted = False
             self._notes.remove()
 
-    def _stand_at(self, entries: tuple[FileEntry, ...], content_bytes: int) -> bool:
+    def _stand_at(self, note: PartNote, content_bytes: int) -> bool:
         """Stand where so many bytes of content have come; False where what is on disk does not bear that out."""
+        entries, present = note.entries, note.present
         self._staged.take_up([entry.relative_path for entry in entries])
         self._ended = 0
-        index = 0
-        while index < len(entries) and content_bytes >= entries[index].size_bytes:
-            entry = entries[index]
-            if entry.sha256:
+        place = find_place(entries, present, content_bytes)
+        for index, entry in enumerate(entries):
+            if not entry.sha256:
+                continue
+            if index in present or index < place.entry_index:
                 if os.lstat(self._staged.path / entry.relative_path).st_size != entry.size_bytes:
                     return False
                 self._ended += 1
-            content_bytes -= entry.size_bytes
-            index += 1
-        if content_bytes:
-            file = _OpenFile(
-                index,
-                self._staged.reopen_file(entries[index].relative_path),
-                promised_bytes=entries[index].size_bytes,
-            )
-            self._open = file  # `discard` closes it where this comes to nothing
-            if not file.stand_at(content_bytes, cancelled=self._cancelled):
-                return False
-            index += 1
-        for entry in entries[index:]:
-            if entry.sha256:
+            elif index > place.entry_index or not place.file_offset:
                 (self._staged.path / entry.relative_path).unlink(missing_ok=True)
+        if place.file_offset and not self._reopen(entries, place):
+            return False
         self._entries = entries
         self._ended_noted = self._ended
         return True
+
+    def _reopen(self, entries: tuple[FileEntry, ...], place: Place) -> bool:
+        """Open the file that was being written, and stand where it was; False where it has less."""
+        entry = entries[place.entry_index]
+        fd = self._staged.reopen_file(entry.relative_path)
+        self._open = _OpenFile(place.entry_index, fd, promised_bytes=entry.size_bytes)  # `discard` closes it
+        return self._open.stand_at(place.file_offset, cancelled=self._cancelled)
 
     def _write(self, index: int, offset: int, data: memoryview) -> None:
         self._check_wanted()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import accumulate
 from types import TracebackType
 from typing import Final, Self
@@ -41,8 +41,8 @@ class Sending:
             self.manifest: Final[Manifest] = write_manifest(named_entries(items))
         except ManifestRefused as error:
             raise TransferFailed(f"this cannot be sent: {error}") from error
-        self._sources = [entry for entry, _ in items if entry.sha256]
-        self._starts = list(accumulate((entry.size_bytes for entry in self._sources), initial=len(self.manifest.data)))
+        self._entries = [entry for entry, _ in items]
+        self._take_sources(frozenset())
         self._open_entry = open_entry
         self._cancelled = cancelled
         self._at = 0
@@ -54,6 +54,13 @@ class Sending:
 
     def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
         self.close()
+
+    def leave_out(self, present: Collection[int]) -> None:
+        """Have the stream go on without the content of these entries, by their places among the items; offsets in it count the
+        rest.
+        """
+        self.close()
+        self._take_sources(present)
 
     @property
     def stream_bytes(self) -> int:
@@ -99,6 +106,10 @@ class Sending:
             self._open.close()
             self._open = None
         self._at = -1
+
+    def _take_sources(self, left_out: Collection[int]) -> None:
+        self._sources = [entry for index, entry in enumerate(self._entries) if entry.sha256 and index not in left_out]
+        self._starts = list(accumulate((entry.size_bytes for entry in self._sources), initial=len(self.manifest.data)))
 
     def _read_some(self, buffer: memoryview) -> int:
         """Read from the manifest or from one file, as much as both it and the buffer have."""

@@ -71,6 +71,10 @@ class StagedFolder:
             raise
         return fd
 
+    def remove_file(self, name: str) -> None:
+        """Delete a file that was created and is not what it should be."""
+        os.unlink(f"{self.path}/{name}")
+
     def put_in_place(self) -> None:
         """Rename the folder to its destination and make all of it durable; what stood there is deleted."""
         _put_in_place(self.path, self.destination)

@@ -25,7 +25,7 @@ import rnd.database
 from rnd.database import (
     address_records,
     api_tokens,
-    arrived_manifests,
+    arrived_folders,
     cancelled_orders,
     data_files,
     duties,
@@ -621,12 +621,12 @@ CALLS: Final[dict[str, Call]] = {
     "retention.forget_order": lambda c, w: retention.forget_order(c, JobExecutionId(404), folder="f", now=w.now),
     "results.mark_failed_of_execution": lambda c, w: results.mark_failed_of_execution(c, w.execution.id, "why"),
     "job_executions.list_open_of_orderer": lambda c, w: job_executions.list_open_of_orderer(c, ME),
-    "arrived_manifests.remember": lambda c, w: arrived_manifests.remember(
-        c, sender=ME, orderer=ME, manifest_sha256="0" * 64, folder="f", now=w.now
+    "arrived_folders.knows_any": lambda c, w: arrived_folders.knows_any(c, sender=ME, orderer=ME),
+    "arrived_folders.list_folders": lambda c, w: arrived_folders.list_folders(c, sender=ME, orderer=ME),
+    "arrived_folders.remember": lambda c, w: arrived_folders.remember(
+        c, "f", sender=ME, orderer=ME, entry_count=1, now=w.now
     ),
-    "arrived_manifests.find_folder": lambda c, w: arrived_manifests.find_folder(
-        c, sender=ME, orderer=ME, manifest_sha256="0" * 64
-    ),
+    "arrived_folders.forget": lambda c, w: arrived_folders.forget(c, [1]),
     "transfers.put_back": lambda c, w: transfers.put_back(c, DELIVERY, "why", now=w.now),
     "transfers.open_incoming": lambda c, w: transfers.open_incoming(
         c, replace(new_transfer(w, TransferId("incoming")), direction=TransferDirection.INCOMING), now=w.now

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from rnd.protocol.messages import (
     ChunkAck,
     DataTransferAccept,
     DataTransferComplete,
+    DataTransferPresent,
     DataTransferReject,
     DataTransferRequest,
     JobCancel,
@@ -29,7 +30,7 @@ from rnd.protocol.messages import (
 )
 from rnd.types.enums import MountFunction
 from rnd.types.executions import FileEntry
-from rnd.types.ids import ExecutionUid, JobExecutionId
+from rnd.types.ids import ExecutionUid, JobExecutionId, TransferId
 from rnd.types.peers import RejectionCode
 from tests.hostile.scripted_peer import ScriptedLink, ScriptedPeer, cast
 from tests.hostile.stage import (
@@ -85,6 +86,8 @@ class Scene:
     orderer: ScriptedPeer
     sender: ScriptedPeer
     control: ScriptedLink
+    looked_for: set[TransferId] = field(default_factory=set)
+    """The deliveries of which it is said what is there already, once their manifests have come."""
 
     async def job(self, sender: ScriptedPeer | None = None, **more: Any) -> tuple[ExecutionUid, JobExecutionId]:
         """Order and start a job that waits for a delivery."""
@@ -103,6 +106,8 @@ class Scene:
         while is_busy(answer := await link.ask(message)):
             pass
         assert isinstance(answer, DataTransferAccept), answer
+        if answer.present is None:
+            self.looked_for.add(message.transfer_id)
         return message, answer.offset
 
     async def leave(self, link: ScriptedLink) -> ScriptedLink:
@@ -147,6 +152,17 @@ async def send(link: ScriptedLink, data: bytes, *, begin: int = 0, stop: int | N
     last = len(data) if stop is None else stop
     for at in range(begin, last, PIECE):
         await link.send_frame(1, at, data[at : min(at + PIECE, last)])
+
+
+async def send_all(scene: Scene, link: ScriptedLink, message: DataTransferRequest, content: dict[str, bytes]) -> None:
+    """Send a whole stream that nothing is there of, as an honest sender does."""
+    begin = 0
+    if message.transfer_id in scene.looked_for:
+        begin = message.manifest_bytes
+        await send(link, stream_of(content), stop=begin)
+        told = DataTransferPresent(transfer_id=message.transfer_id, bytes_read=0, present=b"")
+        await link.until(lambda: told in link.heard, "it is said that nothing is there")
+    await send(link, stream_of(content), begin=begin)
 
 
 async def until_acknowledged(link: ScriptedLink) -> None:
@@ -312,7 +328,7 @@ def test_a_sender_that_drips_holds_up_nobody_and_no_longer_than_its_job_may_wait
                 job = await on.job(other)
                 begun = time.monotonic()
                 message, _ = await on.taken(theirs, job, manifest_of(content))
-                await send(theirs, stream_of(content))
+                await send_all(on, theirs, message, content)
                 await ends_well(on, theirs, message, job[1])
                 return time.monotonic() - begun
 
@@ -355,7 +371,7 @@ def test_a_stream_without_end_slows_nobody_down(peer: Daemon) -> None:
                 job = await on.job(other)
                 begun = time.monotonic()
                 message, _ = await on.taken(theirs, job, manifest_of(content))
-                await send(theirs, stream_of(content))
+                await send_all(on, theirs, message, content)
                 await ends_well(on, theirs, message, job[1])
                 return time.monotonic() - begun
 

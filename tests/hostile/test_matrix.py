@@ -37,6 +37,7 @@ from rnd.protocol.messages import (
     DataTransferAccept,
     DataTransferComplete,
     DataTransferFailed,
+    DataTransferPresent,
     DataTransferReject,
     DataTransferRequest,
     DataTransferStop,
@@ -281,6 +282,7 @@ MOVING: Final[dict[type[Message], tuple[str, Callable[[World], Message]]]] = {
 }
 UNANSWERED: Final[dict[type[Message], Callable[[], Message]]] = {
     ChunkAck: lambda: ChunkAck(transfer_id=fresh_transfer_id(), offset=1),
+    DataTransferPresent: lambda: DataTransferPresent(transfer_id=fresh_transfer_id(), bytes_read=0, present=b""),
     DataTransferStop: lambda: DataTransferStop(transfer_id=fresh_transfer_id(), reason="no"),
 }
 CALLERS: Final = (

@@ -19,6 +19,7 @@ from rnd.protocol.messages import (
     ChunkAck,
     DataTransferAccept,
     DataTransferComplete,
+    DataTransferPresent,
     DataTransferReject,
     DataTransferRequest,
     DataTransferStop,
@@ -374,6 +375,123 @@ def test_a_receiver_that_reads_nothing_holds_up_nobody_else(peer: Daemon) -> Non
             await link.close()
             for each in stuck:
                 await cancelled(control, each)
+
+    play(test())
+
+
+# ---- receivers that have some of it
+
+
+def looking(message: DataTransferRequest) -> Message:
+    return DataTransferAccept(transfer_id=message.transfer_id, offset=0, present=None)
+
+
+def present(message: DataTransferRequest, bits: bytes | None, *, bytes_read: int = 0) -> Message:
+    return DataTransferPresent(transfer_id=message.transfer_id, bytes_read=bytes_read, present=bits)
+
+
+async def manifest_sent(taking: Taking, number: int = 0) -> DataTransferRequest:
+    """Wait until the manifest of an offer has come, and nothing else of it; return the offer."""
+    assert taking.link is not None
+    link = taking.link
+    await link.until(lambda: len(link.frames) > number, "a manifest comes")
+    offer, frame = taking.offers[-1], read_frame(link.frames[-1])
+    assert (frame.offset, len(frame.payload)) == (0, offer.manifest_bytes)
+    return offer
+
+
+def test_what_a_receiver_has_is_not_sent(peer: Daemon) -> None:
+    async def test() -> None:
+        async with cast(who := orderer()), receiving(peer) as (receiver, taking):
+            assert taking.link is not None
+            control = await peer.control(who)
+            taking.on_offer = looking
+            taking.on_end = lambda message: DataTransferComplete(
+                transfer_id=message.transfer_id,
+                success=True,
+                bytes_received=taking.offers[-1].manifest_bytes,
+                error=None,
+            )
+            order = await order_for(peer, control, receiver)
+            offer = await manifest_sent(taking)
+            await taking.link.say(present(offer, None, bytes_read=100))
+            await taking.link.say(present(offer, b"\1", bytes_read=len(CONTENT)))
+            await until(lambda: order.transfer()[0] == "COMPLETED", "the receiver has it")
+            assert taking.content(offer) == b""
+
+    play(test())
+
+
+def test_a_receiver_that_looks_and_has_nothing_gets_all(peer: Daemon) -> None:
+    async def test() -> None:
+        async with cast(who := orderer()), receiving(peer) as (receiver, taking):
+            assert taking.link is not None
+            control = await peer.control(who)
+            taking.on_offer = looking
+            order = await order_for(peer, control, receiver)
+            offer = await manifest_sent(taking)
+            await taking.link.say(present(offer, b""))
+            await until(lambda: order.transfer()[0] == "COMPLETED", "it arrives")
+            assert taking.content(offer) == CONTENT
+
+    play(test())
+
+
+PRESENT_LIES: dict[str, tuple[bytes | None, int, str]] = {
+    "a file that is not offered": (b"\2", 0, "no file with content"),
+    "too many files": (b"\1\0", 0, "another number"),
+    "more than there is to read": (None, len(CONTENT) + 1, "bytes of its own"),
+}
+
+
+@pytest.mark.parametrize("name", PRESENT_LIES)
+def test_a_receiver_that_says_it_has_what_it_cannot_have_ends_its_own_attempt(peer: Daemon, name: str) -> None:
+    bits, bytes_read, words = PRESENT_LIES[name]
+
+    async def test() -> None:
+        async with cast(who := orderer()), receiving(peer) as (receiver, taking):
+            assert taking.link is not None
+            control = await peer.control(who)
+            taking.on_offer = looking
+            order = await order_for(peer, control, receiver)
+            offer = await manifest_sent(taking)
+            taking.on_offer = taking.accept
+            await taking.link.say(present(offer, bits, bytes_read=bytes_read))
+            await until(lambda: words in (order.transfer()[1] or ""), "the reason is written down")
+            await until(lambda: order.transfer()[0] == "COMPLETED", "it arrives after all")
+            assert taking.content(taking.offers[-1]) == CONTENT
+
+    play(test())
+
+
+def test_a_receiver_that_was_not_asked_what_it_has_ends_its_own_attempt(peer: Daemon) -> None:
+    async def test() -> None:
+        async with cast(who := orderer()), receiving(peer) as (receiver, taking):
+            assert taking.link is not None
+            control = await peer.control(who)
+            order = await order_for(peer, control, receiver, is_big=True)
+            await taking.link.until(lambda: len(taking.link.frames) >= 32, "the window is full")
+            await taking.link.say(present(taking.offers[0], b"\1"))
+            await until(lambda: "nobody waited for that" in (order.transfer()[1] or ""), "the reason is written down")
+            await cancelled(control, order)
+
+    play(test())
+
+
+def test_a_receiver_that_looks_for_ever_is_given_up(peer: Daemon) -> None:
+    """It may say that it still looks as often as it likes: transfer_idle counts from the last byte that it has read."""
+
+    async def test() -> None:
+        async with cast(who := orderer()), receiving(peer) as (receiver, taking):
+            assert taking.link is not None
+            control = await peer.control(who)
+            taking.on_offer = looking
+            given_up = await order_for(peer, control, receiver, idle_s=IDLE_S)
+            offer = await manifest_sent(taking)
+            async with asyncio.timeout(20 * IDLE_S):
+                while "transfer_idle" not in (given_up.transfer()[1] or ""):
+                    await taking.link.say(present(offer, None, bytes_read=100))
+            await cancelled(control, given_up)
 
     play(test())
 

@@ -412,7 +412,7 @@ class Receiver:
     def zero_key(self, message: DataTransferRequest) -> DataTransferAccept:
         assert message.seal is not None
         ways = Ways(sender=self.sender_id, receiver=self.peer.peer_id)
-        text = accept_text(offer_text(read_request(message), ways, message.seal.key), 0, "00" * 32)
+        text = accept_text(offer_text(read_request(message), ways, message.seal.key), 0, b"", "00" * 32)
         share = SealShare(key="00" * 32, signature=self.peer.key.sign(text).hex())
         return DataTransferAccept(transfer_id=message.transfer_id, offset=0, seal=share)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,20 +12,29 @@ from typing import Any, cast
 
 import pytest
 
-from rnd.database import peers
+from rnd.database import arrived_folders, peers
+from rnd.p2p import intake
 from rnd.p2p.identity import load_identity
 from rnd.p2p.incoming import Incoming
 from rnd.p2p.link import Link
+from rnd.p2p.reception import COPYING_MAX
 from rnd.p2p.seals import Seals
+from rnd.protocol.frames import HEADER_BYTES, write_header
 from rnd.protocol.manifest import write_manifest
 from rnd.protocol.messages import Message
-from rnd.protocol.transfer_messages import DataTransferAccept, DataTransferReject, DataTransferRequest
+from rnd.protocol.transfer_messages import (
+    DataTransferAccept,
+    DataTransferPresent,
+    DataTransferReject,
+    DataTransferRequest,
+)
 from rnd.types.enums import MountFunction, PeerState
 from rnd.types.executions import FileEntry
 from rnd.types.ids import ConnectionId, ExecutionUid, JobExecutionId, PeerId, TransferId, WorkflowJobId
 from rnd.types.orders import ForeignBounds, JobRequest, JobStart, Route
 from rnd.types.peers import RejectionCode
 from rnd.workers.disk_guard import DiskGuard
+from rnd.workers.part_notes import manifest_beside
 from tests.core.core_peer import ME, Daemon, Machine, edge
 from tests.seams import CountingEntropy
 
@@ -240,5 +250,86 @@ def test_a_receiver_that_is_cancelled_later_gets_no_more(machine: Machine) -> No
             while code_of(await receiver.offer(2)) is not RejectionCode.NO_DUTY:
                 await asyncio.sleep(0.01)
         assert not list(receiver.daemon.folders.data_dir.rglob("*.part"))
+
+    play(machine, test)
+
+
+# ---- what came before
+
+
+CONTENT = {"a.txt": b"x" * 700_000, "b.txt": b"y" * 700_000}
+LIST = write_manifest(
+    [
+        FileEntry(relative_path=path, size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+        for path, data in CONTENT.items()
+    ]
+)
+
+
+async def arrived_before(receiver: Receiver, *paths: str) -> None:
+    """Have some files arrive as they would from the sender for the orderer."""
+    folder = receiver.daemon.folders.data_dir / "workflows" / "earlier"
+    folder.mkdir(parents=True)
+    for path in paths:
+        (folder / path).write_bytes(CONTENT[path])
+    manifest_beside(folder).write_bytes(LIST.data)
+    now = receiver.daemon.clock.now()
+    await receiver.daemon.database.write(
+        lambda conn: arrived_folders.remember(
+            conn, "workflows/earlier", sender=SENDER, orderer=ORDERER, entry_count=2, now=now
+        )
+    )
+
+
+async def said_to_be_present(receiver: Receiver) -> DataTransferPresent:
+    """Offer the content, send its manifest, and return what is said to be there of it."""
+    answer = await receiver.offer(
+        file_count=2,
+        entry_count=2,
+        size_bytes=LIST.size_bytes,
+        manifest_bytes=len(LIST.data),
+        manifest_sha256=LIST.sha256,
+    )
+    assert isinstance(answer, DataTransferAccept), answer
+    assert answer.present is None
+    frame = bytearray(HEADER_BYTES) + LIST.data
+    write_header(frame, stream=1, offset=0)
+    receiver.incoming.take_frame(cast(Link, receiver.line), bytes(frame))
+    async with asyncio.timeout(5):
+        while not receiver.line.told:
+            await asyncio.sleep(0.01)
+    (word,) = receiver.line.told
+    assert isinstance(word, DataTransferPresent)
+    return word
+
+
+def test_what_came_before_and_is_there_is_said_to_be_present(machine: Machine) -> None:
+    async def test(receiver: Receiver) -> None:
+        await arrived_before(receiver, "b.txt")
+        word = await said_to_be_present(receiver)
+        assert (word.present, word.bytes_read) == (b"\2", 700_000)
+
+    play(machine, test)
+
+
+def test_a_folder_that_is_gone_is_forgotten(machine: Machine) -> None:
+    async def test(receiver: Receiver) -> None:
+        await arrived_before(receiver)
+        manifest_beside(receiver.daemon.folders.data_dir / "workflows" / "earlier").unlink()
+        assert (await said_to_be_present(receiver)).present == b""
+        assert await receiver.daemon.sql("SELECT COUNT(*) FROM arrived_folders") == [(0,)]
+
+    play(machine, test)
+
+
+def test_who_waits_too_long_for_others_that_copy_is_sent_all(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "COPYING_WAIT_S", 0.05)
+
+    async def test(receiver: Receiver) -> None:
+        await arrived_before(receiver, "a.txt", "b.txt")
+        for _ in range(COPYING_MAX):  # others that have much here
+            await receiver.incoming._intake._copying.acquire()
+        word = await said_to_be_present(receiver)
+        assert (word.present, word.bytes_read) == (b"", 0)
 
     play(machine, test)

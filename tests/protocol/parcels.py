@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
@@ -74,6 +74,17 @@ class Parcel:
     def stream(self) -> bytes:
         return self.manifest.data + b"".join(content or b"" for content in self.content.values())
 
+    def stream_without(self, present: Collection[int]) -> bytes:
+        """Return what is sent where these entries are at the receiver."""
+        contents = enumerate(self.content.values())
+        return self.manifest.data + b"".join(content or b"" for index, content in contents if index not in present)
+
+    def indices_of(self, paths: Collection[str]) -> frozenset[int]:
+        """Return the entries of these paths that are files with content."""
+        return frozenset(
+            index for index, (path, content) in enumerate(self.content.items()) if content and path in paths
+        )
+
     @property
     def offer(self) -> Offer:
         return make_offer(self.manifest, ENDS, transfer_id=TRANSFER, stream=STREAM)
@@ -123,6 +134,14 @@ class Shelf:
                     self.entries = None
                     self.files.clear()
                     self.ended.clear()
+
+    def fill(self, parcel: Parcel, present: Collection[int]) -> None:
+        """Have these entries come from somewhere else than the stream."""
+        for index in present:
+            path = self._path(index)
+            assert path not in self.files
+            self.files[path] = bytearray(parcel.content[path] or b"")
+            self.ended.add(path)
 
     def holds(self, parcel: Parcel) -> bool:
         """Say whether all of a parcel is here, every file verified."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import struct
@@ -20,8 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnd.protocol import sealing
-from rnd.protocol.frames import PAYLOAD_BYTES_MAX
-from rnd.protocol.instructions import Accept, Complete, Offer, TransferState
+from rnd.protocol.frames import PAYLOAD_BYTES_MAX, Frame
+from rnd.protocol.instructions import Accept, Complete, Finish, Offer, SendBytes, TellPresent, TransferState
 from rnd.protocol.sealed_streams import (
     CHUNK_BYTES_MAX,
     ChunkOpener,
@@ -129,9 +130,21 @@ def test_the_golden_texts_and_shares() -> None:
     share, _ = receiver.agree(GOLDEN["offset"])
     text = offer_text(golden_offer(), WAYS, sender.share.key)
     assert text.decode() == GOLDEN["offer_text"]
-    assert accept_text(text, GOLDEN["offset"], share.key).decode() == GOLDEN["accept_text"]
+    assert accept_text(text, GOLDEN["offset"], b"", share.key).decode() == GOLDEN["accept_text"]
     assert sender.share == SealShare(**GOLDEN["sender_seal"])
     assert share == SealShare(**GOLDEN["receiver_seal"])
+
+
+@pytest.mark.parametrize("answer", GOLDEN["other_answers"], ids=lambda answer: answer["present"] or "null")
+def test_the_golden_answers_that_say_what_is_there(answer: dict[str, Any]) -> None:
+    present = None if answer["present"] is None else base64.b64decode(answer["present"])
+    sender, receiver = golden_seals()
+    share, _ = receiver.agree(answer["offset"], present=present)
+    assert share.signature == answer["signature"]
+    middle = "-" if present is None else answer["present"]
+    text = f"rnd/1 sealed accept\n{GOLDEN['offer_text']}{answer['offset']}\n{middle}\n{share.key}\n".encode()
+    Ed25519PublicKey.from_public_bytes(key_from_peer_id(WAYS.receiver)).verify(bytes.fromhex(share.signature), text)
+    sender.agree(answer["offset"], share, present=present)
 
 
 def test_the_golden_chunks_both_ways() -> None:
@@ -165,7 +178,7 @@ def test_the_golden_vectors_follow_from_the_words_of_the_wire() -> None:
         GOLDEN["sender_seal"]["key"],
     ]  # fmt: skip
     signed = "".join(line + "\n" for line in lines)
-    answer = f"rnd/1 sealed accept\n{signed}{GOLDEN['offset']}\n{GOLDEN['receiver_seal']['key']}\n".encode()
+    answer = f"rnd/1 sealed accept\n{signed}{GOLDEN['offset']}\n\n{GOLDEN['receiver_seal']['key']}\n".encode()
     for who, share, text in (
         (WAYS.sender, GOLDEN["sender_seal"], signed.encode()),
         (WAYS.receiver, GOLDEN["receiver_seal"], answer),
@@ -318,6 +331,11 @@ def test_a_receiver_refuses_what_its_sender_has_not_signed(share: SealShare) -> 
         receiver_seal(share)
 
 
+def with_files(present: bytes | None) -> SealShare:
+    """Return a true answer in which the receiver has said that it has these files."""
+    return receiver_seal(sender_seal().share).agree(0, present=present)[0]
+
+
 def from_stranger(offset: int) -> SealShare:
     """Return the answer of somebody in the middle, who agrees on a key of his own."""
     return receiver_seal(sender_seal().share, secret=6, signer=STRANGER).agree(offset)[0]
@@ -331,6 +349,11 @@ ANSWERS: dict[str, tuple[Callable[[], SealShare | None], str]] = {
         "signature is not that of peer",
     ),
     "to another offset": (lambda: receiver_seal(sender_seal().share).agree(5)[0], "signature is not that of peer"),
+    "with files that it has and somebody has taken out": (
+        lambda: with_files(bytes([1])),
+        "signature is not that of peer",
+    ),
+    "without the word that it will look for some": (lambda: with_files(None), "signature is not that of peer"),
     "to another offer": (
         lambda: receiver_seal(sender_seal(secret=6).share).agree(0)[0],
         "signature is not that of peer",
@@ -369,7 +392,7 @@ def test_a_key_that_shares_no_secret_is_refused_on_both_sides_whoever_has_signed
     with pytest.raises(SealRefused, match="none with which a secret can be shared"):
         receiver_seal(SealShare(key=key, signature=identity(SENDER).sign(text).hex()))
     sender = sender_seal()
-    answer = accept_text(offer_text(OFFER, WAYS, sender.share.key), 0, key)
+    answer = accept_text(offer_text(OFFER, WAYS, sender.share.key), 0, b"", key)
     with pytest.raises(SealRefused, match="none with which a secret can be shared"):
         sender.agree(0, SealShare(key=key, signature=identity(RECEIVER).sign(answer).hex()))
 
@@ -402,3 +425,39 @@ def test_the_machines_agree_and_count_plain_bytes() -> None:
     assert receiver.opener is not None
     assert open_all(receiver.opener, seal_all(sender.sealer)) == STREAM
     assert sender.frame_bytes == CHUNK_BYTES_MAX == PAYLOAD_BYTES_MAX - TAG_BYTES
+
+
+@pytest.mark.parametrize("here", [(), (0,), (2,), (0, 2)], ids=str)
+def test_the_seal_ends_where_the_stream_without_what_is_here_ends(here: tuple[int, ...]) -> None:
+    sender = SendTransfer(OFFER, entries=PARCEL.entries, seal=(seal := sender_seal()), frame_bytes=PIECE)
+    receiver = ReceiveTransfer(
+        OFFER, DUTY, sender_peer_id=DUTY.source_peer_id, seal=receiver_seal(seal.share), recognises=True
+    )
+    (accept,) = receiver.begin()
+    assert isinstance(accept, Accept)
+    sender.accept(accept.offset, accept.seal, present=accept.present)
+    manifest = PARCEL.manifest.data
+    carry(sender, receiver, STREAM)
+    assert receiver.received == sender.sent == len(manifest)
+    told = [step for step in receiver.recognise(frozenset(here), bytes_read=0) if isinstance(step, TellPresent)]
+    sender.take_present(told[0].present, bytes_read=0)
+    stream = PARCEL.stream_without(here)
+    carry(sender, receiver, stream)
+    assert receiver.received == sender.sent == len(stream)
+    assert receiver.take_complete(success=True, error=None) == [Finish()]
+
+
+def carry(sender: SendTransfer, receiver: ReceiveTransfer, stream: bytes) -> None:
+    """Send, sealed, what may be sent now."""
+    assert sender.sealer is not None
+    assert receiver.opener is not None
+    while (step := sender.take()) is not None:
+        if isinstance(step, SendBytes):
+            plain = stream[step.offset : step.offset + step.length]
+            sealed = bytearray(step.length + TAG_BYTES)
+            sender.sealer.seal(memoryview(plain), offset=step.offset, into=memoryview(sealed))
+            opened = memoryview(bytearray(step.length))
+            receiver.opener.open(memoryview(sealed), offset=step.offset, into=opened)
+            assert opened == plain
+            receiver.take_frame(Frame(stream=step.stream, offset=step.offset, payload=opened))
+            sender.acknowledge(receiver.received)

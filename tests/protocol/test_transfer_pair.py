@@ -15,10 +15,13 @@ from rnd.protocol.instructions import (
     Complete,
     Finish,
     Kept,
+    LeaveOut,
     ReceiveInstruction,
+    Recognise,
     Reject,
     SendBytes,
     Stop,
+    TellPresent,
     TransferState,
 )
 from rnd.protocol.transfer_receiving import ReceiveTransfer
@@ -37,18 +40,25 @@ class Link:
     parcel: Parcel
     shelf: Shelf
     kept: Kept | None
+    here: frozenset[int] | None = None
+    """What the receiver has from before, if it looks at all."""
+    stream: bytes = b""
     sender: SendTransfer = field(init=False)
     receiver: ReceiveTransfer = field(init=False)
     there: deque[bytearray | Complete] = field(default_factory=deque)
     back: deque[ReceiveInstruction] = field(default_factory=deque)
 
     def __post_init__(self) -> None:
-        self.sender = SendTransfer(self.parcel.offer, window_bytes=WINDOW_BYTES, frame_bytes=FRAME_BYTES)
+        self.stream = self.parcel.stream
+        self.sender = SendTransfer(
+            self.parcel.offer, entries=self.parcel.entries, window_bytes=WINDOW_BYTES, frame_bytes=FRAME_BYTES
+        )
         self.receiver = ReceiveTransfer(
             self.parcel.offer,
             DUTY,
             sender_peer_id=SENDER,
             kept=self.kept,
+            recognises=self.here is not None,
             ack_bytes=WINDOW_BYTES - FRAME_BYTES,
         )
         self._act(self.receiver.begin())
@@ -65,8 +75,10 @@ class Link:
     def _send(self) -> bool:
         instruction = self.sender.take()
         match instruction:
+            case LeaveOut(present=present):
+                self.stream = self.parcel.stream_without(present)
             case SendBytes(stream=stream, offset=offset, length=length):
-                message = bytearray(HEADER_BYTES) + self.parcel.stream[offset : offset + length]
+                message = bytearray(HEADER_BYTES) + self.stream[offset : offset + length]
                 write_header(message, stream=stream, offset=offset)
                 self.there.append(message)
             case Complete():
@@ -88,8 +100,10 @@ class Link:
         if not self.back:
             return False
         match self.back.popleft():
-            case Accept(offset=offset):
-                self.sender.accept(offset)
+            case Accept(offset=offset, present=present):
+                self.sender.accept(offset, present=present)
+            case TellPresent(bytes_read=bytes_read, present=present):
+                self.sender.take_present(present, bytes_read=bytes_read)
             case Reject(code=code, reason=reason):
                 self.sender.reject(code, reason)
             case Acknowledge(offset=offset):
@@ -102,19 +116,40 @@ class Link:
 
     def _act(self, instructions: list[ReceiveInstruction]) -> None:
         self.shelf.carry_out(instructions)
+        if any(isinstance(step, Recognise) for step in instructions):
+            assert self.here is not None
+            self.shelf.fill(self.parcel, self.here)
+            size_bytes = sum(self.parcel.entries[index].size_bytes for index in self.here)
+            self._act(self.receiver.recognise(self.here, bytes_read=size_bytes))
         if Finish() in instructions:
             instructions = self.receiver.mark_finished()
         self.back.extend(
-            step for step in instructions if isinstance(step, (Accept, Reject, Acknowledge, Stop, Complete))
+            step
+            for step in instructions
+            if isinstance(step, (Accept, TellPresent, Reject, Acknowledge, Stop, Complete))
         )
 
 
-@given(parcels(), st.lists(st.lists(st.integers(0, 2), max_size=40), max_size=5), st.lists(st.integers(0, 2)))
-def test_whatever_is_lost_on_the_way_it_arrives(parcel: Parcel, lost: list[list[int]], choices: list[int]) -> None:
+def what_is_here(data: st.DataObject, parcel: Parcel) -> frozenset[int] | None:
+    """Draw what a receiver has from before: any of the files with content, none of them, or nothing to look at."""
+    files = sorted(parcel.indices_of(parcel.content))
+    some = st.frozensets(st.sampled_from(files)) if files else st.just(frozenset[int]())
+    return data.draw(some | st.none(), "here")
+
+
+@given(
+    parcels(),
+    st.lists(st.lists(st.integers(0, 2), max_size=40), max_size=5),
+    st.lists(st.integers(0, 2)),
+    st.data(),
+)
+def test_whatever_is_lost_on_the_way_it_arrives(
+    parcel: Parcel, lost: list[list[int]], choices: list[int], data: st.DataObject
+) -> None:
     shelf = Shelf()
     kept = None
     for schedule in [*lost, None]:
-        link = Link(parcel, shelf, kept)
+        link = Link(parcel, shelf, kept, what_is_here(data, parcel))
         if schedule is None:
             turns = iter(choices)
             while link.step(next(turns, 0)):
@@ -132,3 +167,15 @@ def test_whatever_is_lost_on_the_way_it_arrives(parcel: Parcel, lost: list[list[
         link.sender = SendTransfer(parcel.offer)
         link.sender.reject(RejectionCode.DONE, "it arrived before")
     assert link.sender.state is TransferState.DONE
+
+
+@given(parcels(), st.data())
+def test_what_is_here_is_never_sent(parcel: Parcel, data: st.DataObject) -> None:
+    here = what_is_here(data, parcel)
+    link = Link(parcel, shelf := Shelf(), None, here)
+    while link.step(0):
+        pass
+    assert shelf.holds(parcel)
+    assert link.sender.state is link.receiver.state is TransferState.DONE
+    assert link.sender.sent == len(parcel.stream_without(here or ()))
+    assert link.sender.content_bytes == link.receiver.content_bytes == parcel.offer.size_bytes

@@ -22,8 +22,10 @@ from rnd.protocol.instructions import (
     Kept,
     LayOut,
     Offer,
+    Recognise,
     Reject,
     Stop,
+    TellPresent,
     TransferState,
     Write,
 )
@@ -44,9 +46,14 @@ FINISHED = Complete(transfer_id=TRANSFER, success=True, bytes_received=TOTAL)
 
 
 def receiver(
-    offer: Offer = PARCEL.offer, duty: Duty = DUTY, *, ack_bytes: int = 1_000_000, kept: Kept | None = None
+    offer: Offer = PARCEL.offer,
+    duty: Duty = DUTY,
+    *,
+    ack_bytes: int = 1_000_000,
+    kept: Kept | None = None,
+    recognises: bool = False,
 ) -> ReceiveTransfer:
-    return ReceiveTransfer(offer, duty, sender_peer_id=SENDER, ack_bytes=ack_bytes, kept=kept)
+    return ReceiveTransfer(offer, duty, sender_peer_id=SENDER, ack_bytes=ack_bytes, kept=kept, recognises=recognises)
 
 
 def acknowledged(offset: int) -> Acknowledge:
@@ -447,3 +454,137 @@ def test_whoever_announces_the_end_twice_gets_one_answer_and_later_the_same_agai
 def test_nothing_is_finished_before_it_was_announced(stream_to: int) -> None:
     with pytest.raises(ValueError, match="cannot be finished"):
         begun(stream_to).mark_finished()
+
+
+# ---- what is here already
+
+
+A, B_C = 2, 3
+"""The two files of the parcel that have content."""
+
+
+def recognising(stream_to: int = MANIFEST_BYTES) -> ReceiveTransfer:
+    machine = receiver(recognises=True)
+    machine.begin()
+    machine.take_frame(frame_at(STREAM_BYTES, 0, stream_to))
+    return machine
+
+
+def present(*indices: int) -> TellPresent:
+    bits = bytes([sum(1 << index for index in indices)]) if indices else b""
+    return TellPresent(transfer_id=TRANSFER, bytes_read=0, present=bits)
+
+
+def without(*indices: int) -> bytes:
+    return PARCEL.stream_without(indices)
+
+
+def test_what_is_here_is_asked_when_the_manifest_has_come_and_the_rest_is_taken() -> None:
+    machine = receiver(recognises=True)
+    assert machine.begin() == [Accept(transfer_id=TRANSFER, offset=0, present=None)]
+    assert machine.take_frame(frame_at(STREAM_BYTES, 0, MANIFEST_BYTES)) == [
+        LayOut(entries=ENTRIES),
+        Recognise(entries=ENTRIES),
+    ]
+    assert machine.recognise(frozenset({A}), bytes_read=0) == [EndFile(index=0), present(A)]
+    assert machine.content_bytes == 6
+    stream = without(A)
+    assert machine.take_frame(frame_at(stream, MANIFEST_BYTES, len(stream))) == [
+        Write(index=B_C, offset=0, data=memoryview(b"78")),
+        EndFile(index=B_C),
+        EndFile(index=4),
+        acknowledged(len(stream)),
+    ]
+    assert machine.take_complete(success=True, error=None) == [Finish()]
+    assert machine.mark_finished() == [Complete(transfer_id=TRANSFER, success=True, bytes_received=MANIFEST_BYTES + 2)]
+
+
+def test_where_all_is_here_nothing_more_comes() -> None:
+    machine = recognising()
+    assert machine.recognise(frozenset({A, B_C}), bytes_read=8) == [
+        EndFile(index=0),
+        EndFile(index=4),
+        replace(present(A, B_C), bytes_read=8),
+        acknowledged(MANIFEST_BYTES),
+    ]
+    assert machine.take_complete(success=True, error=None) == [Finish()]
+
+
+def test_where_nothing_is_here_all_of_it_comes() -> None:
+    machine = recognising()
+    assert machine.recognise(frozenset(), bytes_read=0) == [EndFile(index=0), present()]
+    assert machine.take_frame(frame_at(STREAM_BYTES, MANIFEST_BYTES, TOTAL))[-1] == acknowledged(TOTAL)
+
+
+def test_nobody_looks_for_what_has_no_bytes() -> None:
+    machine = receiver(Parcel({"a": b"", "b/": None}).offer, recognises=True)
+    (accept,) = machine.begin()
+    assert isinstance(accept, Accept)
+    assert accept.present == b""
+
+
+def test_what_is_here_is_said_again_over_the_next_link() -> None:
+    machine = recognising()
+    machine.recognise(frozenset({A}), bytes_read=0)
+    stream = without(A)
+    machine.take_frame(frame_at(stream, MANIFEST_BYTES, MANIFEST_BYTES + 1))
+    machine.lose_link()
+    again = receiver(kept=machine.kept, recognises=True)
+    assert again.begin() == [Accept(transfer_id=TRANSFER, offset=MANIFEST_BYTES + 1, present=bytes([1 << A]))]
+    assert again.content_bytes == 7
+    assert again.take_frame(frame_at(stream, MANIFEST_BYTES + 1, len(stream)))[0] == Write(
+        index=B_C, offset=1, data=memoryview(b"8")
+    )
+    assert again.take_complete(success=True, error=None) == [Finish()]
+
+
+def test_a_link_that_is_lost_while_it_is_looked_what_is_here_takes_nothing_of_it_away() -> None:
+    machine = recognising()
+    machine.lose_link()
+    assert machine.kept is None
+    assert machine.recognise(frozenset({B_C}), bytes_read=0) == [EndFile(index=0)]
+    kept = machine.kept
+    assert kept is not None
+    assert (kept.offset, kept.present) == (MANIFEST_BYTES, {B_C})
+
+
+def test_a_transfer_that_ended_while_it_was_looked_what_is_here_says_nothing() -> None:
+    machine = recognising()
+    machine.call_off("nobody waits for it")
+    assert machine.recognise(frozenset({A}), bytes_read=0) == []
+
+
+def test_what_is_here_is_said_once_and_not_before_the_manifest() -> None:
+    told = recognising()
+    told.recognise(frozenset(), bytes_read=0)
+    for machine in (told, recognising(100), begun(MANIFEST_BYTES)):
+        with pytest.raises(ValueError, match="asked once"):
+            machine.recognise(frozenset({A}), bytes_read=0)
+
+
+def test_content_that_comes_before_it_was_told_what_is_here_is_refused() -> None:
+    for begin, end in ((MANIFEST_BYTES, TOTAL), (100, MANIFEST_BYTES + 1)):
+        machine = recognising(begin)
+        instructions = machine.take_frame(frame_at(STREAM_BYTES, begin, end))
+        assert "content before it was told which of it is here" in machine.reason
+        assert instructions[-1] == Stop(transfer_id=TRANSFER, reason=machine.reason)
+
+
+def test_the_end_before_it_was_told_what_is_here_is_refused() -> None:
+    machine = recognising()
+    machine.take_complete(success=True, error=None)
+    assert f"announced the end after {MANIFEST_BYTES} of {TOTAL} bytes" in machine.reason
+
+
+def test_a_sender_that_sends_what_is_here_as_well_is_refused() -> None:
+    machine = recognising()
+    machine.recognise(frozenset({A}), bytes_read=0)
+    machine.take_frame(frame_at(STREAM_BYTES, MANIFEST_BYTES, TOTAL))
+    assert f"more than the announced {MANIFEST_BYTES + 2} bytes that are not here" in machine.reason
+
+
+def test_a_sender_that_skips_what_is_not_here_is_refused() -> None:
+    machine = recognising()
+    machine.recognise(frozenset({B_C}), bytes_read=0)
+    machine.take_complete(success=True, error=None)
+    assert f"announced the end after {MANIFEST_BYTES} of {MANIFEST_BYTES + 6} bytes" in machine.reason

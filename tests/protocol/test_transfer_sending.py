@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnd.protocol.instructions import Complete, SendBytes, TransferState
+from rnd.protocol.instructions import Complete, LeaveOut, SendBytes, TransferState
 from rnd.protocol.manifest import write_manifest
 from rnd.protocol.offers import make_offer
 from rnd.protocol.transfer import WORDS_MAX
@@ -266,3 +266,144 @@ def test_offsets_of_a_big_file_are_beyond_32_bits() -> None:
 def test_a_frame_that_no_window_holds_is_refused() -> None:
     with pytest.raises(ValueError, match="do not fit"):
         sender(window_bytes=10, frame_bytes=11)
+
+
+# ---- what the receiver has already
+
+
+TWO = Parcel({"a": b"x" * 100, "void/": None, "b": b"y" * 50, "c": b""})
+MANIFEST_BYTES = len(TWO.manifest.data)
+A, B = 0, 2
+SIZE_BYTES = 150
+
+
+def sender_of_two(**more: int) -> SendTransfer:
+    return SendTransfer(TWO.offer, entries=TWO.entries, **{"window_bytes": 10_000, "frame_bytes": 10_000, **more})
+
+
+def bits(*indices: int) -> bytes:
+    return bytes([sum(1 << index for index in indices)])
+
+
+def waiting() -> SendTransfer:
+    """Return a sender whose manifest is sent, and that waits to be told what the receiver has."""
+    machine = sender_of_two()
+    machine.accept(0, present=None)
+    assert drain(machine) == sends((0, MANIFEST_BYTES))
+    return machine
+
+
+def test_it_waits_at_the_end_of_the_manifest_and_leaves_out_what_the_receiver_has() -> None:
+    machine = waiting()
+    machine.take_present(None, bytes_read=40)
+    assert drain(machine) == []
+    assert machine.content_bytes == 40
+    machine.take_present(bits(A), bytes_read=100)
+    assert drain(machine) == [LeaveOut(present=frozenset({A})), *sends((MANIFEST_BYTES, 50)), ALL_SENT]
+    machine.acknowledge(MANIFEST_BYTES + 50)
+    assert machine.content_bytes == SIZE_BYTES
+    machine.complete(success=True, bytes_received=MANIFEST_BYTES + 50, error=None)
+    assert machine.state is TransferState.DONE
+
+
+def test_frames_that_are_taken_together_end_with_the_manifest_too() -> None:
+    machine = sender_of_two(frame_bytes=MANIFEST_BYTES - 10)
+    machine.accept(0, present=None)
+    first = machine.take()
+    assert isinstance(first, SendBytes)
+    assert machine.take_bytes(first, at_most=5) == sends((0, MANIFEST_BYTES - 10), (MANIFEST_BYTES - 10, 10))
+    assert machine.take() is None
+
+
+def test_where_the_receiver_has_none_all_is_sent() -> None:
+    machine = waiting()
+    machine.take_present(b"", bytes_read=0)
+    assert drain(machine) == [*sends((MANIFEST_BYTES, SIZE_BYTES)), ALL_SENT]
+
+
+def test_where_the_receiver_has_all_only_the_end_is_announced() -> None:
+    machine = waiting()
+    machine.take_present(bits(A, B), bytes_read=SIZE_BYTES)
+    assert drain(machine) == [LeaveOut(present=frozenset({A, B})), ALL_SENT]
+
+
+def test_a_receiver_that_knew_it_before_says_so_when_it_accepts() -> None:
+    machine = sender_of_two()
+    machine.accept(MANIFEST_BYTES + 7, present=bits(A))
+    assert machine.content_bytes == 107
+    assert drain(machine) == [LeaveOut(present=frozenset({A})), *sends((MANIFEST_BYTES + 7, 43)), ALL_SENT]
+
+
+def and_then(do: Callable[[SendTransfer], None]) -> Callable[[], SendTransfer]:
+    def run() -> SendTransfer:
+        machine = waiting()
+        do(machine)
+        return machine
+
+    return run
+
+
+def accepted(offset: int, present: bytes | None) -> Callable[[], SendTransfer]:
+    def run() -> SendTransfer:
+        machine = sender_of_two()
+        machine.accept(offset, present=present)
+        return machine
+
+    return run
+
+
+def told_too_early() -> SendTransfer:
+    machine = sender_of_two(frame_bytes=10)
+    machine.accept(0, present=None)
+    machine.take()
+    machine.take_present(bits(A), bytes_read=100)
+    return machine
+
+
+def told_twice(machine: SendTransfer) -> None:
+    machine.take_present(bits(A), bytes_read=100)
+    machine.take_present(bits(B), bytes_read=150)
+
+
+def reads_backwards(machine: SendTransfer) -> None:
+    machine.take_present(None, bytes_read=40)
+    machine.take_present(None, bytes_read=39)
+
+
+PRESENT_LIES: dict[str, tuple[Callable[[], SendTransfer], str]] = {
+    "too many bits": (and_then(lambda it: it.take_present(bits(A) + b"\0", bytes_read=0)), "another number"),
+    "a folder": (and_then(lambda it: it.take_present(bits(1), bytes_read=0)), "no file with content"),
+    "an empty file": (and_then(lambda it: it.take_present(bits(3), bytes_read=0)), "no file with content"),
+    "no entry at all": (and_then(lambda it: it.take_present(bits(4), bytes_read=0)), "no file with content"),
+    "twice": (and_then(told_twice), "when nobody waited for that"),
+    "before the manifest was sent": (told_too_early, "when nobody waited for that"),
+    "backwards": (and_then(reads_backwards), "had read 39 bytes of its own after 40"),
+    "more than there is": (and_then(lambda it: it.take_present(None, bytes_read=151)), "had read 151 bytes"),
+    "content before it looks": (accepted(MANIFEST_BYTES + 1, None), "does not go with the files that it has"),
+    "files before it knows them": (accepted(MANIFEST_BYTES - 1, bits(A)), "does not go with the files that it has"),
+    "beyond what is left": (accepted(MANIFEST_BYTES + 51, bits(A)), f"which has {MANIFEST_BYTES + 50} bytes"),
+    "a folder at once": (accepted(MANIFEST_BYTES, bits(1)), "no file with content"),
+}
+
+
+@pytest.mark.parametrize("name", PRESENT_LIES)
+def test_a_receiver_that_cannot_have_what_it_says_ends_the_transfer(name: str) -> None:
+    run, words = PRESENT_LIES[name]
+    machine = run()
+    assert machine.state is TransferState.FAILED
+    assert words in machine.reason
+    assert drain(machine) == [Complete(transfer_id=TRANSFER, success=False, error=machine.reason)]
+
+
+def test_what_was_not_asked_ends_the_transfer() -> None:
+    machine = sender_of_two()
+    machine.accept(0)
+    machine.take()
+    machine.take_present(bits(A), bytes_read=0)
+    assert "when nobody waited for that" in machine.reason
+
+
+def test_nothing_is_left_out_without_knowing_what_there_is() -> None:
+    machine = SendTransfer(TWO.offer)
+    machine.accept(MANIFEST_BYTES, present=bits(A))
+    assert machine.state is TransferState.FAILED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rnd.protocol.frames import HEADER_BYTES, read_frame, write_header
@@ -16,12 +16,15 @@ from rnd.protocol.instructions import (
     Finish,
     Kept,
     LayOut,
+    LeaveOut,
     Offer,
     ReceiveInstruction,
+    Recognise,
     Reject,
     SendBytes,
     StagingInstruction,
     Stop,
+    TellPresent,
     TransferState,
     Write,
 )
@@ -30,6 +33,7 @@ from rnd.protocol.transfer_receiving import ReceiveTransfer
 from rnd.protocol.transfer_sending import SendTransfer
 from rnd.types.errors import CalledOff, TransferFailed
 from rnd.types.executions import FileEntry
+from rnd.workers.earlier_files import EarlierFile
 from rnd.workers.files import OpenTree, hash_tree, scan_tree
 from rnd.workers.receiving import Receiving
 from rnd.workers.sending import Sending
@@ -65,14 +69,23 @@ class Journey:
         receiving: Receiving,
         *,
         kept: Kept | None = None,
+        earlier: Mapping[str, EarlierFile] | None = None,
         frame_bytes: int = 1 << 16,
         window_bytes: int = 1 << 20,
     ) -> None:
-        self.sender = SendTransfer(offer_of(sending), window_bytes=window_bytes, frame_bytes=frame_bytes)
+        """`earlier` is where files may have arrived before, by their paths in this transfer."""
+        offer, entries = offer_of(sending), sending.manifest.entries
+        self.sender = SendTransfer(offer, entries=entries, window_bytes=window_bytes, frame_bytes=frame_bytes)
         self.receiver = ReceiveTransfer(
-            offer_of(sending), DUTY, sender_peer_id=SENDER, kept=kept, ack_bytes=window_bytes - frame_bytes
+            offer,
+            DUTY,
+            sender_peer_id=SENDER,
+            kept=kept,
+            recognises=earlier is not None,
+            ack_bytes=window_bytes - frame_bytes,
         )
         self.frames_sent = 0
+        self._earlier = earlier or {}
         self._sending = sending
         self._receiving = receiving
         self._buffers = deque(bytearray(HEADER_BYTES + frame_bytes) for _ in range(window_bytes // frame_bytes + 1))
@@ -105,6 +118,8 @@ class Journey:
                     return True
                 write_header(buffer, stream=stream, offset=offset)
                 self._way.append((buffer, HEADER_BYTES + length))
+            case LeaveOut(present=present):
+                self._sending.leave_out(present)
             case Complete():
                 self._way.append(instruction)
         return instruction is not None
@@ -119,12 +134,21 @@ class Journey:
         self._act(self.receiver.take_frame(read_frame(memoryview(buffer)[:size])))
         self._buffers.append(buffer)
 
+    def _recognise(self, entries: Sequence[FileEntry]) -> list[ReceiveInstruction]:
+        indices = {entry.relative_path: index for index, entry in enumerate(entries)}
+        earlier = {indices[path]: file for path, file in self._earlier.items()}
+        present = self._receiving.fill(earlier, has_room=lambda _: True)
+        return self.receiver.recognise(present, bytes_read=0)
+
     def _act(self, instructions: Sequence[ReceiveInstruction]) -> None:
         effects: list[StagingInstruction] = [
             step for step in instructions if isinstance(step, (LayOut, Write, EndFile, Discard))
         ]
         try:
             self._receiving.carry_out(effects)
+            for step in instructions:
+                if isinstance(step, Recognise):
+                    self._act(self._recognise(step.entries))
             if Finish() in instructions:
                 self._receiving.finish()
                 instructions = self.receiver.mark_finished()
@@ -132,8 +156,10 @@ class Journey:
             instructions = self.receiver.fail(str(error))
         for step in instructions:
             match step:
-                case Accept(offset=offset):
-                    self.sender.accept(offset)
+                case Accept(offset=offset, present=present):
+                    self.sender.accept(offset, present=present)
+                case TellPresent(bytes_read=bytes_read, present=present):
+                    self.sender.take_present(present, bytes_read=bytes_read)
                 case Reject(code=code, reason=reason):
                     self.sender.reject(code, reason)
                 case Acknowledge(offset=offset):

@@ -76,6 +76,31 @@ def test_it_goes_on_from_any_offset(source: OpenedSource, root: Path) -> None:
             assert read_all(sending, start=start) == stream[start:], start
 
 
+@pytest.mark.parametrize("left_out", [{"a"}, {"b/small"}, {"run"}, {"a", "run"}, {"a", "b/small", "run"}], ids=sorted)
+def test_it_goes_on_from_any_offset_without_what_is_left_out(
+    source: OpenedSource, root: Path, left_out: set[str]
+) -> None:
+    with sending_of(source, root) as sending:
+        read_all(sending, piece_bytes=70_000)  # and has the last file open
+        entries = sending.manifest.entries
+        sending.leave_out({index for index, entry in enumerate(entries) if entry.relative_path in left_out})
+        kept = [entry.relative_path for entry in entries if entry.sha256 and entry.relative_path not in left_out]
+        stream = sending.manifest.data + b"".join(CONTENT[path] for path in kept)
+        assert sending.stream_bytes == len(stream)
+        source.opened.clear()
+        assert read_all(sending) == stream
+        assert source.opened == kept
+        begin = len(sending.manifest.data)
+        for start in {
+            0,
+            1,
+            begin,
+            len(stream),
+            *(at for at in (begin + 1, begin + 5, begin + 50_000) if at < len(stream)),
+        }:
+            assert read_all(sending, start=start) == stream[start:], start
+
+
 def test_going_on_opens_only_the_files_from_there_on(source: OpenedSource, root: Path) -> None:
     with sending_of(source, root) as sending:
         read_all(sending, start=len(sending.manifest.data) + 100_002)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from rnd.protocol.instructions import Kept, TransferState
+from rnd.protocol.instructions import Kept, LayOut, TransferState
+from rnd.types.errors import CalledOff
 from rnd.workers import receiving as receiving_module
+from rnd.workers.earlier_files import EarlierFile
 from rnd.workers.receiving import Receiving
 from rnd.workers.sending import Sending
 from tests.workers.carrying import Journey, OpenedSource, manifest_of, offer_of, under_own_names
@@ -80,7 +85,7 @@ def test_it_goes_on_from_what_was_noted(root: Path, destination: Path, noted_at:
     assert journey.states == DONE
     assert journey.frames_sent == -(-(journey.sender.offer.stream_bytes - kept.offset) // FRAME_BYTES)
     assert manifest_of(destination) == manifest_of(root)
-    assert set(os.listdir(destination.parent)) == {"1", ".1.manifest"}
+    assert set(os.listdir(destination.parent)) == {"1"}
 
 
 def part_of(destination: Path) -> Path:
@@ -129,7 +134,7 @@ def test_what_does_not_bear_out_its_note_comes_anew(
     assert kept is None, what
     assert journey.states == DONE
     assert manifest_of(destination) == manifest_of(root)
-    assert set(os.listdir(destination.parent)) <= {"1", ".1.manifest", "elsewhere"}
+    assert set(os.listdir(destination.parent)) <= {"1", "elsewhere"}
 
 
 def test_other_content_than_was_noted_comes_anew(root: Path, destination: Path) -> None:
@@ -173,59 +178,187 @@ def test_what_is_discarded_leaves_no_notes(root: Path, destination: Path) -> Non
     assert os.listdir(destination.parent) == []
 
 
-def arrived(root: Path, destination: Path) -> None:
-    receiving = Receiving(destination)
-    with Sending(OpenedSource(root), under_own_names(manifest_of(root))) as sending:
-        journey = Journey(sending, receiving)
-        journey.make()
-    assert journey.states == DONE
+# ---- what has come before
 
 
-def recognised(root: Path, earlier: Path, destination: Path) -> Kept | None:
-    """Offer the content of `root` where it may have arrived before; return what is kept, with all of it in its place."""
+@pytest.fixture
+def earlier(root: Path, tmp_path: Path) -> Path:
+    """A folder in which the same has arrived before."""
+    folder = tmp_path / "earlier" / "7"
+    shutil.copytree(root, folder)
+    return folder
+
+
+def all_of(folder: Path) -> dict[str, EarlierFile]:
+    """Return every file with content of a folder, by the path that it also has in what is offered."""
+    return {
+        entry.relative_path: EarlierFile(folder, entry.relative_path)
+        for entry in manifest_of(folder)
+        if entry.size_bytes
+    }
+
+
+def delivered(root: Path, destination: Path, earlier: Mapping[str, EarlierFile]) -> tuple[set[str], Journey]:
+    """Deliver the content of `root` where files of it may have arrived before; return what was recognised."""
     receiving = Receiving(destination)
     with Sending(OpenedSource(root), under_own_names(manifest_of(root))) as sending:
-        kept = receiving.fill_from(earlier, offer_of(sending), max_folders=100)
-        journey = Journey(sending, receiving, kept=kept)
+        journey = Journey(sending, receiving, earlier=earlier, frame_bytes=FRAME_BYTES)
         journey.make()
+    entries = manifest_of(root)
     assert journey.states == DONE
-    assert manifest_of(destination) == manifest_of(root)
-    assert (journey.frames_sent == 0) == (kept is not None)
+    assert manifest_of(destination) == entries
+    assert os.listdir(destination.parent) == [destination.name]
+    present = journey.receiver.present or frozenset()
+    size_bytes = sum(entries[index].size_bytes for index in present)
+    assert journey.sender.sent == journey.sender.offer.stream_bytes - size_bytes
+    return {entries[index].relative_path for index in present}, journey
+
+
+def test_what_has_come_before_is_copied_and_not_sent(root: Path, destination: Path, earlier: Path) -> None:
+    files = all_of(earlier)
+    assert delivered(root, destination, files)[0] == set(files) == {"a", "big", "sub/other", "sub/run"}
+
+
+def test_of_many_files_the_one_that_has_changed_is_sent(root: Path, destination: Path, earlier: Path) -> None:
+    (root / "a").write_bytes(os.urandom(30_000))
+    recognised, journey = delivered(root, destination, all_of(earlier))
+    assert recognised == {"big", "sub/other", "sub/run"}
+    assert journey.sender.sent == journey.sender.offer.manifest_bytes + 30_000
+
+
+def test_a_file_is_recognised_under_another_name_and_gets_its_own_bit(
+    root: Path, destination: Path, earlier: Path
+) -> None:
+    (root / "sub" / "run").chmod(0o644)
+    recognised, _ = delivered(root, destination, {"sub/run": EarlierFile(earlier, "sub/run")})
+    assert recognised == {"sub/run"}
+    (root / "a").rename(root / "moved")
+    recognised, _ = delivered(root, destination.parent.parent / "other" / "2", {"moved": EarlierFile(earlier, "a")})
+    assert recognised == {"moved"}
+
+
+CHANGED: dict[str, tuple[Callable[[Path], object], set[str]]] = {
+    "other bytes": (lambda at: (at / "a").write_bytes(b"?" * 30_000), {"a"}),
+    "no bytes": (lambda at: (at / "a").write_bytes(b""), {"a"}),
+    "a byte more": (lambda at: os.truncate(at / "a", 30_001), {"a"}),
+    "gone": (lambda at: (at / "sub" / "run").unlink(), {"sub/run"}),
+    "a link": (lambda at: _link_away(at / "big"), {"big"}),
+    "a folder": (lambda at: ((at / "a").unlink(), (at / "a").mkdir()), {"a"}),
+    "its folder is a link": (lambda at: _link_away(at / "sub"), {"sub/other", "sub/run"}),
+    "all of it is gone": (lambda at: at.rename(at.with_name("elsewhere")), {"a", "big", "sub/other", "sub/run"}),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_what_is_not_there_as_it_came_is_sent(root: Path, destination: Path, earlier: Path, name: str) -> None:
+    spoil, changed = CHANGED[name]
+    files = all_of(earlier)
+    spoil(earlier)
+    assert delivered(root, destination, files)[0] == set(files) - changed
+
+
+def test_what_there_is_no_room_for_is_sent(root: Path, destination: Path, earlier: Path) -> None:
+    """It then waits for room as all other bytes do."""
+    entries = manifest_of(root)
+    receiving = Receiving(destination)
+    receiving.carry_out([LayOut(entries=tuple(entries))])
+    files = {
+        index: EarlierFile(earlier, entry.relative_path) for index, entry in enumerate(entries) if entry.size_bytes
+    }
+    present = receiving.fill(files, has_room=lambda size_bytes: size_bytes < 100_000)
+    assert [entries[index].relative_path for index in present] == ["a"]
+    assert not (part_of(destination) / "big").exists()
+
+
+def test_copying_that_is_called_off_leaves_nothing(root: Path, destination: Path, earlier: Path) -> None:
+    receiving = Receiving(destination)
+    receiving.carry_out([LayOut(entries=tuple(manifest_of(root)))])
+    seen: list[int] = []
+    with pytest.raises(CalledOff):
+        receiving.fill(
+            {0: EarlierFile(earlier, "a"), 1: EarlierFile(earlier, "big")},
+            has_room=lambda _: True,
+            progress=seen.append,
+            cancelled=lambda: bool(seen),
+        )
+    assert seen == [30_000]
+    assert os.listdir(destination.parent) == []
+
+
+def stopped_among_recognised(root: Path, destination: Path, earlier: Path, *, frames: int) -> Kept:
+    """Recognise `big`, receive so many frames, note that, and end as a killed process does."""
+    receiving = Receiving(destination)
+    with Sending(OpenedSource(root), under_own_names(manifest_of(root))) as sending:
+        journey = Journey(sending, receiving, earlier={"big": EarlierFile(earlier, "big")}, frame_bytes=FRAME_BYTES)
+        journey.make(lose_link_after=frames)
+    kept = journey.receiver.kept
+    assert kept is not None
+    checkpoint = receiving.checkpoint(kept.offset)
+    assert checkpoint is not None
+    checkpoint.make_durable()
+    receiving.close()
     return kept
 
 
-def test_what_has_come_before_is_copied_and_not_sent(root: Path, destination: Path, tmp_path: Path) -> None:
-    arrived(root, destination)
-    again, third = tmp_path / "again" / "2", tmp_path / "third" / "3"
-    assert recognised(root, destination, again) is not None
-    assert recognised(root, again, third) is not None
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda at: (at / "a").write_bytes(b"?" * 30_000),
-        lambda at: (at / "a").write_bytes(b""),
-        lambda at: (at / "sub" / "run").unlink(),
-        lambda at: (at / "zero").write_bytes(b"0"),
-        lambda at: _link_away(at / "big"),
-        lambda at: at.rename(at.with_name("elsewhere")),
-        lambda at: at.with_name(f".{at.name}.manifest").unlink(),
-        lambda at: os.truncate(at.with_name(f".{at.name}.manifest"), 100),
-    ],
-)
-def test_what_is_not_there_as_it_came_is_sent(
-    root: Path, destination: Path, tmp_path: Path, spoil: Callable[[Path], object]
+@pytest.mark.parametrize("frames", range(1, 6))
+def test_what_was_recognised_need_not_come_after_a_restart_either(
+    root: Path, destination: Path, earlier: Path, frames: int
 ) -> None:
-    arrived(root, destination)
-    spoil(destination)
-    assert recognised(root, destination, tmp_path / "again" / "2") is None
+    noted = stopped_among_recognised(root, destination, earlier, frames=frames)
+    shutil.rmtree(earlier)
+    kept, journey = go_on(root, destination)
+    assert kept == noted
+    assert {kept.entries[index].relative_path for index in kept.present} == {"big"}
+    assert journey.states == DONE
+    assert journey.sender.sent == journey.sender.offer.stream_bytes - 150_000
+    assert manifest_of(destination) == manifest_of(root)
 
 
-def test_other_content_is_sent(root: Path, destination: Path, tmp_path: Path) -> None:
-    arrived(root, destination)
-    (root / "a").write_bytes(os.urandom(30_000))
-    assert recognised(root, destination, tmp_path / "again" / "2") is None
+def _set_present(destination: Path, bits: bytes) -> None:
+    note = beside(destination, "json")
+    fields = json.loads(note.read_text())
+    note.write_text(json.dumps({**fields, "present": base64.b64encode(bits).decode()}))
+
+
+SPOILT_RECOGNISED: dict[str, Callable[[Path], object]] = {
+    "the file that was here is gone": lambda to: (part_of(to) / "big").unlink(),
+    "the file that was here is short": lambda to: os.truncate(part_of(to) / "big", 149_999),
+    "too many bits": lambda to: _set_present(to, b"\x02\0\0\0"),
+    "a folder was here": lambda to: _set_present(to, b"\xff"),
+    "no bits are noted": lambda to: beside(to, "json").write_text(
+        json.dumps(
+            {key: value for key, value in json.loads(beside(to, "json").read_text()).items() if key != "present"}
+        )
+    ),
+    "an offset beyond what is left": lambda to: _set_offset(to, 10**5 * 2),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT_RECOGNISED)
+def test_what_does_not_bear_out_what_was_recognised_comes_anew(
+    root: Path, destination: Path, earlier: Path, name: str
+) -> None:
+    stopped_among_recognised(root, destination, earlier, frames=3)
+    SPOILT_RECOGNISED[name](destination)
+    kept, journey = go_on(root, destination)
+    assert kept is None
+    assert journey.states == DONE
+    assert journey.sender.sent == journey.sender.offer.stream_bytes
+    assert manifest_of(destination) == manifest_of(root)
+
+
+def test_a_process_that_ends_while_it_copies_what_is_here_leaves_nothing_to_go_on_from(
+    root: Path, destination: Path, earlier: Path
+) -> None:
+    receiving = Receiving(destination)
+    receiving.carry_out([LayOut(entries=tuple(manifest_of(root)))])
+    receiving.fill({1: EarlierFile(earlier, "big")}, has_room=lambda _: True)
+    assert set(os.listdir(destination.parent)) == {".1.part", ".1.part.manifest"}
+    receiving.close()
+    kept, journey = go_on(root, destination)
+    assert kept is None
+    assert journey.states == DONE
+    assert manifest_of(destination) == manifest_of(root)
 
 
 def test_what_was_noted_stays_when_it_is_let_go(root: Path, destination: Path) -> None:

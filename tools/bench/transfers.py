@@ -81,7 +81,7 @@ class Delivery:
 
     def __call__(self, _source: Path, _target: Path) -> float:
         with contextlib.closing(sqlite3.connect(self._taker.data_dir / "rnd.db", timeout=30)) as conn, conn:
-            conn.execute("DELETE FROM arrived_manifests")  # else the same content would not be sent again
+            conn.execute("DELETE FROM arrived_folders")  # else the same content would not be sent again
         begun, used_s = time.perf_counter(), self._used_s()
         execution_id = self._giver.execute(self._workflow)
         question = (

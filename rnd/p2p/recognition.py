@@ -1,0 +1,68 @@
+"""What has come from other peers before and is not sent again (design section 6; docs/wire.md, section 5).
+
+Only what the same sender has sent for the same orderer is ever compared with what is offered, so that neither learns what
+others hold here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from rnd.database import arrived_folders
+from rnd.database.connection import Database
+from rnd.p2p.reception import ReceivingThreads
+from rnd.protocol.instructions import Offer
+from rnd.types.errors import DatabaseNotNow
+from rnd.types.executions import FileEntry
+from rnd.types.ids import PeerId
+from rnd.types.seams import Clock
+from rnd.workers.earlier_files import RECOGNISED_FROM_BYTES, EarlierFile, EarlierFolder, look_through
+from rnd.workers.job_folders import JobFolders
+
+
+class Recognition:
+    """Remembers what has arrived, and finds it again."""
+
+    def __init__(self, *, database: Database, clock: Clock, folders: JobFolders, threads: ReceivingThreads) -> None:
+        self._database = database
+        self._clock = clock
+        self._folders = folders
+        self._threads = threads
+
+    async def may_know(self, sender: PeerId, offer: Offer) -> bool:
+        """Say whether it is worth looking which files of an offer are here."""
+        if offer.size_bytes < RECOGNISED_FROM_BYTES:
+            return False
+        orderer = offer.ends.ordering_peer_id
+        return await self._database.read(partial(arrived_folders.knows_any, sender=sender, orderer=orderer))
+
+    async def find(self, entries: Sequence[FileEntry], *, sender: PeerId, orderer: PeerId) -> dict[int, EarlierFile]:
+        """Return where files of the same content have arrived before, by their indices in `entries`."""
+        known = await self._database.read(partial(arrived_folders.list_folders, sender=sender, orderer=orderer))
+        ids = {self._folders.data_dir / each.folder: each.id for each in known}
+        earlier = [EarlierFolder(self._folders.data_dir / each.folder, each.entry_count) for each in known]
+        found = await self._threads.do(partial(look_through, earlier, entries))
+        if found.gone:
+            with contextlib.suppress(DatabaseNotNow):
+                await self._database.write(partial(arrived_folders.forget, ids=[ids[path] for path in found.gone]))
+        return found.files
+
+    async def remember(self, folder: Path, files: Sequence[FileEntry], *, sender: PeerId, orderer: PeerId) -> None:
+        """Write down that a delivery has arrived in a folder. Where that cannot be done now, it is sent again."""
+        if sum(file.size_bytes for file in files) < RECOGNISED_FROM_BYTES:
+            return
+        with contextlib.suppress(DatabaseNotNow):
+            await self._database.write(
+                partial(
+                    arrived_folders.remember,
+                    folder=os.fspath(folder.relative_to(self._folders.data_dir)),
+                    sender=sender,
+                    orderer=orderer,
+                    entry_count=len(files),
+                    now=self._clock.now(),
+                )
+            )
