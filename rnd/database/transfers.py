@@ -346,10 +346,10 @@ def mark_ended(
 
 def put_back(
     conn: sqlite3.Connection, transfer_id: TransferId, words: str, *, bytes_done: int = 0, now: datetime
-) -> None:
+) -> bool:
     """PENDING or ACTIVE -> PENDING: an attempt came to nothing, and why; it counts, if it had not been told to be ACTIVE too.
 
-    `bytes_done` is how much of it need not come again. Nothing happens to one that has ended.
+    `bytes_done` is how much of it need not come again. Nothing happens to one that has ended: False.
     """
     changed = conn.execute(
         """
@@ -363,6 +363,7 @@ def put_back(
     ).rowcount
     if changed:
         _announce(conn, transfer_id, now=now)
+    return changed > 0
 
 
 def open_incoming(

@@ -27,6 +27,7 @@ from rnd.p2p.frame_feed import FrameFeed, ReadFrame
 from rnd.p2p.link import Link
 from rnd.p2p.owner_rules import bytes_allowed, data_refusal
 from rnd.p2p.peer_manager import PeerManager
+from rnd.p2p.rests import Rests
 from rnd.p2p.seals import Seals
 from rnd.protocol.frames import read_frame
 from rnd.protocol.instructions import Complete, Ends, LeaveOut, SendBytes, TransferState
@@ -77,10 +78,6 @@ from rnd.workers.underway import Underway
 T = TypeVar("T")
 
 ANSWER_TIMEOUT_S: Final = 60.0
-AGAIN_FIRST_S: Final = 0.1
-AGAIN_MOST_S: Final = 30.0
-SOON_S: Final = 1.0
-"""How long to wait at most for a receiver that is there and only not ready yet."""
 RECEIVER_FAILURES_MAX: Final = 5
 """How often a receiver may fail on its own side (a full disk, a file that did not arrive as promised) before it is final."""
 PROGRESS_INTERVAL_S: Final = 0.5
@@ -112,16 +109,6 @@ class _Shipment:
         self.moved_at_s = asyncio.get_running_loop().time()
 
 
-@dataclass(slots=True)
-class _Rest:
-    """When a delivery to a peer may be tried again, and how it went so far."""
-
-    peer_id: PeerId
-    until_s: float
-    pause_s: float
-    failures: int = 0
-
-
 class Outgoing:
     """Makes the deliveries that this peer owes to others, a bounded number at a time."""
 
@@ -151,12 +138,12 @@ class Outgoing:
         self._underway: dict[TransferId, Underway] = {}
         self._receivers: Counter[PeerId] = Counter()
         self._shipments: dict[TransferId, _Shipment] = {}
-        self._resting: dict[TransferId, _Rest] = {}
-        self._came_at_s: dict[PeerId, float] = {}
-        """When the newest link to each peer came up, by the event loop's clock."""
         self._frame_bytes = config.chunk_bytes
         if config.data_codec == DataCodec.BASE64:
             self._frame_bytes = min(config.chunk_bytes, TEXT_CHUNK_BYTES)
+        self._rests = Rests()
+        self._looked_at_s = 0.0
+        """When the rows were last looked through for what is to be sent, by the event loop's clock."""
         self._streams = itertools.count(1)
         self._threads = ThreadPoolExecutor(config.transfer_slots, thread_name_prefix="rnd-sending")
 
@@ -172,6 +159,7 @@ class Outgoing:
                         self._underway[transfer.transfer_id] = Underway(started_at=self._clock.now(), disk=self._disk)
                         group.create_task(self._see_to(transfer, delivery))
                     ended = await self._board.outgoing.wait(self._pause_s())
+                    self._rests.forget(ended)
                     for transfer_id in ended & self._underway.keys():
                         self._call_off(transfer_id)
         finally:
@@ -218,10 +206,7 @@ class Outgoing:
 
     def peer_came(self, peer_id: PeerId) -> None:
         """A link to a peer is up, or it may be dialled elsewhere: what waits for it need not wait for its pause."""
-        self._came_at_s[peer_id] = asyncio.get_running_loop().time()
-        for rest in self._resting.values():
-            if rest.peer_id == peer_id:
-                rest.until_s = 0.0
+        self._rests.peer_came(peer_id, asyncio.get_running_loop().time())
         self._board.outgoing.ring()
 
     def _of(self, link: Link, transfer_id: TransferId) -> _Shipment | None:
@@ -238,16 +223,16 @@ class Outgoing:
     # ---- claiming
 
     def _pause_s(self) -> float:
-        now_s = asyncio.get_running_loop().time()
-        waiting = (rest.until_s - now_s for key, rest in self._resting.items() if key not in self._underway)
-        soonest = min(waiting, default=self._config.queue_interval_s)
-        return max(0.01, min(soonest, self._config.queue_interval_s))
+        """Return how long to wait for news before the rows are looked through again."""
+        at_most = self._config.queue_interval_s
+        next_s = self._rests.next_over_s(self._looked_at_s)
+        return at_most if next_s is None else min(max(0.0, next_s - asyncio.get_running_loop().time()), at_most)
 
     async def _claim(self) -> list[tuple[Transfer, Delivery | Exception]]:
         """Return what is to be sent next. One receiver never has more than half of the places, and always at least one."""
         slots, most = self._config.transfer_slots, max(1, self._config.transfer_slots // 2)
-        now_s = asyncio.get_running_loop().time()
-        busy = {key for key, rest in self._resting.items() if rest.until_s > now_s} | set(self._underway)
+        self._looked_at_s = asyncio.get_running_loop().time()
+        busy = self._rests.resting(self._looked_at_s) | self._underway.keys()
 
         def work(conn: sqlite3.Connection) -> list[tuple[Transfer, Delivery | Exception]]:
             claimed: list[tuple[Transfer, Delivery | Exception]] = []
@@ -278,11 +263,11 @@ class Outgoing:
                 raise delivery
             max_bytes = await self._check_owner_rules(delivery)
             await self._attempt(delivery, underway, max_bytes)
-            self._resting.pop(transfer.transfer_id, None)
+            self._rests.forget([transfer.transfer_id])
         except DatabaseGone:
             raise
         except (CalledOff, StaleState):
-            self._resting.pop(transfer.transfer_id, None)
+            self._rests.forget([transfer.transfer_id])
         except (SelectionError, RndError) as error:
             if _may_pass(error):
                 bytes_done = transfer.bytes_done if underway.pace is None else underway.bytes_done
@@ -493,7 +478,7 @@ class Outgoing:
     # ---- rows
 
     async def _fail(self, transfer_id: TransferId, error: str) -> None:
-        self._resting.pop(transfer_id, None)
+        self._rests.forget([transfer_id])
         await self._rows.fail(transfer_id, error)
 
     async def _rest(
@@ -509,29 +494,26 @@ class Outgoing:
 
         Its pause grows, but is cut short where a link to its receiver has come up since the attempt began at `begun_s`.
         """
-        before = self._resting.get(transfer.transfer_id)
+        transfer_id, now_s = transfer.transfer_id, asyncio.get_running_loop().time()
         has_failed = isinstance(error, _TryAgain) and error.counts
-        failures = (before.failures if before else 0) + has_failed
-        kept = 0 if has_failed else bytes_done
-        if failures >= RECEIVER_FAILURES_MAX or await self._hold_is_over(delivery):
-            await self._fail(transfer.transfer_id, str(error))
-            return
-        pause_s = min(AGAIN_MOST_S, 2 * before.pause_s) if before else AGAIN_FIRST_S
-        if isinstance(error, _TryAgain) and error.at_once:
-            pause_s = min(pause_s, SOON_S)
-        has_come = self._came_at_s.get(transfer.dest_peer_id, 0.0) > begun_s
-        until_s = asyncio.get_running_loop().time() + (min(pause_s, SOON_S) if has_come else pause_s)
-        self._resting[transfer.transfer_id] = _Rest(
-            peer_id=transfer.dest_peer_id, until_s=until_s, pause_s=pause_s, failures=failures
+        rest = self._rests.note_failure(
+            transfer_id, transfer.dest_peer_id, bytes_done=bytes_done, has_failed=has_failed
         )
-        log.debug(LogEvent.TRANSFER_POSTPONED, transfer_id=transfer.transfer_id, reason=str(error))
-        now = self._clock.now()
+        if rest.failures >= RECEIVER_FAILURES_MAX or await self._hold_is_over(delivery):
+            await self._fail(transfer_id, str(error))
+            return
+        is_soon = isinstance(error, _TryAgain) and error.at_once
+        self._rests.begin(rest, is_soon=is_soon, begun_s=begun_s, now_s=now_s)
+        log.debug(LogEvent.TRANSFER_POSTPONED, transfer_id=transfer_id, reason=str(error))
+        now, kept = self._clock.now(), 0 if has_failed else bytes_done
         try:
-            await self._database.write(
-                lambda conn: transfers.put_back(conn, transfer.transfer_id, str(error), bytes_done=kept, now=now)
+            is_open = await self._database.write(
+                lambda conn: transfers.put_back(conn, transfer_id, str(error), bytes_done=kept, now=now)
             )
-        except (DatabaseNotNow, StaleState):
+        except DatabaseNotNow:
             return  # the note is a courtesy
+        if not is_open:
+            self._rests.forget([transfer_id])
 
     async def _hold_is_over(self, delivery: Delivery | Exception) -> bool:
         """Say whether the outputs of a job that another peer ordered have been kept for as long as was agreed.

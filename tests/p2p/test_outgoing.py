@@ -1,0 +1,67 @@
+"""Deliveries to other peers: when they are tried, what an attempt costs, what is told of it, and what ends it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.core.core_peer import Machine
+from tests.p2p.sender import Sender, Way, play
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path / "data")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source.bin"
+    path.write_bytes(b"some bytes")
+    return path
+
+
+@pytest.fixture
+def away() -> Way:
+    way = Way()
+    way.is_there = False
+    return way
+
+
+def test_a_delivery_arrives(machine: Machine, source: Path) -> None:
+    async def test(sender: Sender) -> None:
+        await sender.becomes("COMPLETED")
+
+    play(machine, source, test)
+
+
+def test_a_delivery_that_is_cancelled_while_it_rests_leaves_nothing_to_do(
+    machine: Machine, source: Path, away: Way
+) -> None:
+    """The rows are read when there is news, and not over and over because its pause is over."""
+
+    async def test(sender: Sender) -> None:
+        await sender.tried(2)
+        await sender.cancel()
+        await asyncio.sleep(0.5)  # longer than any of its pauses so far
+        before = sender.database.reads
+        await asyncio.sleep(0.5)
+        assert sender.database.reads - before <= 1
+
+    play(machine, source, test, way=away)
+
+
+def test_a_row_that_ends_by_itself_while_its_delivery_rests_is_looked_for_once(
+    machine: Machine, source: Path, away: Way
+) -> None:
+    async def test(sender: Sender) -> None:
+        await sender.tried(2)
+        await sender.daemon.by_hand("UPDATE transfers SET status = 'CANCELLED', completed_at = created_at")
+        await asyncio.sleep(0.5)
+        before = sender.database.reads
+        await asyncio.sleep(0.5)
+        assert sender.database.reads - before <= 1
+
+    play(machine, source, test, way=away)
