@@ -70,6 +70,7 @@ from rnd.workers.delivery_log import SenderLog, log_initiated, log_sender_comple
 from rnd.workers.delivery_rows import DeliveryRows
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.insistence import insist
+from rnd.workers.kept_hashes import KeptHashes
 from rnd.workers.news_board import NewsBoard
 from rnd.workers.pace import Pace
 from rnd.workers.sending import Sending
@@ -142,6 +143,7 @@ class Outgoing:
         if config.data_codec == DataCodec.BASE64:
             self._frame_bytes = min(config.chunk_bytes, TEXT_CHUNK_BYTES)
         self._rests = Rests()
+        self._hashes = KeptHashes()
         self._looked_at_s = 0.0
         """When the rows were last looked through for what is to be sent, by the event loop's clock."""
         self._streams = itertools.count(1)
@@ -159,7 +161,7 @@ class Outgoing:
                         self._underway[transfer.transfer_id] = Underway(started_at=self._clock.now(), disk=self._disk)
                         group.create_task(self._see_to(transfer, delivery))
                     ended = await self._board.outgoing.wait(self._pause_s())
-                    self._rests.forget(ended)
+                    self._forget(*ended)
                     for transfer_id in ended & self._underway.keys():
                         self._call_off(transfer_id)
         finally:
@@ -213,6 +215,12 @@ class Outgoing:
         shipment = self._shipments.get(transfer_id)
         return shipment if shipment is not None and shipment.link is link else None
 
+    def _forget(self, *transfer_ids: TransferId) -> None:
+        """Let go of what is known of deliveries that have ended."""
+        for transfer_id in transfer_ids:
+            self._rests.forget(transfer_id)
+            self._hashes.forget(transfer_id)
+
     def _call_off(self, transfer_id: TransferId) -> None:
         self._underway[transfer_id].call_off()
         shipment = self._shipments.get(transfer_id)
@@ -263,11 +271,11 @@ class Outgoing:
                 raise delivery
             max_bytes = await self._check_owner_rules(delivery)
             await self._attempt(delivery, underway, max_bytes)
-            self._rests.forget([transfer.transfer_id])
+            self._forget(transfer.transfer_id)
         except DatabaseGone:
             raise
         except (CalledOff, StaleState):
-            self._rests.forget([transfer.transfer_id])
+            self._forget(transfer.transfer_id)
         except (SelectionError, RndError) as error:
             if _may_pass(error):
                 bytes_done = transfer.bytes_done if underway.pace is None else underway.bytes_done
@@ -303,6 +311,7 @@ class Outgoing:
 
     async def _attempt(self, delivery: Delivery, underway: Underway, max_bytes: int | None) -> None:
         transfer = delivery.transfer
+        await self._links.data_link(transfer.dest_peer_id)  # before anything is read for a receiver that is not there
         with ExitStack() as stack:
             sending = await self._in_thread(self._open, delivery, stack, underway)
             stack.callback(sending.close)
@@ -321,7 +330,7 @@ class Outgoing:
         await self._rows.complete(delivery.transfer.transfer_id, underway, entries, log_done=log_sender_completed)
 
     def _open(self, delivery: Delivery, stack: ExitStack, underway: Underway) -> Sending:
-        open_entry, items = self._desk.choose(delivery, stack, underway.is_called_off)
+        open_entry, items = self._desk.choose(delivery, stack, underway.is_called_off, hashes=self._hashes)
         return Sending(open_entry, items, cancelled=underway.is_called_off)
 
     async def _ship(self, delivery: Delivery, sending: Sending, link: Link, underway: Underway) -> None:
@@ -478,7 +487,7 @@ class Outgoing:
     # ---- rows
 
     async def _fail(self, transfer_id: TransferId, error: str) -> None:
-        self._rests.forget([transfer_id])
+        self._forget(transfer_id)
         await self._rows.fail(transfer_id, error)
 
     async def _rest(
@@ -513,7 +522,7 @@ class Outgoing:
         except DatabaseNotNow:
             return  # the note is a courtesy
         if not is_open:
-            self._rests.forget([transfer_id])
+            self._forget(transfer_id)
 
     async def _hold_is_over(self, delivery: Delivery | Exception) -> bool:
         """Say whether the outputs of a job that another peer ordered have been kept for as long as was agreed.

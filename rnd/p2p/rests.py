@@ -6,7 +6,6 @@ All times are those of one monotonic clock, in seconds; nothing here waits or re
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -55,10 +54,9 @@ class Rests:
     def __contains__(self, transfer_id: object) -> bool:
         return transfer_id in self._rests
 
-    def forget(self, transfer_ids: Iterable[TransferId]) -> None:
-        """Let go of deliveries that have ended."""
-        for transfer_id in transfer_ids:
-            self._rests.pop(transfer_id, None)
+    def forget(self, transfer_id: TransferId) -> None:
+        """Let go of a delivery that has ended."""
+        self._rests.pop(transfer_id, None)
 
     def resting(self, now_s: float) -> set[TransferId]:
         """Return the deliveries whose pause is not over."""

@@ -47,7 +47,7 @@ _KINDS: Final = {
 class FoundEntry:
     """A regular file, or an empty folder (`relative_path` ends in `/`), as a walk found it.
 
-    The last three fields tell the file that was seen from another that took its name, or from itself changed later.
+    The last four fields tell the file that was seen from another that took its name, or from itself changed later.
     """
 
     relative_path: str
@@ -56,6 +56,7 @@ class FoundEntry:
     device: int
     inode: int
     mtime_ns: int
+    ctime_ns: int
 
 
 def buffer_bytes(sizes: Iterable[int]) -> int:
@@ -347,6 +348,7 @@ def _found(path: str, facts: os.stat_result, *, size_bytes: int, executable: boo
         device=facts.st_dev,
         inode=facts.st_ino,
         mtime_ns=facts.st_mtime_ns,
+        ctime_ns=facts.st_ctime_ns,
     )
 
 

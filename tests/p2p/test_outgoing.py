@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from pathlib import Path
 
 import pytest
 
 from tests.core.core_peer import Machine
-from tests.p2p.sender import Sender, Way, play
+from tests.p2p.sender import Sender, Way, busy, play, takes_all
+
+MANY = 32 << 20
+
+
+def bytes_read() -> int:
+    """Return how much this process has read from files so far."""
+    return int(Path("/proc/self/io").read_text().split()[1])
 
 
 @pytest.fixture
@@ -65,3 +73,29 @@ def test_a_row_that_ends_by_itself_while_its_delivery_rests_is_looked_for_once(
         assert sender.database.reads - before <= 1
 
     play(machine, source, test, way=away)
+
+
+def test_nothing_is_read_for_a_receiver_that_is_not_there(machine: Machine, source: Path, away: Way) -> None:
+    """A source that is gone is not even noticed."""
+    source.unlink()
+
+    async def test(sender: Sender) -> None:
+        await sender.tried(2)
+        assert await sender.row("status, error") == ("PENDING", "nobody is there")
+
+    play(machine, source, test, way=away)
+
+
+def test_a_source_is_hashed_once_however_often_it_is_offered(machine: Machine, source: Path) -> None:
+    way = Way()
+    way.line.answers = deque([busy, busy, busy, takes_all])
+
+    source.write_bytes(bytes(MANY))
+    read_before = bytes_read()
+
+    async def test(sender: Sender) -> None:
+        await sender.becomes("COMPLETED")
+        assert way.line.offers() == 4
+        assert bytes_read() - read_before < 3 * MANY  # hashed once and sent once
+
+    play(machine, source, test, way=way)

@@ -64,7 +64,8 @@ def test_what_has_ended_is_forgotten() -> None:
     rests = Rests()
     fail(rests, ONE, 0.0)
     fail(rests, TWO, 0.0)
-    rests.forget([ONE, TransferId("never heard of")])
+    rests.forget(ONE)
+    rests.forget(TransferId("never heard of"))
     assert ONE not in rests
     assert rests.resting(0.0) == {TWO}
 
