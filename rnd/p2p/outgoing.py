@@ -288,6 +288,7 @@ class Outgoing:
             log.exception(LogEvent.INTERNAL_ERROR, where="delivery", transfer_id=transfer.transfer_id)
             await self._fail(transfer.transfer_id, f"internal error: {type(error).__name__}")
         finally:
+            underway.call_off()  # a thread may still read for it where this task is cancelled
             del self._underway[transfer.transfer_id]
             self._receivers -= Counter([transfer.dest_peer_id])
             self._shipments.pop(transfer.transfer_id, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from pathlib import Path
 
@@ -17,6 +18,11 @@ MANY = 32 << 20
 def bytes_read() -> int:
     """Return how much this process has read from files so far."""
     return int(Path("/proc/self/io").read_text().split()[1])
+
+
+def hashing(before: set[threading.Thread]) -> list[threading.Thread]:
+    """Return the threads of senders that were not there before."""
+    return [each for each in threading.enumerate() if each.name.startswith("rnd-sending") and each not in before]
 
 
 @pytest.fixture
@@ -99,3 +105,18 @@ def test_a_source_is_hashed_once_however_often_it_is_offered(machine: Machine, s
         assert bytes_read() - read_before < 3 * MANY  # hashed once and sent once
 
     play(machine, source, test, way=way)
+
+
+def test_a_stop_does_not_wait_for_a_source_that_is_being_hashed(machine: Machine, source: Path) -> None:
+    """The threads end with the sender, and so does the process, which waits for them."""
+    with source.open("wb") as file:
+        file.truncate(40 << 30)
+    before = set(threading.enumerate())
+
+    async def test(sender: Sender) -> None:
+        await sender.daemon.until(lambda: hashing(before) != [] and sender.way.looks > 0)
+
+    play(machine, source, test)
+    for thread in hashing(before):
+        thread.join(timeout=2.0)
+        assert not thread.is_alive()
