@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -142,6 +142,7 @@ class Outgoing:
         self._frame_bytes = config.chunk_bytes
         if config.data_codec == DataCodec.BASE64:
             self._frame_bytes = min(config.chunk_bytes, TEXT_CHUNK_BYTES)
+        self._began_at, self._began_s = clock.now(), clock.monotonic()
         self._rests = Rests()
         self._hashes = KeptHashes()
         self._looked_at_s = 0.0
@@ -542,8 +543,13 @@ class Outgoing:
         return (
             job.ended_at is not None
             and job.hold_s is not None
-            and job.ended_at + timedelta(seconds=job.hold_s) < self._clock.now()
+            and job.ended_at + timedelta(seconds=job.hold_s) < self._surely_now()
         )
+
+    def _surely_now(self) -> datetime:
+        """Return a time that has come for sure: no step of the wall clock, forward or back, ends a hold before it is over."""
+        passed = timedelta(seconds=self._clock.monotonic() - self._began_s)
+        return min(self._clock.now(), self._began_at + passed)
 
     async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)

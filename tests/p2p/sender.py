@@ -41,6 +41,7 @@ from rnd.types.ids import (
 )
 from rnd.types.orders import ForeignBounds, JobRequest
 from rnd.types.peers import RejectionCode
+from rnd.types.times import to_text
 from rnd.workers.deliveries import DeliveryDesk
 from rnd.workers.disk_guard import DiskGuard
 from tests.core.core_peer import ME, Daemon, Machine, edge
@@ -50,6 +51,8 @@ ORDERER, RECEIVER = PeerId("rnorderer"), PeerId("rnreceiver")
 UID = ExecutionUid("ab" * 16)
 TRANSFER = TransferId("00000000-0000-4000-8000-000000000001")
 HOLD_S = 50.0
+
+_END_JOBS = "UPDATE job_executions SET status = 'COMPLETED', settled_status = 'COMPLETED', ended_at = :now"
 
 Answer = Callable[["Line", Message], Awaitable[Message]]
 
@@ -169,12 +172,15 @@ class Sender:
 
 
 @contextlib.asynccontextmanager
-async def sending(daemon: Daemon, source: Path, *, way: Way, slots: int = 8) -> AsyncIterator[Sender]:
-    """Have one delivery of `source` waiting, and run what makes it."""
-    row = await _receiving_row(daemon)
-    await daemon.database.write(
-        lambda conn: transfers.create_transfer(conn, _transfer(source, row), now=daemon.clock.now())
-    )
+async def sending(
+    daemon: Daemon, source: Path, *, way: Way, slots: int = 8, from_job: bool = False
+) -> AsyncIterator[Sender]:
+    """Have one delivery waiting, of `source` or of what a job has left that has just ended, and run what makes it."""
+    job_id, row = await _ended_job(daemon)
+    transfer = _transfer(source, row)
+    if from_job:
+        transfer = replace(transfer, source_job_execution_id=job_id, source_path=None)
+    await daemon.database.write(lambda conn: transfers.create_transfer(conn, transfer, now=daemon.clock.now()))
     config = replace(daemon.config, transfer_slots=slots, queue_interval_s=10.0)
     database = CountedDatabase(daemon)
     desk = DeliveryDesk(config=config, folders=daemon.folders, data_service=daemon.data)
@@ -200,12 +206,12 @@ async def sending(daemon: Daemon, source: Path, *, way: Way, slots: int = 8) -> 
 
 
 def play(
-    machine: Machine, source: Path, test: Callable[[Sender], Awaitable[None]], *, way: Way | None = None, slots: int = 8
+    machine: Machine, source: Path, test: Callable[[Sender], Awaitable[None]], *, way: Way | None = None, **more: Any
 ) -> None:
     """Play one test with one delivery."""
 
     async def whole(daemon: Daemon) -> None:
-        async with sending(daemon, source, way=way or Way(), slots=slots) as sender:
+        async with sending(daemon, source, way=way or Way(), **more) as sender:
             await test(sender)
 
     machine.play(whole, is_idle=True)
@@ -230,8 +236,8 @@ def _transfer(source: Path, row: InterfacePeerId) -> NewTransfer:
     )
 
 
-async def _receiving_row(daemon: Daemon) -> InterfacePeerId:
-    """Return a row of a job's routing that names one input."""
+async def _ended_job(daemon: Daemon) -> tuple[JobExecutionId, InterfacePeerId]:
+    """Return a job that another peer ordered and that has just ended, and a row of its routing."""
     now = daemon.clock.now()
     await daemon.database.write(
         lambda conn: peers.add_peer(conn, ORDERER, self_peer_id=ME, state=PeerState.ALLOWED, now=now)
@@ -253,4 +259,5 @@ async def _receiving_row(daemon: Daemon) -> InterfacePeerId:
     (answer,) = await daemon.job_manager.create_jobs([request])
     assert answer.job_execution_id is not None, answer.reasons
     ((row,),) = await daemon.sql("SELECT id FROM job_interface_peers ORDER BY id LIMIT 1")
-    return InterfacePeerId(row)
+    await daemon.database.write(lambda conn: conn.execute(_END_JOBS, {"now": to_text(now)}).rowcount)
+    return answer.job_execution_id, InterfacePeerId(row)

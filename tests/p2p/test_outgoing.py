@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.core.core_peer import Machine
-from tests.p2p.sender import Sender, Way, busy, play, takes_all
+from tests.p2p.sender import HOLD_S, Sender, Way, busy, play, takes_all
 
 MANY = 32 << 20
 
@@ -120,3 +120,26 @@ def test_a_stop_does_not_wait_for_a_source_that_is_being_hashed(machine: Machine
     for thread in hashing(before):
         thread.join(timeout=2.0)
         assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("step_s", [86_400.0, -86_400.0])
+def test_no_step_of_the_clock_ends_the_hold_of_what_waits(
+    machine: Machine, source: Path, away: Way, step_s: float
+) -> None:
+    async def test(sender: Sender) -> None:
+        await sender.tried(1)
+        sender.daemon.clock.step(step_s)
+        sender.daemon.clock.move(HOLD_S - 1.0)
+        await sender.tried(3)
+        assert await sender.row("status") == ("PENDING",)
+
+    play(machine, source, test, way=away, from_job=True)
+
+
+def test_what_has_waited_for_as_long_as_it_is_held_fails(machine: Machine, source: Path, away: Way) -> None:
+    async def test(sender: Sender) -> None:
+        await sender.tried(1)
+        sender.daemon.clock.move(HOLD_S + 1.0)
+        await sender.becomes("FAILED")
+
+    play(machine, source, test, way=away, from_job=True)
