@@ -317,19 +317,19 @@ class Outgoing:
         with ExitStack() as stack:
             sending = await self._in_thread(self._open, delivery, stack, underway)
             stack.callback(sending.close)
-            entries = sending.manifest.entries
-            underway.file_count = sum(1 for entry in entries if entry.sha256)
-            underway.size_bytes = sum(entry.size_bytes for entry in entries)
+            underway.file_count, underway.size_bytes = sending.manifest.file_count, sending.manifest.size_bytes
             if max_bytes is not None and underway.size_bytes > max_bytes:
                 raise TransferFailed(f"{underway.size_bytes:,} bytes are to be sent; your grant allows {max_bytes:,}")
-            log_initiated(
-                transfer,
-                source=self._desk.source_words(delivery),
-                destination=Path(f"connection:{transfer.connection_id}"),
-            )
+            if transfer.transfer_id not in self._rests:
+                log_initiated(
+                    transfer,
+                    source=self._desk.source_words(delivery),
+                    destination=Path(f"connection:{transfer.connection_id}"),
+                )
             link = await self._links.data_link(transfer.dest_peer_id)
             await self._ship(delivery, sending, link, underway)
-        await self._rows.complete(delivery.transfer.transfer_id, underway, entries, log_done=log_sender_completed)
+        entries = sending.manifest.entries
+        await self._rows.complete(transfer.transfer_id, underway, entries, log_done=log_sender_completed)
 
     def _open(self, delivery: Delivery, stack: ExitStack, underway: Underway) -> Sending:
         open_entry, items = self._desk.choose(delivery, stack, underway.is_called_off, hashes=self._hashes)
@@ -362,7 +362,8 @@ class Outgoing:
         self._shipments[offer.transfer_id] = shipment
         lines = SenderLog(transfer, size_bytes=offer.size_bytes, chunk_bytes=self._config.chunk_bytes)
         underway.sealed = seal is not None
-        lines.sent()
+        if transfer.transfer_id not in self._rests:  # else it has been said, and why it came to nothing
+            lines.sent()
         try:
             reply = await link.ask(request, timeout_s=ANSWER_TIMEOUT_S)
         except PeerRefused as error:
@@ -515,7 +516,11 @@ class Outgoing:
             return
         is_soon = isinstance(error, _TryAgain) and error.at_once
         self._rests.begin(rest, is_soon=is_soon, begun_s=begun_s, now_s=now_s)
-        log.debug(LogEvent.TRANSFER_POSTPONED, transfer_id=transfer_id, reason=str(error))
+        if rest.is_news(str(error)):
+            attempts = transfer.attempts + 1
+            log.warning(LogEvent.TRANSFER_RETRYING, transfer_id=transfer_id, reason=str(error), attempts=attempts)
+        else:
+            log.debug(LogEvent.TRANSFER_POSTPONED, transfer_id=transfer_id, reason=str(error))
         now, kept = self._clock.now(), 0 if has_failed else bytes_done
         try:
             is_open = await self._database.write(

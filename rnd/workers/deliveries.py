@@ -106,7 +106,7 @@ class DeliveryDesk:
             return f"service:{delivery.service.id}"
         if delivery.outputs_job is not None:
             return str(self._folders.job(delivery.outputs_job).relative_to(self._folders.data_dir))
-        return delivery.source_path or "self-peer"
+        return "self-peer"
 
     def choose(
         self,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import threading
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from rnd.log import close_logging, configure_logging
 from tests.core.core_peer import Machine
 from tests.p2p.sender import HOLD_S, Sender, Way, busy, play, takes_all
 
@@ -35,6 +38,15 @@ def source(tmp_path: Path) -> Path:
     path = tmp_path / "source.bin"
     path.write_bytes(b"some bytes")
     return path
+
+
+@pytest.fixture
+def lines() -> Iterator[io.StringIO]:
+    """What the log says from INFO on."""
+    stream = io.StringIO()
+    configure_logging("INFO", log_path=None, stream=stream)
+    yield stream
+    close_logging()
 
 
 @pytest.fixture
@@ -143,3 +155,27 @@ def test_what_has_waited_for_as_long_as_it_is_held_fails(machine: Machine, sourc
         await sender.becomes("FAILED")
 
     play(machine, source, test, way=away, from_job=True)
+
+
+def test_a_receiver_that_says_busy_fills_no_log(machine: Machine, source: Path, lines: io.StringIO) -> None:
+    """What is announced is said once, and each reason once."""
+    way = Way()
+    way.line.answers = deque([busy, busy, busy, busy, takes_all])
+
+    async def test(sender: Sender) -> None:
+        await sender.becomes("COMPLETED")
+
+    play(machine, source, test, way=way)
+    told = [line.partition("] ")[2].partition(":")[0] for line in lines.getvalue().splitlines()]
+    wanted = {"Initiating transfer": 1, "Transfer request sent": 2, "Transfer retrying": 1}
+    assert Counter(line for line in told if line in wanted) == wanted
+    assert "reason=\"such a transfer is under way\" attempts=1" in lines.getvalue()
+
+
+def test_no_path_of_this_host_stands_in_the_log(machine: Machine, source: Path, lines: io.StringIO) -> None:
+    async def test(sender: Sender) -> None:
+        await sender.becomes("COMPLETED")
+
+    play(machine, source, test)
+    assert "source=self-peer" in lines.getvalue()
+    assert str(source) not in lines.getvalue()
