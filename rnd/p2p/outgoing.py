@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import sqlite3
 from collections import Counter
@@ -277,14 +278,12 @@ class Outgoing:
             raise
         except (CalledOff, StaleState):
             self._forget(transfer.transfer_id)
-        except (SelectionError, RndError) as error:
+        except (SelectionError, RndError, OSError) as error:
             if _may_pass(error):
                 bytes_done = transfer.bytes_done if underway.pace is None else underway.bytes_done
                 await self._rest(transfer, delivery, error, bytes_done=bytes_done, begun_s=begun_s)
             else:
-                await self._fail(transfer.transfer_id, str(error))
-        except OSError as error:
-            await self._fail(transfer.transfer_id, f"{error.strerror or error}")
+                await self._fail(transfer.transfer_id, _words(error))
         except Exception as error:
             log.exception(LogEvent.INTERNAL_ERROR, where="delivery", transfer_id=transfer.transfer_id)
             await self._fail(transfer.transfer_id, f"internal error: {type(error).__name__}")
@@ -497,7 +496,7 @@ class Outgoing:
         self,
         transfer: Transfer,
         delivery: Delivery | Exception,
-        error: RndError,
+        error: Exception,
         *,
         bytes_done: int,
         begun_s: float,
@@ -506,25 +505,25 @@ class Outgoing:
 
         Its pause grows, but is cut short where a link to its receiver has come up since the attempt began at `begun_s`.
         """
-        transfer_id, now_s = transfer.transfer_id, asyncio.get_running_loop().time()
+        transfer_id, reason, now_s = transfer.transfer_id, _words(error), asyncio.get_running_loop().time()
         has_failed = isinstance(error, _TryAgain) and error.counts
         rest = self._rests.note_failure(
             transfer_id, transfer.dest_peer_id, bytes_done=bytes_done, has_failed=has_failed
         )
         if rest.failures >= RECEIVER_FAILURES_MAX or await self._hold_is_over(delivery):
-            await self._fail(transfer_id, str(error))
+            await self._fail(transfer_id, reason)
             return
         is_soon = isinstance(error, _TryAgain) and error.at_once
         self._rests.begin(rest, is_soon=is_soon, begun_s=begun_s, now_s=now_s)
-        if rest.is_news(str(error)):
+        if rest.is_news(reason):
             attempts = transfer.attempts + 1
-            log.warning(LogEvent.TRANSFER_RETRYING, transfer_id=transfer_id, reason=str(error), attempts=attempts)
+            log.warning(LogEvent.TRANSFER_RETRYING, transfer_id=transfer_id, reason=reason, attempts=attempts)
         else:
-            log.debug(LogEvent.TRANSFER_POSTPONED, transfer_id=transfer_id, reason=str(error))
+            log.debug(LogEvent.TRANSFER_POSTPONED, transfer_id=transfer_id, reason=reason)
         now, kept = self._clock.now(), 0 if has_failed else bytes_done
         try:
             is_open = await self._database.write(
-                lambda conn: transfers.put_back(conn, transfer_id, str(error), bytes_done=kept, now=now)
+                lambda conn: transfers.put_back(conn, transfer_id, reason, bytes_done=kept, now=now)
             )
         except DatabaseNotNow:
             return  # the note is a courtesy
@@ -560,11 +559,26 @@ class Outgoing:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
 
-def _may_pass(error: RndError) -> bool:
+def _may_pass(error: Exception) -> bool:
     """Say whether the same attempt may well succeed later."""
     if isinstance(error, PeerRefused):
         return error.word in PASSING
-    return isinstance(error, (_TryAgain, PeerUnreachable, TimedOut, DatabaseNotNow))
+    return isinstance(error, (_TryAgain, PeerUnreachable, TimedOut, DatabaseNotNow)) or _is_short_of_something(error)
+
+
+def _is_short_of_something(error: BaseException) -> bool:
+    """Say whether this host lacks, for now, what reading takes; errors about files have the system's as their cause."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__
+    return cause is not None and cause.errno in _SHORTAGES
+
+
+def _words(error: Exception) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+
+
+_SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.ENOBUFS})
 
 
 _ENDED: Final = frozenset(
