@@ -521,9 +521,12 @@ class Outgoing:
         else:
             log.debug(LogEvent.TRANSFER_POSTPONED, transfer_id=transfer_id, reason=reason)
         now, kept = self._clock.now(), 0 if has_failed else bytes_done
+        again_at = now + timedelta(seconds=rest.until_s - now_s)
         try:
             is_open = await self._database.write(
-                lambda conn: transfers.put_back(conn, transfer_id, reason, bytes_done=kept, now=now)
+                lambda conn: transfers.put_back(
+                    conn, transfer_id, reason, bytes_done=kept, next_attempt_at=again_at, now=now
+                )
             )
         except DatabaseNotNow:
             return  # the note is a courtesy

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import stat
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -395,7 +396,13 @@ def _check_name(tree: OpenTree, path: str) -> None:
     try:
         validate_relative_path(path)
     except ValueError as error:
-        raise tree.unfit(path, f"has a name that cannot be carried: {error}") from error
+        raise tree.unfit(path, f"has a name that cannot be carried: {error}; {_rename_words(path)}") from error
+
+
+def _rename_words(path: str) -> str:
+    if unicodedata.is_normalized("NFC", path):
+        return "give it another name"
+    return "give it another name: convmv -f utf8 -t utf8 --nfc -r --notest FOLDER does so for a whole folder"
 
 
 def _refusal(error: OSError, wanted: str) -> str:

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from rnd.log import close_logging, configure_logging
+from rnd.types.times import from_text
 from tests.core.core_peer import Machine
-from tests.p2p.sender import HOLD_S, Sender, Way, busy, play, takes_all
+from tests.p2p.sender import HOLD_S, RECEIVER, Sender, Way, busy, play, takes_all
 
 MANY = 32 << 20
 
@@ -91,6 +92,24 @@ def test_a_row_that_ends_by_itself_while_its_delivery_rests_is_looked_for_once(
         before = sender.database.reads
         await asyncio.sleep(0.5)
         assert sender.database.reads - before <= 1
+
+    play(machine, source, test, way=away)
+
+
+def test_what_waits_says_in_its_row_how_often_it_was_tried_and_when_it_is_again(
+    machine: Machine, source: Path, away: Way
+) -> None:
+    async def test(sender: Sender) -> None:
+        await sender.tried(2)
+        now = sender.daemon.clock.now()
+        attempts, error, next_at = await sender.row("attempts, error, next_attempt_at")
+        assert attempts >= 2
+        assert error == "nobody is there"
+        assert 0 < (from_text(next_at) - now).total_seconds() <= 30
+        away.is_there = True
+        sender.outgoing.peer_came(RECEIVER)
+        await sender.becomes("COMPLETED")
+        assert await sender.row("error, next_attempt_at") == (None, None)
 
     play(machine, source, test, way=away)
 
