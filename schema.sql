@@ -502,7 +502,8 @@ CREATE TABLE transfers (
     progress_at TEXT,                           -- when the two above were written down last, while ACTIVE
     sealed INTEGER NOT NULL DEFAULT 0 CHECK(sealed IN (0, 1)), -- whether its bytes travel sealed from end to end
     attempts INTEGER NOT NULL DEFAULT 0,
-    error TEXT,
+    next_attempt_at TEXT,                       -- for people: when it is tried again at the latest, while it waits
+    error TEXT,                                 -- why it failed, or what it waits for
     created_at TEXT NOT NULL,
     started_at TEXT,
     completed_at TEXT,
@@ -639,7 +640,10 @@ SELECT
     t.bytes_done AS bytes_done,
     t.size_bytes AS size_bytes,
     t.rate_bytes_s AS rate_bytes_s,
+    t.progress_at AS progress_at,
     t.file_count AS file_count,
+    t.attempts AS attempts,
+    t.next_attempt_at AS next_attempt_at,
     t.error AS error,
     t.started_at AS started_at,
     t.completed_at AS completed_at

@@ -311,6 +311,8 @@ TRANSFER: Final = members(
         "size_bytes": COUNT,
         "bytes_done": COUNT,
         "sealed": FLAG,
+        "attempts": COUNT,
+        "next_attempt_at": nullable(TIME),
         "error": nullable(TEXT),
         "started_at": nullable(TIME),
         "completed_at": nullable(TIME),

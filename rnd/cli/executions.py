@@ -90,6 +90,9 @@ def show(session: Session) -> int:
             )
         if run.get("remark"):
             terminal.note(f"note: {words.safe(run['job_name'])}: {words.safe(run['remark'])}")
+    if execution["status"] not in FINISHED:
+        for transfer in moving.open_deliveries(session, execution_id):
+            terminal.note(f"delivery: {moving.line_of(transfer, execution, time=time)}")
     if execution["status"] in ("FAILED", "CANCELLED"):
         wrote = f"   what they wrote: rnd logs -e {execution_id}" if runs else ""
         terminal.note(f"why: rnd explain -e {execution_id}{wrote}")

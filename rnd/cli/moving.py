@@ -1,11 +1,17 @@
-"""Deliveries under way in words: who sends to whom, how much of it is done, how fast, and how long it still takes."""
+"""Deliveries in words: who sends to whom, how much of it is done, how fast, how long it still takes, or what it waits for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from datetime import datetime
+from typing import Any, Final
 
 from rnd.cli import words
+from rnd.cli.session import Session
+
+SHOWN_AT_MOST: Final = 10
+LOOKED_AT_MOST: Final = 200
+"""How many deliveries that have not begun are looked through for those that wait for more than their turn."""
 
 
 def rate_and_rest(moving: Mapping[str, Any]) -> str:
@@ -18,14 +24,39 @@ def rate_and_rest(moving: Mapping[str, Any]) -> str:
     return f"{words.size(rate)}/s" + ("" if left_s is None else f", {words.duration(left_s)} left")
 
 
-def line_of(transfer: Mapping[str, Any], execution: Mapping[str, Any]) -> str:
+def open_deliveries(session: Session, execution_id: int) -> list[dict[str, Any]]:
+    """Return the deliveries of an execution that are under way or wait for something, as far as this peer has a part in them."""
+    under_way = session.call("transfer.list", execution_id=execution_id, status="ACTIVE", limit=SHOWN_AT_MOST)
+    pending = session.call("transfer.list", execution_id=execution_id, status="PENDING", limit=LOOKED_AT_MOST)
+    waiting = [transfer for transfer in pending["items"] if transfer.get("error")]
+    return [*under_way["items"], *waiting][:SHOWN_AT_MOST]
+
+
+def what_it_waits_for(transfer: Mapping[str, Any], *, time: datetime) -> str:
+    """Return why a delivery does not go on, how often it was tried and when it is again; "" where it does."""
+    if not transfer.get("error"):
+        return ""
+    return "  ".join(part for part in (str(transfer["error"]), tries(transfer, time=time)) if part)
+
+
+def tries(transfer: Mapping[str, Any], *, time: datetime) -> str:
+    """Return `tried 4 times, again in 12s`, as far as there is something to say of a delivery that has not ended."""
+    count = transfer.get("attempts") or 0
+    if transfer.get("status") != "PENDING" or not count:
+        return ""
+    next_at = words.moment(transfer.get("next_attempt_at"))
+    again = "" if next_at is None else f", again in {words.duration(max(0.0, (next_at - time).total_seconds()))}"
+    return f"tried {words.count(count, 'time')}{again}"
+
+
+def line_of(transfer: Mapping[str, Any], execution: Mapping[str, Any], *, time: datetime) -> str:
     """Return one line about a delivery of an execution."""
     done, size = transfer["bytes_done"], transfer["size_bytes"]
     share = f" ({100 * done // size}%)" if size else ""
     parts = [
         f"{_end(transfer, 'source', execution)} -> {_end(transfer, 'dest', execution)}",
         f"{words.size(done)} of {words.size(size)}{share}",
-        transfer.get("error") or rate_and_rest(transfer),
+        what_it_waits_for(transfer, time=time) or rate_and_rest(transfer),
     ]
     return words.brief("  ".join(part for part in parts if part))
 

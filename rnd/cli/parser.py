@@ -35,6 +35,7 @@ Running
   run          run a workflow (a file, a name or an id) and watch it
   ps           what runs and ran
   jobs         the same job by job, those for other peers too
+  transfers    deliveries: what is under way, and what the others wait for
   watch        watch an execution again
   show         one execution with its jobs
   logs         what a job wrote
@@ -308,6 +309,11 @@ def _running_commands(commands: Any) -> None:
     jobs.add_argument("-n", "--last", type=int, metavar="N", default=20, help="how many (default: 20)")
     jobs.add_argument("--status", choices=("IDLE", "READY", "RUNNING", "COMPLETED", "ERRORED", "CANCELLED"))
 
+    transfers = add_command(
+        commands, "transfers", "transfers:transfers", "List deliveries that are not over, or all of an execution."
+    )
+    transfers.add_argument("execution", nargs="?", metavar="EXECUTION", help="its id, or last: all of its deliveries")
+
     watch = add_command(commands, "watch", "running:watch", "Watch an execution to its end.")
     _add_execution(watch)
     watch.add_argument("--timeout", type=seconds, metavar="TIME", help="stop watching after this time (exit code 6)")
@@ -403,6 +409,18 @@ _PARTS: Final[Mapping[Callable[[Any], None], tuple[str, ...]]] = {
     grant_commands: ("grant",),
     _service_commands: ("service", "upload"),
     _workflow_commands: ("workflow",),
-    _running_commands: ("run", "ps", "jobs", "watch", "show", "logs", "results", "cancel", "retry", "explain"),
+    _running_commands: (
+        "run",
+        "ps",
+        "jobs",
+        "transfers",
+        "watch",
+        "show",
+        "logs",
+        "results",
+        "cancel",
+        "retry",
+        "explain",
+    ),
     _tool_commands: ("rpc", "demo", "completion"),
 }

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from rnd.cli import lookup, moving, words
 from rnd.cli.executions import FINISHED, ended_with
 from rnd.cli.failures import UNREACHABLE, CommandFailed
 from rnd.cli.session import Session
 from rnd.cli.terminal import now
+
+T = TypeVar("T")
 
 EVENT_TYPES: Final = ["execution.updated", "job.updated", "transfer.progress"]
 LONGEST_POLL_S: Final = 25.0
@@ -19,7 +22,6 @@ SHORTEST_REDRAW_S: Final = 0.1
 # How long a daemon may be away (a restart) before watching gives up.
 PATIENCE_S: Final = 30.0
 JOBS_SHOWN_AT_MOST: Final = 30
-TRANSFERS_SHOWN_AT_MOST: Final = 10
 # Without a terminal a delivery under way is told again after this time; with --json, to standard error, as JSON.
 TELL_AGAIN_S: Final = 5.0
 TELL_AGAIN_JSON_S: Final = 1.0
@@ -66,14 +68,21 @@ class Watcher:
 
     def _patiently(self, method: str, **params: Any) -> dict[str, Any]:
         """Call a method about the execution; a daemon that is away for a moment is waited for."""
+
+        def call() -> dict[str, Any]:
+            answer: dict[str, Any] = self._session.call(
+                method, patience_s=params.get("wait_s", 0.0), execution_id=self._execution_id, **params
+            )
+            return answer
+
+        return self._patiently_do(call)
+
+    def _patiently_do(self, work: Callable[[], T]) -> T:
         gives_up_at = time.monotonic() + PATIENCE_S
         noted = False
         while True:
             try:
-                answer: dict[str, Any] = self._session.call(
-                    method, patience_s=params.get("wait_s", 0.0), execution_id=self._execution_id, **params
-                )
-                return answer
+                return work()
             except CommandFailed as failed:
                 patience_s = min(gives_up_at - time.monotonic(), self._left_s())
                 if failed.exit_code != UNREACHABLE or patience_s <= 0:
@@ -94,12 +103,10 @@ class Watcher:
             self._tell_moving(execution)
 
     def _under_way(self, execution: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the deliveries of the execution that this peer has a part in and that are under way."""
-        if execution["status"] in FINISHED or not execution["progress"].get("transfers_active"):
+        """Return the deliveries of the execution that this peer has a part in and that are under way, or wait."""
+        if execution["status"] in FINISHED:
             return []
-        answer = self._patiently("transfer.list", status="ACTIVE", limit=TRANSFERS_SHOWN_AT_MOST)
-        items: list[dict[str, Any]] = answer["items"]
-        return items
+        return self._patiently_do(lambda: moving.open_deliveries(self._session, self._execution_id))
 
     def _tell_moving(self, execution: dict[str, Any]) -> None:
         """Tell of each delivery under way now and then: a line, or with `--json` an object on standard error."""
@@ -112,7 +119,9 @@ class Watcher:
             if as_json:
                 self._terminal.write_error(json.dumps({"transfer": transfer}) + "\n")
             else:
-                self._terminal.note(f"execution {self._execution_id}: {moving.line_of(transfer, execution)}")
+                self._terminal.note(
+                    f"execution {self._execution_id}: {moving.line_of(transfer, execution, time=now())}"
+                )
 
     def _tell(self, execution: dict[str, Any]) -> None:
         """Print one line for everything whose state is another than when it was told last."""
@@ -159,7 +168,7 @@ class Watcher:
             took = words.took(run.get("started_at"), run.get("ended_at"), now=time_now)
             rows.append((job["job_name"], job["status"], took, job["error"] or run.get("error_message") or ""))
         table = words.table(("", "", "", ""), rows)[1:]
-        deliveries = [moving.line_of(transfer, execution) for transfer in self._under_way(execution)]
+        deliveries = [moving.line_of(transfer, execution, time=time_now) for transfer in self._under_way(execution)]
         return ["  ".join(part for part in head if part), *(f"  {line}" for line in [*table, *deliveries])]
 
 

@@ -1,7 +1,8 @@
 """What orders hold on the disk of this peer, counted in rows: what was delivered here or is coming, and what jobs have written.
 
 Nothing is walked to count it: a delivery has its size in its row before its first byte comes (table `transfers`), a job's
-own files are measured while it runs and at its end (`job_executions.left_bytes`). The rows of another peer's orders go with
+own files are measured while it runs and at its end (`job_executions.left_bytes`). Of a delivery that waits what has come of
+it counts, and of one that has failed or was cancelled nothing: it leaves nothing here. The rows of another peer's orders go with
 their folders when their hold is over. What lies in the folders besides is small: manifests, notes, an exit file a run.
 """
 
@@ -79,7 +80,7 @@ def held_for_peer(conn: sqlite3.Connection, orderer: PeerId) -> int:
     row = conn.execute(
         """
         SELECT (
-            SELECT COALESCE(SUM(CASE WHEN status IN ('ACTIVE', 'COMPLETED') THEN size_bytes ELSE bytes_done END), 0)
+            SELECT COALESCE(SUM(CASE WHEN status IN ('ACTIVE', 'COMPLETED') THEN size_bytes WHEN status = 'PENDING' THEN bytes_done END), 0)
             FROM transfers
             WHERE ordering_peer_id = :orderer
               AND direction <> 'OUTGOING'
@@ -100,7 +101,7 @@ def held_by_execution(conn: sqlite3.Connection, orderer: PeerId, execution_uid: 
     row = conn.execute(
         """
         SELECT (
-            SELECT COALESCE(SUM(CASE WHEN status IN ('ACTIVE', 'COMPLETED') THEN size_bytes ELSE bytes_done END), 0)
+            SELECT COALESCE(SUM(CASE WHEN status IN ('ACTIVE', 'COMPLETED') THEN size_bytes WHEN status = 'PENDING' THEN bytes_done END), 0)
             FROM transfers
             WHERE ordering_peer_id = :orderer
               AND execution_uid = :execution_uid
@@ -123,7 +124,7 @@ def held_by_delivery(
     """Return how many of these bytes are those of one delivery from another peer, there or expected."""
     row = conn.execute(
         """
-        SELECT CASE WHEN status IN ('ACTIVE', 'COMPLETED') THEN size_bytes ELSE bytes_done END
+        SELECT CASE WHEN status IN ('ACTIVE', 'COMPLETED') THEN size_bytes WHEN status = 'PENDING' THEN bytes_done ELSE 0 END
         FROM transfers
         WHERE ordering_peer_id = :orderer
           AND execution_uid = :execution_uid

@@ -28,8 +28,8 @@ from rnd.types.times import from_text, to_text
 _SELECT = """
     SELECT rowid, transfer_id, direction, status, workflow_execution_id, ordering_peer_id, execution_uid, connection_id,
            source_peer_id, source_job_execution_id, dest_peer_id, dest_job_execution_id, source_peer_row_id, dest_peer_row_id,
-           result_id, source_path, file_count, size_bytes, bytes_done, rate_bytes_s, progress_at, sealed, attempts, error,
-           created_at, started_at, completed_at
+           result_id, source_path, file_count, size_bytes, bytes_done, rate_bytes_s, progress_at, sealed, attempts, next_attempt_at,
+           error, created_at, started_at, completed_at
     FROM transfers
 """
 _COUNT = "SELECT COUNT(*) FROM transfers "
@@ -222,7 +222,7 @@ def mark_active(conn: sqlite3.Connection, transfer_id: TransferId, *, now: datet
         """
         UPDATE transfers
         SET status = 'ACTIVE', started_at = :now, attempts = attempts + 1, bytes_done = 0, rate_bytes_s = NULL,
-            progress_at = NULL, error = NULL
+            progress_at = NULL, next_attempt_at = NULL, error = NULL
         WHERE transfer_id = :id
           AND status = 'PENDING'
         """,
@@ -307,7 +307,7 @@ def mark_completed(
         UPDATE transfers
         SET status = 'COMPLETED', file_count = :file_count, size_bytes = :size_bytes, bytes_done = :size_bytes,
             attempts = attempts + (status = 'PENDING'), started_at = COALESCE(started_at, :started_at), completed_at = :now,
-            rate_bytes_s = :rate_bytes_s, sealed = :sealed, progress_at = NULL, error = NULL
+            rate_bytes_s = :rate_bytes_s, sealed = :sealed, progress_at = NULL, next_attempt_at = NULL, error = NULL
         WHERE transfer_id = :id
           AND status IN ('PENDING', 'ACTIVE')
         """,
@@ -333,7 +333,8 @@ def mark_ended(
     changed = conn.execute(
         """
         UPDATE transfers
-        SET status = :status, error = :error, completed_at = :now, rate_bytes_s = NULL, progress_at = NULL
+        SET status = :status, error = :error, completed_at = :now, rate_bytes_s = NULL, progress_at = NULL,
+            next_attempt_at = NULL
         WHERE transfer_id = :id
           AND status IN ('PENDING', 'ACTIVE')
         """,
@@ -345,24 +346,36 @@ def mark_ended(
 
 
 def put_back(
-    conn: sqlite3.Connection, transfer_id: TransferId, words: str, *, bytes_done: int = 0, now: datetime
-) -> None:
+    conn: sqlite3.Connection,
+    transfer_id: TransferId,
+    words: str,
+    *,
+    bytes_done: int = 0,
+    next_attempt_at: datetime | None = None,
+    now: datetime,
+) -> bool:
     """PENDING or ACTIVE -> PENDING: an attempt came to nothing, and why; it counts, if it had not been told to be ACTIVE too.
 
-    `bytes_done` is how much of it need not come again. Nothing happens to one that has ended.
+    `bytes_done` is how much of it need not come again; `next_attempt_at` is for people alone. Nothing happens to one that has ended: False.
     """
     changed = conn.execute(
         """
         UPDATE transfers
         SET status = 'PENDING', error = :words, bytes_done = MIN(:bytes_done, size_bytes), rate_bytes_s = NULL,
-            progress_at = NULL, attempts = attempts + (status = 'PENDING')
+            progress_at = NULL, attempts = attempts + (status = 'PENDING'), next_attempt_at = :next_attempt_at
         WHERE transfer_id = :id
           AND status IN ('PENDING', 'ACTIVE')
         """,
-        {"id": transfer_id, "words": words, "bytes_done": bytes_done},
+        {
+            "id": transfer_id,
+            "words": words,
+            "bytes_done": bytes_done,
+            "next_attempt_at": None if next_attempt_at is None else to_text(next_attempt_at),
+        },
     ).rowcount
     if changed:
         _announce(conn, transfer_id, now=now)
+    return changed > 0
 
 
 def open_incoming(
@@ -513,6 +526,8 @@ def _announce(conn: sqlite3.Connection, transfer_id: TransferId, *, now: datetim
             "size_bytes": transfer.size_bytes,
             "rate_bytes_s": transfer.rate_bytes_s,
             "left_s": transfer.left_s(now),
+            "attempts": transfer.attempts,
+            "next_attempt_at": None if transfer.next_attempt_at is None else to_text(transfer.next_attempt_at),
             "error": transfer.error,
         },
         execution_id=transfer.workflow_execution_id,
@@ -551,6 +566,7 @@ def _transfer(row: sqlite3.Row) -> Transfer:
         progress_at=moment_or_none(row["progress_at"]),
         sealed=bool(row["sealed"]),
         attempts=row["attempts"],
+        next_attempt_at=moment_or_none(row["next_attempt_at"]),
         error=row["error"],
         created_at=from_text(row["created_at"]),
         started_at=moment_or_none(row["started_at"]),

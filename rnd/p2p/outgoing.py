@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import sqlite3
 from collections import Counter
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -27,6 +28,7 @@ from rnd.p2p.frame_feed import FrameFeed, ReadFrame
 from rnd.p2p.link import Link
 from rnd.p2p.owner_rules import bytes_allowed, data_refusal
 from rnd.p2p.peer_manager import PeerManager
+from rnd.p2p.rests import Rests
 from rnd.p2p.seals import Seals
 from rnd.protocol.frames import read_frame
 from rnd.protocol.instructions import Complete, Ends, LeaveOut, SendBytes, TransferState
@@ -69,6 +71,7 @@ from rnd.workers.delivery_log import SenderLog, log_initiated, log_sender_comple
 from rnd.workers.delivery_rows import DeliveryRows
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.insistence import insist
+from rnd.workers.kept_hashes import KeptHashes
 from rnd.workers.news_board import NewsBoard
 from rnd.workers.pace import Pace
 from rnd.workers.sending import Sending
@@ -77,10 +80,6 @@ from rnd.workers.underway import Underway
 T = TypeVar("T")
 
 ANSWER_TIMEOUT_S: Final = 60.0
-AGAIN_FIRST_S: Final = 0.1
-AGAIN_MOST_S: Final = 30.0
-SOON_S: Final = 1.0
-"""How long to wait at most for a receiver that is there and only not ready yet."""
 RECEIVER_FAILURES_MAX: Final = 5
 """How often a receiver may fail on its own side (a full disk, a file that did not arrive as promised) before it is final."""
 PROGRESS_INTERVAL_S: Final = 0.5
@@ -112,16 +111,6 @@ class _Shipment:
         self.moved_at_s = asyncio.get_running_loop().time()
 
 
-@dataclass(slots=True)
-class _Rest:
-    """When a delivery to a peer may be tried again, and how it went so far."""
-
-    peer_id: PeerId
-    until_s: float
-    pause_s: float
-    failures: int = 0
-
-
 class Outgoing:
     """Makes the deliveries that this peer owes to others, a bounded number at a time."""
 
@@ -151,12 +140,14 @@ class Outgoing:
         self._underway: dict[TransferId, Underway] = {}
         self._receivers: Counter[PeerId] = Counter()
         self._shipments: dict[TransferId, _Shipment] = {}
-        self._resting: dict[TransferId, _Rest] = {}
-        self._came_at_s: dict[PeerId, float] = {}
-        """When the newest link to each peer came up, by the event loop's clock."""
         self._frame_bytes = config.chunk_bytes
         if config.data_codec == DataCodec.BASE64:
             self._frame_bytes = min(config.chunk_bytes, TEXT_CHUNK_BYTES)
+        self._began_at, self._began_s = clock.now(), clock.monotonic()
+        self._rests = Rests()
+        self._hashes = KeptHashes()
+        self._looked_at_s = 0.0
+        """When the rows were last looked through for what is to be sent, by the event loop's clock."""
         self._streams = itertools.count(1)
         self._threads = ThreadPoolExecutor(config.transfer_slots, thread_name_prefix="rnd-sending")
 
@@ -172,6 +163,7 @@ class Outgoing:
                         self._underway[transfer.transfer_id] = Underway(started_at=self._clock.now(), disk=self._disk)
                         group.create_task(self._see_to(transfer, delivery))
                     ended = await self._board.outgoing.wait(self._pause_s())
+                    self._forget(*ended)
                     for transfer_id in ended & self._underway.keys():
                         self._call_off(transfer_id)
         finally:
@@ -218,15 +210,18 @@ class Outgoing:
 
     def peer_came(self, peer_id: PeerId) -> None:
         """A link to a peer is up, or it may be dialled elsewhere: what waits for it need not wait for its pause."""
-        self._came_at_s[peer_id] = asyncio.get_running_loop().time()
-        for rest in self._resting.values():
-            if rest.peer_id == peer_id:
-                rest.until_s = 0.0
+        self._rests.peer_came(peer_id, asyncio.get_running_loop().time())
         self._board.outgoing.ring()
 
     def _of(self, link: Link, transfer_id: TransferId) -> _Shipment | None:
         shipment = self._shipments.get(transfer_id)
         return shipment if shipment is not None and shipment.link is link else None
+
+    def _forget(self, *transfer_ids: TransferId) -> None:
+        """Let go of what is known of deliveries that have ended."""
+        for transfer_id in transfer_ids:
+            self._rests.forget(transfer_id)
+            self._hashes.forget(transfer_id)
 
     def _call_off(self, transfer_id: TransferId) -> None:
         self._underway[transfer_id].call_off()
@@ -238,16 +233,16 @@ class Outgoing:
     # ---- claiming
 
     def _pause_s(self) -> float:
-        now_s = asyncio.get_running_loop().time()
-        waiting = (rest.until_s - now_s for key, rest in self._resting.items() if key not in self._underway)
-        soonest = min(waiting, default=self._config.queue_interval_s)
-        return max(0.01, min(soonest, self._config.queue_interval_s))
+        """Return how long to wait for news before the rows are looked through again."""
+        at_most = self._config.queue_interval_s
+        next_s = self._rests.next_over_s(self._looked_at_s)
+        return at_most if next_s is None else min(max(0.0, next_s - asyncio.get_running_loop().time()), at_most)
 
     async def _claim(self) -> list[tuple[Transfer, Delivery | Exception]]:
         """Return what is to be sent next. One receiver never has more than half of the places, and always at least one."""
         slots, most = self._config.transfer_slots, max(1, self._config.transfer_slots // 2)
-        now_s = asyncio.get_running_loop().time()
-        busy = {key for key, rest in self._resting.items() if rest.until_s > now_s} | set(self._underway)
+        self._looked_at_s = asyncio.get_running_loop().time()
+        busy = self._rests.resting(self._looked_at_s) | self._underway.keys()
 
         def work(conn: sqlite3.Connection) -> list[tuple[Transfer, Delivery | Exception]]:
             claimed: list[tuple[Transfer, Delivery | Exception]] = []
@@ -278,23 +273,22 @@ class Outgoing:
                 raise delivery
             max_bytes = await self._check_owner_rules(delivery)
             await self._attempt(delivery, underway, max_bytes)
-            self._resting.pop(transfer.transfer_id, None)
+            self._forget(transfer.transfer_id)
         except DatabaseGone:
             raise
         except (CalledOff, StaleState):
-            self._resting.pop(transfer.transfer_id, None)
-        except (SelectionError, RndError) as error:
+            self._forget(transfer.transfer_id)
+        except (SelectionError, RndError, OSError) as error:
             if _may_pass(error):
                 bytes_done = transfer.bytes_done if underway.pace is None else underway.bytes_done
                 await self._rest(transfer, delivery, error, bytes_done=bytes_done, begun_s=begun_s)
             else:
-                await self._fail(transfer.transfer_id, str(error))
-        except OSError as error:
-            await self._fail(transfer.transfer_id, f"{error.strerror or error}")
+                await self._fail(transfer.transfer_id, _words(error))
         except Exception as error:
             log.exception(LogEvent.INTERNAL_ERROR, where="delivery", transfer_id=transfer.transfer_id)
             await self._fail(transfer.transfer_id, f"internal error: {type(error).__name__}")
         finally:
+            underway.call_off()  # a thread may still read for it where this task is cancelled
             del self._underway[transfer.transfer_id]
             self._receivers -= Counter([transfer.dest_peer_id])
             self._shipments.pop(transfer.transfer_id, None)
@@ -318,25 +312,26 @@ class Outgoing:
 
     async def _attempt(self, delivery: Delivery, underway: Underway, max_bytes: int | None) -> None:
         transfer = delivery.transfer
+        await self._links.data_link(transfer.dest_peer_id)  # before anything is read for a receiver that is not there
         with ExitStack() as stack:
             sending = await self._in_thread(self._open, delivery, stack, underway)
             stack.callback(sending.close)
-            entries = sending.manifest.entries
-            underway.file_count = sum(1 for entry in entries if entry.sha256)
-            underway.size_bytes = sum(entry.size_bytes for entry in entries)
+            underway.file_count, underway.size_bytes = sending.manifest.file_count, sending.manifest.size_bytes
             if max_bytes is not None and underway.size_bytes > max_bytes:
                 raise TransferFailed(f"{underway.size_bytes:,} bytes are to be sent; your grant allows {max_bytes:,}")
-            log_initiated(
-                transfer,
-                source=self._desk.source_words(delivery),
-                destination=Path(f"connection:{transfer.connection_id}"),
-            )
+            if transfer.transfer_id not in self._rests:
+                log_initiated(
+                    transfer,
+                    source=self._desk.source_words(delivery),
+                    destination=Path(f"connection:{transfer.connection_id}"),
+                )
             link = await self._links.data_link(transfer.dest_peer_id)
             await self._ship(delivery, sending, link, underway)
-        await self._rows.complete(delivery.transfer.transfer_id, underway, entries, log_done=log_sender_completed)
+        entries = sending.manifest.entries
+        await self._rows.complete(transfer.transfer_id, underway, entries, log_done=log_sender_completed)
 
     def _open(self, delivery: Delivery, stack: ExitStack, underway: Underway) -> Sending:
-        open_entry, items = self._desk.choose(delivery, stack, underway.is_called_off)
+        open_entry, items = self._desk.choose(delivery, stack, underway.is_called_off, hashes=self._hashes)
         return Sending(open_entry, items, cancelled=underway.is_called_off)
 
     async def _ship(self, delivery: Delivery, sending: Sending, link: Link, underway: Underway) -> None:
@@ -366,7 +361,8 @@ class Outgoing:
         self._shipments[offer.transfer_id] = shipment
         lines = SenderLog(transfer, size_bytes=offer.size_bytes, chunk_bytes=self._config.chunk_bytes)
         underway.sealed = seal is not None
-        lines.sent()
+        if transfer.transfer_id not in self._rests:  # else it has been said, and why it came to nothing
+            lines.sent()
         try:
             reply = await link.ask(request, timeout_s=ANSWER_TIMEOUT_S)
         except PeerRefused as error:
@@ -493,14 +489,14 @@ class Outgoing:
     # ---- rows
 
     async def _fail(self, transfer_id: TransferId, error: str) -> None:
-        self._resting.pop(transfer_id, None)
+        self._forget(transfer_id)
         await self._rows.fail(transfer_id, error)
 
     async def _rest(
         self,
         transfer: Transfer,
         delivery: Delivery | Exception,
-        error: RndError,
+        error: Exception,
         *,
         bytes_done: int,
         begun_s: float,
@@ -509,29 +505,33 @@ class Outgoing:
 
         Its pause grows, but is cut short where a link to its receiver has come up since the attempt began at `begun_s`.
         """
-        before = self._resting.get(transfer.transfer_id)
+        transfer_id, reason, now_s = transfer.transfer_id, _words(error), asyncio.get_running_loop().time()
         has_failed = isinstance(error, _TryAgain) and error.counts
-        failures = (before.failures if before else 0) + has_failed
-        kept = 0 if has_failed else bytes_done
-        if failures >= RECEIVER_FAILURES_MAX or await self._hold_is_over(delivery):
-            await self._fail(transfer.transfer_id, str(error))
-            return
-        pause_s = min(AGAIN_MOST_S, 2 * before.pause_s) if before else AGAIN_FIRST_S
-        if isinstance(error, _TryAgain) and error.at_once:
-            pause_s = min(pause_s, SOON_S)
-        has_come = self._came_at_s.get(transfer.dest_peer_id, 0.0) > begun_s
-        until_s = asyncio.get_running_loop().time() + (min(pause_s, SOON_S) if has_come else pause_s)
-        self._resting[transfer.transfer_id] = _Rest(
-            peer_id=transfer.dest_peer_id, until_s=until_s, pause_s=pause_s, failures=failures
+        rest = self._rests.note_failure(
+            transfer_id, transfer.dest_peer_id, bytes_done=bytes_done, has_failed=has_failed
         )
-        log.debug(LogEvent.TRANSFER_POSTPONED, transfer_id=transfer.transfer_id, reason=str(error))
-        now = self._clock.now()
+        if rest.failures >= RECEIVER_FAILURES_MAX or await self._hold_is_over(delivery):
+            await self._fail(transfer_id, reason)
+            return
+        is_soon = isinstance(error, _TryAgain) and error.at_once
+        self._rests.begin(rest, is_soon=is_soon, begun_s=begun_s, now_s=now_s)
+        if rest.is_news(reason):
+            attempts = transfer.attempts + 1
+            log.warning(LogEvent.TRANSFER_RETRYING, transfer_id=transfer_id, reason=reason, attempts=attempts)
+        else:
+            log.debug(LogEvent.TRANSFER_POSTPONED, transfer_id=transfer_id, reason=reason)
+        now, kept = self._clock.now(), 0 if has_failed else bytes_done
+        again_at = now + timedelta(seconds=rest.until_s - now_s)
         try:
-            await self._database.write(
-                lambda conn: transfers.put_back(conn, transfer.transfer_id, str(error), bytes_done=kept, now=now)
+            is_open = await self._database.write(
+                lambda conn: transfers.put_back(
+                    conn, transfer_id, reason, bytes_done=kept, next_attempt_at=again_at, now=now
+                )
             )
-        except (DatabaseNotNow, StaleState):
+        except DatabaseNotNow:
             return  # the note is a courtesy
+        if not is_open:
+            self._forget(transfer_id)
 
     async def _hold_is_over(self, delivery: Delivery | Exception) -> bool:
         """Say whether the outputs of a job that another peer ordered have been kept for as long as was agreed.
@@ -550,18 +550,38 @@ class Outgoing:
         return (
             job.ended_at is not None
             and job.hold_s is not None
-            and job.ended_at + timedelta(seconds=job.hold_s) < self._clock.now()
+            and job.ended_at + timedelta(seconds=job.hold_s) < self._surely_now()
         )
+
+    def _surely_now(self) -> datetime:
+        """Return a time that has come for sure: no step of the wall clock, forward or back, ends a hold before it is over."""
+        passed = timedelta(seconds=self._clock.monotonic() - self._began_s)
+        return min(self._clock.now(), self._began_at + passed)
 
     async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
 
-def _may_pass(error: RndError) -> bool:
+def _may_pass(error: Exception) -> bool:
     """Say whether the same attempt may well succeed later."""
     if isinstance(error, PeerRefused):
         return error.word in PASSING
-    return isinstance(error, (_TryAgain, PeerUnreachable, TimedOut, DatabaseNotNow))
+    return isinstance(error, (_TryAgain, PeerUnreachable, TimedOut, DatabaseNotNow)) or _is_short_of_something(error)
+
+
+def _is_short_of_something(error: BaseException) -> bool:
+    """Say whether this host lacks, for now, what reading takes; errors about files have the system's as their cause."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__
+    return cause is not None and cause.errno in _SHORTAGES
+
+
+def _words(error: Exception) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+
+
+_SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.ENOBUFS})
 
 
 _ENDED: Final = frozenset(

@@ -12,7 +12,7 @@ from rnd.rules.lifecycle import NO_REASON
 from rnd.rules.reasons import find_reason
 from rnd.rules.reuse import is_reused
 from rnd.types.enums import ExecutionConstraint, JobStatus, MountFunction, ServiceType, WorkflowJobStatus
-from rnd.types.executions import InterfacePeer, JobExecution, WorkflowJob
+from rnd.types.executions import InterfacePeer, JobExecution, Transfer, WorkflowJob
 from rnd.types.times import to_text
 
 REUSED_CHECK: Final = "outputs of an earlier execution"
@@ -130,13 +130,14 @@ def _input_checks(evidence: Evidence) -> Iterator[Check]:
         if end.status is not None:
             words += f", {end.name} is {end.status}"
         if end.transfer is not None:
-            words += f", transfer {end.transfer.transfer_id} is {end.transfer.status}"
+            words += f", {_transfer_words(end.transfer)}"
         name = f"input of connection {peer.connection_id} from {end.name}"
         yield Check(check=name, ok=peer.duty_acknowledged, evidence=words)
         if end.path_exists is not None:
-            words = f"{end.path} {'exists' if end.path_exists else 'is missing'}"
             # A folder that is not there is as it should be until its files have arrived.
             ok = end.path_exists or not peer.duty_acknowledged
+            missing = "comes with its files" if ok else "is missing"
+            words = f"{end.path} {'exists' if end.path_exists else missing}"
             yield Check(check=f"input path of connection {peer.connection_id}", ok=ok, evidence=words)
 
 
@@ -174,9 +175,14 @@ def _delivery_checks(evidence: Evidence) -> Iterator[Check]:
     for peer, end in _peers(evidence, MountFunction.INPUT):
         words = f"duty_acknowledged = {int(peer.duty_acknowledged)}"
         if end.transfer is not None:
-            words += f", transfer {end.transfer.transfer_id} is {end.transfer.status}"
+            words += f", {_transfer_words(end.transfer)}"
         name = f"delivery of connection {peer.connection_id} to {end.name}"
         yield Check(check=name, ok=peer.duty_acknowledged, evidence=words)
+
+
+def _transfer_words(transfer: Transfer) -> str:
+    words = f"transfer {transfer.transfer_id} is {transfer.status}"
+    return f"{words}, attempts = {transfer.attempts}" if transfer.attempts > 1 else words
 
 
 def _end_checks(evidence: Evidence) -> Iterator[Check]:

@@ -124,7 +124,7 @@ def _why_missing(evidence: Evidence, peer: InterfacePeer) -> tuple[int, Finding]
         return 1, Finding(because=_sentence(because), do=_rpc("job.interfaces", job_execution_id=job.id))
     if transfer is None:
         return 5, _waiting_for_sender(job, end, what)
-    ask = _rpc("transfer.get", transfer_id=transfer.transfer_id)
+    ask = _deliveries(job)
     match transfer.status:
         case TransferStatus.FAILED:
             return 2, Finding(
@@ -253,7 +253,7 @@ def _why_unconfirmed(evidence: Evidence, peer: InterfacePeer) -> tuple[int, Find
     if end.transfer is None:
         because = f"{what} has not begun."
         return 2, Finding(because=_sentence(because), do=_rpc("job.interfaces", job_execution_id=job.id))
-    ask = _rpc("transfer.get", transfer_id=end.transfer.transfer_id)
+    ask = _deliveries(job)
     match end.transfer.status:
         case TransferStatus.FAILED | TransferStatus.CANCELLED:
             because = f"{what} is {end.transfer.status}: {end.transfer.error or NO_REASON}."
@@ -269,7 +269,14 @@ def _why_unconfirmed(evidence: Evidence, peer: InterfacePeer) -> tuple[int, Find
 
 
 def _waiting(transfer: Transfer) -> str:
-    return f"waits: {transfer.error}" if transfer.error else "waits for its turn"
+    """Return what a delivery waits for, how often it was tried, and when it is again."""
+    if not transfer.error:
+        return "waits for its turn"
+    words = f"waits: {transfer.error}"
+    if transfer.attempts:
+        words += f" (tried {transfer.attempts} times" if transfer.attempts > 1 else " (tried once"
+        words += f", again by {to_text(transfer.next_attempt_at)})" if transfer.next_attempt_at else ")"
+    return words
 
 
 def _why_errored(job: JobExecution) -> Finding:
@@ -306,6 +313,11 @@ def _progress(transfer: Transfer) -> str:
 def _rpc(method: str, **values: object) -> str:
     """Return how to call a method that has no command of its own."""
     return " ".join(["rnd rpc", method, *(f"{key}={value}" for key, value in values.items())])
+
+
+def _deliveries(job: JobExecution) -> str:
+    """Point to the deliveries of the whole execution where this peer has it, else to all that are not over."""
+    return "rnd transfers" if job.workflow_execution_id is None else f"rnd transfers {job.workflow_execution_id}"
 
 
 def _about_execution(job: JobExecution, command: str) -> str:

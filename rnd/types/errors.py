@@ -119,7 +119,7 @@ class TransferFailed(ApplicationError):
 
     code = 1500
     error = "TRANSFER_FAILED"
-    default_hint = "See transfer.get for the reason; execution.retry runs what did not complete."
+    default_hint = "rnd transfers says which and why; execution.retry runs what did not complete."
 
 
 class PermissionDenied(ApplicationError):

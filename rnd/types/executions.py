@@ -212,6 +212,8 @@ class Transfer:
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
+    next_attempt_at: datetime | None = None
+    """When it is tried again at the latest, while it waits; for people."""
 
     def rate(self, now: datetime) -> float | None:
         """Return the rate in bytes a second: of late while it is under way, else of the attempt that delivered it.

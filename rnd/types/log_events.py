@@ -263,7 +263,7 @@ class LogEvent(StrEnum):
     # -- Transfers, rnd's own
     TRANSFER_POSTPONED = (
         "Transfer postponed: transfer_id={transfer_id}, reason={reason}",
-        "An attempt came to nothing; another one follows.",
+        "An attempt came to nothing for a reason that was told before; another one follows.",
         "debug",
     )
     TRANSFER_RECOGNISED = (
@@ -281,14 +281,9 @@ class LogEvent(StrEnum):
         "debug",
         ("peer_id",),
     )
-    TRANSFER_REFUSED = (
-        "Transfer refused: transfer_id={transfer_id}, reason={reason}",
-        "The receiver, or the owner of the DATA, says no.",
-        "warning",
-    )
     TRANSFER_RETRYING = (
         "Transfer retrying: transfer_id={transfer_id}, reason={reason}",
-        "A delivery broke off and is tried again.",
+        "An attempt came to nothing and another one follows; each reason of a delivery is told once, the first eight.",
         "warning",
         ("attempts",),
     )

@@ -24,8 +24,9 @@ from rnd.types.executions import FileEntry, InterfacePeer, JobExecution, JobInte
 from rnd.types.ids import SELF_PEER_JOB
 from rnd.types.services import Service
 from rnd.workers.copying import OpenEntry, Reader, tree_source
-from rnd.workers.files import OpenTree, hash_tree
+from rnd.workers.files import OpenTree
 from rnd.workers.job_folders import JobFolders
+from rnd.workers.kept_hashes import KeptHashes
 from rnd.workers.staging import carried_origins_of, origin_root
 
 
@@ -105,14 +106,19 @@ class DeliveryDesk:
             return f"service:{delivery.service.id}"
         if delivery.outputs_job is not None:
             return str(self._folders.job(delivery.outputs_job).relative_to(self._folders.data_dir))
-        return delivery.source_path or "self-peer"
+        return "self-peer"
 
     def choose(
-        self, delivery: Delivery, stack: ExitStack, cancelled: Callable[[], bool]
+        self,
+        delivery: Delivery,
+        stack: ExitStack,
+        cancelled: Callable[[], bool],
+        *,
+        hashes: KeptHashes | None = None,
     ) -> tuple[OpenEntry, Sequence[tuple[FileEntry, str]]]:
         """In a thread: choose what travels and under which names. What it opens is closed with `stack`.
 
-        Raises `SelectionError` and what the source's state makes impossible (`RndError`, `OSError`).
+        `hashes` has what the files of the self-peer hashed to in an earlier attempt. Raises `SelectionError` and what the source's state makes impossible (`RndError`, `OSError`).
         """
         if delivery.service is not None:
             service = delivery.service
@@ -123,7 +129,7 @@ class DeliveryDesk:
             return open_data, deliveries(delivery.data_entries, delivery.include, delivery.file_name)
         if delivery.outputs_job is not None:
             return self._choose_outputs(delivery, delivery.outputs_job, stack)
-        return self._choose_host_files(delivery, stack, cancelled)
+        return self._choose_host_files(delivery, stack, cancelled, hashes or KeptHashes())
 
     def _data_of(
         self, conn: sqlite3.Connection, source_job: JobExecution | None, transfer: Transfer
@@ -171,7 +177,7 @@ class DeliveryDesk:
         return (lambda entry: openers[entry](entry)), deliveries(entries, delivery.include, delivery.file_name)
 
     def _choose_host_files(
-        self, delivery: Delivery, stack: ExitStack, cancelled: Callable[[], bool]
+        self, delivery: Delivery, stack: ExitStack, cancelled: Callable[[], bool], hashes: KeptHashes
     ) -> tuple[OpenEntry, Sequence[tuple[FileEntry, str]]]:
         if delivery.source_path is None:
             raise JobFailed(f"connection {delivery.transfer.connection_id} names no file or folder to send")
@@ -184,7 +190,7 @@ class DeliveryDesk:
         )
         upload = uploaded_name(delivery.source_path)
         source = find_host_source(delivery.source_path, rules) if upload is None else find_upload(upload, rules)
-        entries = hash_tree(source.root, source.found, hard_links=True, cancelled=cancelled)
+        entries = hashes.hash(delivery.transfer.transfer_id, source.root, source.found, cancelled=cancelled)
         tree = stack.enter_context(OpenTree(source.root))
         return tree_source(tree), deliveries(entries, delivery.include, delivery.file_name)
 

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import stat
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ _KINDS: Final = {
 class FoundEntry:
     """A regular file, or an empty folder (`relative_path` ends in `/`), as a walk found it.
 
-    The last three fields tell the file that was seen from another that took its name, or from itself changed later.
+    The last four fields tell the file that was seen from another that took its name, or from itself changed later.
     """
 
     relative_path: str
@@ -56,6 +57,7 @@ class FoundEntry:
     device: int
     inode: int
     mtime_ns: int
+    ctime_ns: int
 
 
 def buffer_bytes(sizes: Iterable[int]) -> int:
@@ -347,6 +349,7 @@ def _found(path: str, facts: os.stat_result, *, size_bytes: int, executable: boo
         device=facts.st_dev,
         inode=facts.st_ino,
         mtime_ns=facts.st_mtime_ns,
+        ctime_ns=facts.st_ctime_ns,
     )
 
 
@@ -393,7 +396,13 @@ def _check_name(tree: OpenTree, path: str) -> None:
     try:
         validate_relative_path(path)
     except ValueError as error:
-        raise tree.unfit(path, f"has a name that cannot be carried: {error}") from error
+        raise tree.unfit(path, f"has a name that cannot be carried: {error}; {_rename_words(path)}") from error
+
+
+def _rename_words(path: str) -> str:
+    if unicodedata.is_normalized("NFC", path):
+        return "give it another name"
+    return "give it another name: convmv -f utf8 -t utf8 --nfc -r --notest FOLDER does so for a whole folder"
 
 
 def _refusal(error: OSError, wanted: str) -> str:

@@ -396,6 +396,7 @@ def test_watching_waits_for_a_daemon_that_is_away_for_a_moment(rnd: Rnd, daemon:
         "execution.get": execution(status="RUNNING", completed_at=None),
         "events.poll": poll,
         "execution.results": {"items": []},
+        "transfer.list": page(),
     }
     done = rnd("watch", "1")
     assert done.code == 0, done.err

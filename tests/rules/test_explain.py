@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -27,7 +27,8 @@ from rnd.types.enums import (
 WAIT = "rnd watch 3"
 EXECUTION = "rnd show 3"
 INTERFACES = "rnd rpc job.interfaces job_execution_id=5"
-TRANSFER = "rnd rpc transfer.get transfer_id=t-1"
+TRANSFER = "rnd transfers 3"
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 def asked(make: Any, job: Any, interfaces: Any = (), **values: Any) -> Explanation:
@@ -155,6 +156,27 @@ def other_end(make: Any, name: str, **values: Any) -> OtherEnd:
     )
 
 
+@pytest.mark.parametrize(
+    ("attempts", "next_attempt_at", "words"),
+    [
+        (0, None, "waits: nobody is there."),
+        (1, None, "waits: nobody is there (tried once)."),
+        (7, NOW, "waits: nobody is there (tried 7 times, again by 2026-01-31T12:00:00.000Z)."),
+    ],
+)
+def test_a_delivery_that_waits_says_how_often_it_was_tried_and_when_it_is_again(
+    make: Any, attempts: int, next_attempt_at: datetime | None, words: str
+) -> None:
+    transfer = replace(make.transfer("PENDING", "nobody is there"), attempts=attempts, next_attempt_at=next_attempt_at)
+    found = asked(
+        make,
+        make.job("IDLE"),
+        [make.interface("STDIN", make.peer(1))],
+        other_ends={1: OtherEnd(name="load", transfer=transfer)},
+    )
+    assert (found.because, found.do) == (f"The delivery of the input from load (connection 1) {words}", TRANSFER)
+
+
 def test_the_most_final_of_several_reasons_is_told(make: Any) -> None:
     peers = [make.peer(1), make.peer(2), make.peer(3, acknowledged=True)]
     ends = {
@@ -202,7 +224,7 @@ def test_what_was_seen_of_an_input_is_in_the_checks(make: Any) -> None:
             False,
             "duty_acknowledged = 0, peer_job_execution_id is NULL, transfer t-1 is FAILED",
         ),
-        ("input path of connection 1", True, "/w/in is missing"),  # as it should be: nothing has arrived
+        ("input path of connection 1", True, "/w/in comes with its files"),  # as it should be
     ]
 
 
