@@ -36,6 +36,8 @@ NOTED_FROM_BYTES: Final = 8 << 20
 RESERVE_BYTES: Final = 64 << 20
 RESERVE_FROM_BYTES: Final = 1 << 20
 """Room on the disk is reserved for so much ahead, of files from this size on: less pieces, and it is known early that it is full."""
+HOLE_FROM_BYTES: Final = 64 << 10
+"""What comes at a time, from this size on, becomes a hole where all of it is zeros."""
 
 
 class Checkpoint:
@@ -373,13 +375,24 @@ class _OpenFile:
 
     def write(self, data: memoryview) -> None:
         """Write the next bytes. Room is reserved ahead of them, in steps: nobody takes all of it with a promise."""
+        self._digest.update(data)
+        if len(data) >= HOLE_FROM_BYTES and _is_zeros(data):
+            self._leave_hole(len(data))
+            return
         if self.size_bytes + len(data) > self._reserved_bytes and self._promised_bytes >= RESERVE_FROM_BYTES:
             ahead = min(max(RESERVE_BYTES, len(data)), self._promised_bytes - self.size_bytes)
             reserve(self._fd, self.size_bytes, ahead)
             self._reserved_bytes = self.size_bytes + ahead
-        self._digest.update(data)
         write_all(self._fd, data)
         self.size_bytes += len(data)
+
+    def _leave_hole(self, count: int) -> None:
+        """Have the next bytes be zeros that take up no room. The size says at once that they are there: notes count on it."""
+        if self._reserved_bytes > self.size_bytes:
+            self.give_back_room()
+        self.size_bytes += count
+        os.ftruncate(self._fd, self.size_bytes)
+        os.lseek(self._fd, count, os.SEEK_CUR)
 
     def give_back_room(self) -> None:
         os.ftruncate(self._fd, self.size_bytes)  # also frees what is reserved beyond the end
@@ -387,3 +400,8 @@ class _OpenFile:
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def _is_zeros(data: memoryview) -> bool:
+    # A bytearray is compared as memory is, a memoryview item by item.
+    return not data[0] and bytearray(len(data)) == data

@@ -8,137 +8,93 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from rnd.protocol.transfer import WINDOW_BYTES
-from tests.cutting_proxy import CuttingProxy, cutting_proxy
-from tests.running_peers import Peer, pair, wait_until
+from tests.cuts.harmed_way import HARMS, Way, check_harmed, harmed_delivery, running_way
 
 SIZE_BYTES = 256 << 20
 SEALED_BYTES = 192 << 20
 """So long that what need not be noted (6 MiB and a frame) is less than the 5 % that may travel twice."""
+HOLE_BYTES = 64 << 20
+"""So much of it is zeros, after the first 8 MiB; most of the points lie there."""
 FIRST, LAST = map(int, os.environ.get("RND_TEST_CUT_SEEDS", "0:20").split(":"))
-
-
-class Way(NamedTuple):
-    """A sender whose only way to its receiver leads through a proxy; the receiver cannot be dialled."""
-
-    sender: Peer
-    receiver: Peer
-    proxy: CuttingProxy
-    source: Path
-    workflow: int
 
 
 @pytest.fixture(scope="module")
 def way(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
-    folder = tmp_path_factory.mktemp("cuts")
-    with cutting_proxy() as proxy:
-        sender = Peer(folder / "sender", env={"RND_ADVERTISE": proxy.address})
-        receiver = Peer(folder / "receiver")
-        receiver.listen_at = ""
-        try:
-            for peer in (sender, receiver):
-                peer.start()
-            proxy.target, sender.address = listening_at(sender), proxy.address
-            pair(sender, receiver)
-            source = folder / "source.bin"
-            with source.open("wb") as file:
-                for _ in range(SIZE_BYTES >> 20):
-                    file.write(os.urandom(1 << 20))
-            service = receiver.offer("sum", "sha256sum\n")
-            workflow = sender.workflow("delivery")
-            node = sender.remote_node(workflow, receiver, service)
-            sender.connect(workflow, None, node, source_path=str(source))
-            sender.connect(workflow, node, None)
-            yield Way(sender, receiver, proxy, source, workflow)
-        finally:
-            sender.dispose()
-            receiver.dispose()
+    with running_way(tmp_path_factory.mktemp("cuts")) as way:
+        yield way
 
 
-def listening_at(peer: Peer) -> str:
-    lines = [line for line in peer.log_lines() if "Listening for peers: address=" in line]
-    return lines[-1].rpartition("=")[2]
+class Errand(NamedTuple):
+    """A workflow in which the receiver sums up a file of the sender."""
+
+    workflow: int
+    source: Path
 
 
-def killed(peer: Peer, proxy: CuttingProxy, way: Way) -> None:
-    assert peer.process is not None
-    peer.process.send_signal(signal.SIGKILL)
-    peer.process.wait()
-    peer.start()
-    proxy.target = listening_at(way.sender)
-
-
-def asked_to_stop(peer: Peer, proxy: CuttingProxy, way: Way) -> None:
-    peer.stop()
-    peer.start()
-    proxy.target = listening_at(way.sender)
-
-
-HARMS: list[tuple[str, Callable[[Way], None]]] = [
-    ("link cut", lambda way: way.proxy.cut()),
-    ("sender killed", lambda way: killed(way.sender, way.proxy, way)),
-    ("receiver killed", lambda way: killed(way.receiver, way.proxy, way)),
-    ("receiver restarted", lambda way: asked_to_stop(way.receiver, way.proxy, way)),
-    ("sender restarted", lambda way: asked_to_stop(way.sender, way.proxy, way)),
-]
+@pytest.fixture(scope="module")
+def errand(way: Way) -> Errand:
+    source = way.folder / "source.bin"
+    with source.open("wb") as file:
+        for _ in range(SIZE_BYTES >> 20):
+            file.write(os.urandom(1 << 20))
+    service = way.receiver.offer("sum", "sha256sum\n")
+    workflow = way.sender.workflow("delivery")
+    node = way.sender.remote_node(workflow, way.receiver, service)
+    way.sender.connect(workflow, None, node, source_path=str(source))
+    way.sender.connect(workflow, node, None)
+    return Errand(workflow, source)
 
 
 @pytest.mark.parametrize("seed", range(FIRST, LAST))
-def test_a_delivery_goes_on_where_it_was_cut(way: Way, seed: int) -> None:
-    chance = random.Random(seed)
-    with way.source.open("r+b") as file:
-        file.write(chance.randbytes(1 << 20))  # never what has been delivered before
-    check_delivery(way, way.workflow, chance, seed, content=way.source)
+def test_a_delivery_goes_on_where_it_was_cut(way: Way, errand: Errand, seed: int) -> None:
+    with errand.source.open("r+b") as file:
+        file.write(random.Random(f"content {seed}").randbytes(1 << 20))  # never what has been delivered before
+    check_delivery(way, errand, seed, what="256 MiB")
 
 
 @pytest.mark.parametrize("seed", range(len(HARMS)))
 def test_a_sealed_delivery_goes_on_under_a_new_key(way: Way, seed: int, tmp_path: Path) -> None:
-    source = tmp_path / "sealed.bin"
-    source.write_bytes(os.urandom(SEALED_BYTES))
+    """What it has of zeros takes up no room where it arrives, wherever it was cut."""
+    source = tmp_path / f"sealed-{seed}.bin"
+    source.write_bytes(os.urandom(8 << 20) + bytes(HOLE_BYTES) + os.urandom(SEALED_BYTES - HOLE_BYTES - (8 << 20)))
     data = way.sender.give(f"sealed {seed}", source, seal=True)
     workflow = way.sender.workflow(f"sealed {seed}")
     node = way.sender.remote_node(workflow, way.receiver, way.receiver.offer(f"sum {seed}", "sha256sum\n"))
     way.sender.connect(workflow, way.sender.node(workflow, data["id"]), node)
     way.sender.connect(workflow, node, None)
-    check_delivery(way, workflow, random.Random(seed), seed, content=source)
+    check_delivery(way, Errand(workflow, source), seed, what="192 MiB, sealed")
+    (arrived,) = (way.receiver.data_dir / "workflows").rglob(f"input/*/*/{source.name}")
+    assert arrived.stat().st_blocks * 512 <= SEALED_BYTES - HOLE_BYTES + (4 << 20)
 
 
-def check_delivery(way: Way, workflow: int, chance: random.Random, seed: int, *, content: Path) -> None:
+def check_delivery(way: Way, errand: Errand, seed: int, *, what: str) -> None:
     """Have a delivery come to harm at a random point, and see it arrive with little of it sent twice."""
-    what, harm = HARMS[seed % len(HARMS)]
-    size_bytes = content.stat().st_size
-    expected = hashlib.sha256(content.read_bytes()).hexdigest()
-    happened = threading.Event()
-    way.proxy.after(chance.randrange(1 << 20, size_bytes), happened.set)
-    before = way.proxy.to_client
-    execution_id = way.sender.execute(workflow)
-    assert happened.wait(60), "the bytes did not move"
-    at = way.proxy.to_client - before
-    harm(way)
-    assert way.sender.wait(execution_id, timeout_s=120)["status"] == "COMPLETED"
-    (came,) = way.sender.results(execution_id).values()
-    assert came.decode().split()[0] == expected, what
-    twice = way.proxy.to_client - before - size_bytes
-    allowed = size_bytes * 5 // 100 + WINDOW_BYTES
-    print(f"seed {seed}: {what} after {at:,} bytes, {twice:,} bytes twice")
-    assert twice < allowed, f"{what} after {at:,} bytes: {twice:,} bytes were sent twice"
-    folders = list((way.receiver.data_dir / "workflows").rglob("*.part*"))
-    assert folders == [], folders
-    wait_until(lambda: not way.sender.rows("SELECT 1 FROM transfers WHERE status IN ('PENDING', 'ACTIVE')"), "open")
+    size_bytes = errand.source.stat().st_size
+    harmed = harmed_delivery(way, errand.workflow, seed, from_bytes=1 << 20, stream_bytes=size_bytes)
+    is_exact = summed(way, harmed.execution_id) == sha256_of(errand.source)
+    check_harmed(way, harmed, seed, what=what, stream_bytes=size_bytes, is_exact=is_exact)
 
 
-def test_a_link_that_is_cut_again_and_again_brings_all_of_it(way: Way) -> None:
-    with way.source.open("r+b") as file:
+def summed(way: Way, execution_id: int) -> str:
+    """Return the SHA-256 that came home."""
+    (content,) = way.sender.results(execution_id).values()
+    return content.decode().split()[0]
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def test_a_link_that_is_cut_again_and_again_brings_all_of_it(way: Way, errand: Errand) -> None:
+    with errand.source.open("r+b") as file:
         file.write(os.urandom(1 << 20))
-    expected = hashlib.sha256(way.source.read_bytes()).hexdigest()
     cuts = 0
 
     def cut() -> None:
@@ -148,11 +104,10 @@ def test_a_link_that_is_cut_again_and_again_brings_all_of_it(way: Way) -> None:
         way.proxy.cut()
 
     way.proxy.after(48 << 20, cut)
-    execution_id = way.sender.execute(way.workflow)
+    execution_id = way.sender.execute(errand.workflow)
     assert way.sender.wait(execution_id, timeout_s=120)["status"] == "COMPLETED"
     way.proxy.after(1 << 60, cut)
-    (content,) = way.sender.results(execution_id).values()
-    assert content.decode().split()[0] == expected
+    assert summed(way, execution_id) == sha256_of(errand.source)
     assert cuts >= 5
     ((attempts,),) = way.sender.rows(
         "SELECT attempts FROM transfers WHERE workflow_execution_id = ? AND direction = 'OUTGOING'", execution_id

@@ -200,14 +200,14 @@ def test_all_is_flushed_in_its_place_before_it_is_called_finished(
 
 
 FILL_A_SMALL_DISK = """
-import subprocess, sys
+import os, subprocess, sys
 from pathlib import Path
 from rnd.types.errors import TransferFailed
 from tests.protocol.parcels import file_entry
 from tests.workers.test_receiving import EndFile, LayOut, Receiving, write
 disk = Path(sys.argv[1])
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], check=True)
-content = bytes(3 << 20)
+content = os.urandom(3 << 20)
 receiving = Receiving(disk / "d")
 try:
     receiving.carry_out([LayOut(entries=(file_entry("f", content),)), write(0, content), EndFile(index=0)])

@@ -1,0 +1,59 @@
+"""The figures of tools/soak say what was measured, and end with 1 where a test is missing or not as it should be."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TOOL = Path(__file__).resolve().parent.parent / "tools" / "soak_figures.py"
+MANY = {"stage": "sizes", "what": "many entries", "entries": 100_000, "took_s": 20.5}
+
+
+def point(twice_bytes: int, *, is_exact: bool = True) -> dict[str, Any]:
+    return {
+        "stage": "cuts",
+        "what": "256 MiB",
+        "twice_bytes": twice_bytes,
+        "allowed_bytes": 47_000_000,
+        "is_exact": is_exact,
+    }
+
+
+def summed_up(folder: Path, figures: list[dict[str, Any]], expected: int) -> tuple[int, str]:
+    path = folder / "cuts"
+    path.write_text("".join(f"{json.dumps(each)}\n" for each in figures))
+    done = subprocess.run([sys.executable, TOOL, path, str(expected)], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+def test_points_are_summed_up_in_a_line(tmp_path: Path) -> None:
+    code, line = summed_up(tmp_path, [point(1_000_000), point(40_000_000), point(2_000_000)], 3)
+    assert code == 0
+    assert line.startswith("256 MiB, 3 points: all exact: yes; went twice, in million bytes: median 2.0, most 40.0, ")
+    assert line.endswith("allowed 47.0 (5 % or 7 MiB, and one window), beyond that 0\n")
+
+
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [
+        (point(1, is_exact=False), "all exact: NO, 1 are not"),
+        (point(47_000_000), "beyond that 1"),
+        (None, "all exact: NO, 1 are not"),
+    ],
+)
+def test_a_point_that_is_not_as_it_should_be_is_said(tmp_path: Path, last: dict[str, Any] | None, words: str) -> None:
+    code, line = summed_up(tmp_path, [point(1), *([] if last is None else [last])], 2)
+    assert code == 1
+    assert words in line
+
+
+def test_other_figures_are_said_by_their_names(tmp_path: Path) -> None:
+    assert summed_up(tmp_path, [MANY], 1) == (0, "many entries: entries 100,000, took_s 20.5\n")
+    assert summed_up(tmp_path, [MANY], 2)[0] == 1
+    assert summed_up(tmp_path, [], 2) == (1, "cuts: nothing was measured\n")
