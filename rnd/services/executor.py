@@ -71,6 +71,37 @@ class Confinement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A folder of the job's own that its container sees at `target`, an absolute path."""
+
+    source: Path
+    target: str
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """What a run in a container takes beside what every run has; the terms are the owner's (see `DockerSettings`).
+
+    `entrypoint` and `cmd` are merged with the order's already; `None` leaves them to the image.
+    """
+
+    name: str
+    image: str
+    image_id: str
+    digest: str
+    entrypoint: tuple[str, ...] | None
+    cmd: tuple[str, ...] | None
+    mounts: tuple[Mount, ...]
+    network: str = "none"
+    user: str = ""
+    read_only_root: bool = True
+    tmpfs_bytes: int = 64 << 20
+    cap_add: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobRun:
     """One attempt of one job, ready to run.
 
@@ -79,7 +110,8 @@ class JobRun:
     executable. `stdin_files` are fed in order as one stream; none means end of file at once. `stream_bytes` caps each
     captured stream. `grace_s` is the longest that processes left behind by the program get between SIGTERM and
     SIGKILL. `secrets` are given as files of these names and never appear in arguments, environment or logs.
-    `confinement` is `None` where the run may do what the daemon's user may.
+    `confinement` is `None` where the run may do what the daemon's user may. `container` is set where it runs in one, and
+    `argv` is empty then.
     """
 
     job_execution_id: JobExecutionId
@@ -95,6 +127,7 @@ class JobRun:
     grace_s: float = 2.0
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     confinement: Confinement | None = None
+    container: Container | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
