@@ -8,17 +8,27 @@ opaque to everybody else.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from rnd.types.definitions import JobPlan
 from rnd.types.enums import LogStream
 from rnd.types.ids import JobExecutionId
 from rnd.types.services import ResourceLimits, Service
+
+LABEL_PEER: Final = "rnd.peer"
+LABEL_JOB: Final = "rnd.job"
+LABEL_ATTEMPT: Final = "rnd.attempt"
+LABEL_ENGINE_NAME: Final = "rnd.engine_name"
+"""What a container of ours says of itself; by the last its run is found again."""
+
+SECRETS_TARGET: Final = "/run/secrets"
+"""The folder in a container that has the files of `JobRun.secrets`."""
 
 
 class Phase(StrEnum):
@@ -83,7 +93,8 @@ class Mount:
 class Container:
     """What a run in a container takes beside what every run has; the terms are the owner's (see `DockerSettings`).
 
-    `entrypoint` and `cmd` are merged with the order's already; `None` leaves them to the image.
+    `entrypoint` and `cmd` are merged with the order's already; `None` leaves them to the image, and an `entrypoint` is never
+    empty. `name` is the wish: where a foreign container has it, ours gets a suffix. `labels` are all four of ours.
     """
 
     name: str
@@ -146,6 +157,11 @@ class Observation:
     ended_at: datetime | None = None
     streams_cut: tuple[LogStream, ...] = ()
     leftovers_killed: int = 0
+
+
+def container_id_of(handle: str) -> str:
+    """Return the id of the container that a handle stands for: the one member of it that is not for its executor alone."""
+    return str(json.loads(handle)["container_id"])
 
 
 class Executor(Protocol):
