@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import signal
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,9 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from rnd.services.executor import Observation, Phase
+from rnd.services.images import PullProgress
 from rnd.types.enums import InterfaceType, LogStream, MountFunction
 from rnd.types.executions import JobExecution, JobInterface
-from rnd.types.services import Service, StandaloneSettings
+from rnd.types.services import DataSettings, DockerSettings, Service
 
 _TAIL_BYTES: Final = 2_000
 _TAIL_CHARACTERS: Final = 200
@@ -67,8 +70,8 @@ class Stop:
 class RunningJob:
     """A job in the hands of an executor. `handle` is `None` until the engine has taken it on.
 
-    `bound` ends the wait for its program, at its time or as soon as somebody wants it stopped; `left` is set when its
-    task is over, however that came.
+    `bound` ends the wait for its image or its program, at its time or as soon as somebody wants it stopped; `pull` is how
+    far its image is while that is on its way; `left` is set when its task is over, however that came.
     """
 
     claimed: ClaimedJob
@@ -76,6 +79,7 @@ class RunningJob:
     ended: bool = False
     stop: Stop | None = None
     bound: asyncio.Timeout | None = None
+    pull: PullProgress | None = None
     holds_slot: bool = True
     left: bool = False
 
@@ -94,14 +98,16 @@ class RunningJob:
 
 def runtime_bound(job: JobExecution, service: Service) -> tuple[float, str]:
     """Return how many seconds an attempt may run and whose word that is: the order's, or the service's if shorter."""
-    timeout_s = service.settings.timeout_s if isinstance(service.settings, StandaloneSettings) else None
+    timeout_s = None if isinstance(service.settings, DataSettings) else service.settings.timeout_s
     if timeout_s is not None and timeout_s < job.max_runtime_s:
         return timeout_s, f"timeout_s of service {service.name}"
     return job.max_runtime_s, "max_runtime"
 
 
-def failure_words(observation: Observation, logs: Path) -> str:
+def failure_words(observation: Observation, logs: Path, service: Service) -> str:
     """Return why a run that was not stopped by us did not succeed, with the last line it wrote to standard error."""
+    container = service.settings if isinstance(service.settings, DockerSettings) else None
+    what = "Process" if container is None else "Container"
     match observation.phase:
         case Phase.LOST:
             return f"lost: {observation.reason or 'nobody wrote down how it ended'}"
@@ -110,13 +116,24 @@ def failure_words(observation: Observation, logs: Path) -> str:
         case Phase.EXITED | Phase.RUNNING | Phase.UNKNOWN:
             pass
     if observation.signal is not None:
-        words = f"Process killed by signal {observation.signal} ({_signal_name(observation.signal)})"
+        words = f"{what} killed by signal {observation.signal} ({_signal_name(observation.signal)})"
     else:
-        words = f"Process exited with code {observation.exit_code}"
+        words = f"{what} exited with code {observation.exit_code}"
     if observation.reason:
         words = f"{words}: {observation.reason}"
     last = _last_line(logs / f"{LogStream.STDERR}.txt")
-    return f"{words}; last words on stderr: {last}" if last else words
+    words = f"{words}; last words on stderr: {last}" if last else words
+    hint = "" if container is None else confinement_hint(last, container)
+    return f"{words} ({hint})" if hint else words
+
+
+def confinement_hint(last_words: str, settings: DockerSettings) -> str:
+    """Return what its owner could loosen for a container that ended with these words, "" where that is not the trouble."""
+    if settings.read_only_root and os.strerror(errno.EROFS) in last_words:
+        return "its root is read-only: it can write to /output and /tmp, or the owner sets read_only_root to false"
+    if any(os.strerror(number) in last_words for number in (errno.EPERM, errno.EACCES)):
+        return "it has no capabilities and is not root: the owner may set user or cap_add"
+    return ""
 
 
 def remark(observation: Observation, *, stream_bytes: int) -> str | None:

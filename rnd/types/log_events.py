@@ -363,7 +363,7 @@ class LogEvent(StrEnum):
         ("job_id",),
     )
     STREAMING_LOGS = ("Streaming logs: job_id={job_id}", "The job's streams are captured below its logs/ folder.")
-    CONTAINER_EXITED = ("Container exited: code={code}", "The container has ended.", "info", ("job_id",))
+    CONTAINER_EXITED = ("Container exited: code={code}", "The container has ended.", "info", ("job_id", "signal"))
     DOCKER_SERVICE_COMPLETED = (
         "DOCKER service completed: job_id={job_id}",
         "The DOCKER job has ended; `status` says how.",
