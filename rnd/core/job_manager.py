@@ -414,8 +414,8 @@ class JobManager:
         if orphans:  # the failure of one may have ended another
             jobs = [job for job in jobs if job_executions.get_job(conn, job.id).status is JobStatus.READY]
         runs_by = {job.id: now + timedelta(seconds=runtime_bound(job, services[_ordered(job)])[0]) for job in jobs}
-        job_moves.mark_all_running(conn, [(job, runs_by[job.id]) for job in jobs], now=now)
         job_moves.record_images(conn, list(_images(jobs, services)))
+        job_moves.mark_all_running(conn, [(job, runs_by[job.id]) for job in jobs], now=now)
         programs = [job for job in jobs if job.service_type is not ServiceType.DATA]
         executor_handles.record_intents(conn, programs, boot_id=self._boot_id, now=now)
         interfaces = job_interfaces.list_interfaces_of(conn, [job.id for job in jobs])

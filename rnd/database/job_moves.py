@@ -410,6 +410,7 @@ def mirror_status(
     started_at: datetime | None,
     ended_at: datetime | None,
     remark: str | None = None,
+    image_digest: str | None = None,
     now: datetime,
 ) -> JobHead:
     """Take over the status that a job's executor has reported. Raises `StaleState` where the mirror has ended."""
@@ -419,7 +420,7 @@ def mirror_status(
         UPDATE job_executions
         SET status = :status, settled_status = :status, attempt = :attempt, error_message = :error,
             exit_code = :exit_code, exit_signal = :exit_signal, started_at = COALESCE(:started_at, started_at),
-            ended_at = :ended_at, remark = :remark
+            ended_at = :ended_at, remark = :remark, image_digest = COALESCE(:image_digest, image_digest)
         WHERE id = :id
           AND status IN ('IDLE', 'READY', 'RUNNING')
         RETURNING id, job_name, node_id, service_type, status, workflow_job_id, workflow_execution_id
@@ -428,6 +429,7 @@ def mirror_status(
             "id": job_execution_id,
             "status": status,
             "remark": remark,
+            "image_digest": image_digest,
             "attempt": attempt,
             "error": error,
             "exit_code": exit_code,
