@@ -30,6 +30,7 @@ from rnd.api.handlers_node import capabilities_of
 from rnd.api.server import ApiServer
 from rnd.api.sockets import AddressInUse
 from rnd.api.uploads import UploadStore
+from rnd.core.container_sweep import ContainerStore, ContainerSweep
 from rnd.core.docker_jobs import DockerJobs
 from rnd.core.explaining import Explainer
 from rnd.core.job_manager import JobManager
@@ -52,7 +53,7 @@ from rnd.services.vault import Vault, load_vault
 from rnd.types.config import Config
 from rnd.types.enums import ServiceType
 from rnd.types.errors import DatabaseCorrupt, DatabaseGone, DatabaseTooNew, RndError
-from rnd.types.ids import ExecutionUid, PeerId, TransferId
+from rnd.types.ids import ExecutionUid, TransferId
 from rnd.types.log_events import LogEvent
 from rnd.workers.data_worker import DataWorker
 from rnd.workers.deliveries import DeliveryDesk
@@ -158,6 +159,13 @@ def _serve(config: Config) -> int:
         return EXIT_FAILED
 
 
+class _Part(Protocol):
+    """What runs as long as the daemon does."""
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+
+
 class _Daemon:
     """The parts of one running peer."""
 
@@ -192,7 +200,7 @@ class _Daemon:
         standalone = StandaloneExecutor(config.data_dir)
         _, sandbox = await asyncio.gather(data_service.sweep(), standalone.sandbox())
         executors: dict[ServiceType, Executor] = {ServiceType.STANDALONE: standalone}
-        engine = _container_engine(config, peer_id)
+        engine = _container_engine(config)
         pulls: ImagePulls | None = None
         if engine is not None:
             executors[ServiceType.DOCKER] = engine
@@ -296,9 +304,12 @@ class _Daemon:
         await self._log_recovery()
         endpoints.peer_addresses = await peer_side.start()
         await server.start()
+        containers: tuple[_Part, ...] = ()
+        if engine is not None:
+            containers = engine, ContainerSweep(database=database, clock=clock, store=engine, runner=runner)
         parts = [
             asyncio.create_task(part.run(), name=type(part).__name__)
-            for part in (standalone, data_worker, job_manager, workflow_manager, peer_side, server)
+            for part in (standalone, *containers, data_worker, job_manager, workflow_manager, peer_side, server)
         ]
         log.info(
             LogEvent.DAEMON_READY,
@@ -348,17 +359,20 @@ class _Daemon:
             log.info(LogEvent.RECOVERY_STARTED, executions=executions, jobs=jobs, transfers=moving)
 
 
-class ContainerEngine(Executor, Images, Protocol):
+class ContainerEngine(Executor, Images, ContainerStore, Protocol):
     """What runs containers and keeps their images."""
 
+    async def run(self) -> None:
+        """Hold what is held while the daemon runs."""
 
-def _container_engine(config: Config, peer_id: PeerId) -> ContainerEngine | None:
+
+def _container_engine(config: Config) -> ContainerEngine | None:
     """Return the container engine's executor. Imported here and only here: what it stands on is slow to load."""
     try:
         module = importlib.import_module("rnd.services.docker_service")
     except ModuleNotFoundError:
         return None
-    engine: ContainerEngine = module.DockerExecutor(config.data_dir, peer_id=peer_id)
+    engine: ContainerEngine = module.DockerExecutor(config.data_dir)
     return engine
 
 

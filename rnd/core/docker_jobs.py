@@ -33,10 +33,6 @@ from rnd.workers.staging import StagedJob
 log = get_logger()
 
 
-class ImageNotHere(ExecutorUnavailable):
-    """The image of a job could not be brought here. Nothing of the job has run."""
-
-
 class DockerJobs:
     """Prepares the runs of DOCKER jobs."""
 
@@ -59,7 +55,7 @@ class DockerJobs:
     async def prepare(self, running: RunningJob, settings: DockerSettings, staged: StagedJob) -> JobRun:
         """Return the run of a staged job whose image is here.
 
-        Raises `ImageNotHere`, `JobFailed`, `PermissionDenied`, and `CalledOff` where the job is stopped meanwhile.
+        Raises `ExecutorUnavailable`, `JobFailed`, `PermissionDenied`, and `CalledOff` where the job is stopped meanwhile.
         """
         claimed = running.claimed
         run = build_run(
@@ -92,7 +88,7 @@ class DockerJobs:
             raise
         except RndError as error:
             log.error(LogEvent.IMAGE_PULL_FAILED, image=settings.image, job_id=job.id, error=str(error))
-            raise ImageNotHere(f"Image pull failed: {settings.image}: {error}") from error
+            raise ExecutorUnavailable(f"Image pull failed: {settings.image}: {error}") from error
 
     async def _pull(self, running: RunningJob, settings: DockerSettings, pulls: ImagePulls) -> ImageFacts:
         job = running.claimed.job

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
-from rnd.core.docker_jobs import DockerJobs, ImageNotHere
+from rnd.core.docker_jobs import DockerJobs
 from rnd.core.growth import Growth
 from rnd.core.job_run import (
     ClaimedJob,
@@ -197,7 +197,9 @@ class JobRunner:
                 error = RndError(f"internal error: {type(error).__name__}")
             if running.handle is not None and not running.ended:
                 await self._make_end(running, running.handle, str(error))
-            await self._fail(claimed, JobEnd(error=str(error)), retry=isinstance(error, ImageNotHere))
+            # A container that was not begun may be tried again: its registry, or its engine, may be back by then.
+            is_away = isinstance(error, ExecutorUnavailable) and claimed.job.service_type is ServiceType.DOCKER
+            await self._fail(claimed, JobEnd(error=str(error)), retry=is_away)
 
     def _free_worker(self, running: RunningJob) -> None:
         if running.holds_slot:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
@@ -51,6 +52,21 @@ def get_job(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> JobEx
     if row is None:
         raise NotFound(f"Job {job_execution_id} not found")
     return _job(row)
+
+
+def standing_of(
+    conn: sqlite3.Connection, job_ids: Collection[JobExecutionId]
+) -> dict[JobExecutionId, tuple[JobStatus, int]]:
+    """Return status and current attempt of those of these jobs that there are."""
+    rows = conn.execute(
+        """
+        SELECT id, status, attempt
+        FROM job_executions
+        WHERE id IN (SELECT value FROM json_each(:ids))
+        """,
+        {"ids": json.dumps(sorted(job_ids))},
+    )
+    return {JobExecutionId(row["id"]): (JobStatus(row["status"]), row["attempt"]) for row in rows}
 
 
 def find_job(conn: sqlite3.Connection, *, execution_id: ExecutionId, node_id: NodeId) -> JobExecution:

@@ -87,6 +87,20 @@ def find_service_by_name(conn: sqlite3.Connection, name: str) -> Service | None:
     return None if row is None else _service(row)
 
 
+def offers_containers(conn: sqlite3.Connection) -> bool:
+    """Say whether any service runs containers."""
+    row = conn.execute(
+        """
+        SELECT EXISTS (
+            SELECT 1
+            FROM offered_services
+            WHERE service_type = 'DOCKER'
+        )
+        """
+    ).fetchone()
+    return bool(row[0])
+
+
 def list_services(
     conn: sqlite3.Connection,
     *,

@@ -371,6 +371,20 @@ class LogEvent(StrEnum):
         ("status",),
     )
 
+    # -- DOCKER services, rnd's own
+    CONTAINER_OF_NO_JOB = (
+        "Container of no job: name={name}",
+        "A container of this peer has no row; it is removed at that time, unless one appears.",
+        "warning",
+        ("goes_at",),
+    )
+    CONTAINER_REMOVED = (
+        "Container removed: name={name}",
+        "A container that nobody sees to any more is gone.",
+        "info",
+        ("reason",),
+    )
+
     # -- STANDALONE services (document: STANDALONE Service Execution)
     EXECUTING_STANDALONE_SERVICE = (
         "Executing STANDALONE service: job_id={job_id}, binary={binary}",

@@ -494,6 +494,8 @@ CALLS: Final[dict[str, Call]] = {
     "job_moves.mark_started": lambda c, w: job_moves.mark_started(c, [w.job.id]),
     "job_moves.mark_all_ready": lambda c, w: make_ready(c, w),
     "job_moves.mark_all_running": lambda c, w: make_running(c, w),
+    "job_executions.standing_of": lambda c, w: job_executions.standing_of(c, [w.job.id]),
+    "offered_services.offers_containers": lambda c, _: offered_services.offers_containers(c),
     "job_moves.record_images": lambda c, w: job_moves.record_images(c, [(w.job.id, "sha256:1")]),
     "job_moves.mark_pulling": lambda c, w: (
         make_running(c, w),
