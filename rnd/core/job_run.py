@@ -104,9 +104,11 @@ def runtime_bound(job: JobExecution, service: Service) -> tuple[float, str]:
     return job.max_runtime_s, "max_runtime"
 
 
-def failure_words(observation: Observation, logs: Path, service: Service) -> str:
-    """Return why a run that was not stopped by us did not succeed, with the last line it wrote to standard error."""
-    container = service.settings if isinstance(service.settings, DockerSettings) else None
+def failure_words(observation: Observation, logs: Path, container: DockerSettings | None = None) -> str:
+    """Return why a run that was not stopped by us did not succeed, with the last line it wrote to standard error.
+
+    `container` is how it was run, if in one.
+    """
     what = "Process" if container is None else "Container"
     match observation.phase:
         case Phase.LOST:

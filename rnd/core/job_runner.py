@@ -330,9 +330,9 @@ class JobRunner:
         match running.stop:
             case None:
                 assert observation is not None  # only what was stopped has nothing to show
-                words = await asyncio.to_thread(
-                    failure_words, observation, self._folders.logs(claimed.job), claimed.service
-                )
+                settings = claimed.service.settings
+                container = settings if isinstance(settings, DockerSettings) else None
+                words = await asyncio.to_thread(failure_words, observation, self._folders.logs(claimed.job), container)
                 await self._fail(claimed, _end(words, observation), retry=True)
             case Stop(kind=StopKind.DISOWNED):
                 pass  # its row tells another story already
