@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import signal
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +14,7 @@ from rnd.services.executor import Observation, Phase
 from rnd.services.images import PullProgress
 from rnd.types.enums import InterfaceType, LogStream, MountFunction
 from rnd.types.executions import JobExecution, JobInterface
-from rnd.types.services import DataSettings, DockerSettings, Service
+from rnd.types.services import DataSettings, Service
 
 _TAIL_BYTES: Final = 2_000
 _TAIL_CHARACTERS: Final = 200
@@ -104,12 +102,8 @@ def runtime_bound(job: JobExecution, service: Service) -> tuple[float, str]:
     return job.max_runtime_s, "max_runtime"
 
 
-def failure_words(observation: Observation, logs: Path, container: DockerSettings | None = None) -> str:
-    """Return why a run that was not stopped by us did not succeed, with the last line it wrote to standard error.
-
-    `container` is how it was run, if in one.
-    """
-    what = "Process" if container is None else "Container"
+def failure_words(observation: Observation, logs: Path, *, what: str = "Process") -> str:
+    """Return why a run of `what` that was not stopped by us did not succeed, with the last line on standard error."""
     match observation.phase:
         case Phase.LOST:
             return f"lost: {observation.reason or 'nobody wrote down how it ended'}"
@@ -124,18 +118,7 @@ def failure_words(observation: Observation, logs: Path, container: DockerSetting
     if observation.reason:
         words = f"{words}: {observation.reason}"
     last = _last_line(logs / f"{LogStream.STDERR}.txt")
-    words = f"{words}; last words on stderr: {last}" if last else words
-    hint = "" if container is None else confinement_hint(last, container)
-    return f"{words} ({hint})" if hint else words
-
-
-def confinement_hint(last_words: str, settings: DockerSettings) -> str:
-    """Return what its owner could loosen for a container that ended with these words, "" where that is not the trouble."""
-    if settings.read_only_root and os.strerror(errno.EROFS) in last_words:
-        return "its root is read-only: it can write to /output and /tmp, or the owner sets read_only_root to false"
-    if any(os.strerror(number) in last_words for number in (errno.EPERM, errno.EACCES)):
-        return "it has no capabilities and is not root: the owner may set user or cap_add"
-    return ""
+    return f"{words}; last words on stderr: {last}" if last else words
 
 
 def remark(observation: Observation, *, stream_bytes: int) -> str | None:

@@ -330,9 +330,9 @@ class JobRunner:
         match running.stop:
             case None:
                 assert observation is not None  # only what was stopped has nothing to show
-                settings = claimed.service.settings
-                container = settings if isinstance(settings, DockerSettings) else None
-                words = await asyncio.to_thread(failure_words, observation, self._folders.logs(claimed.job), container)
+                what = "Container" if claimed.job.service_type is ServiceType.DOCKER else "Process"
+                logs = self._folders.logs(claimed.job)
+                words = await asyncio.to_thread(failure_words, observation, logs, what=what)
                 await self._fail(claimed, _end(words, observation), retry=True)
             case Stop(kind=StopKind.DISOWNED):
                 pass  # its row tells another story already
