@@ -32,6 +32,7 @@ class ScriptedImages:
     pulled: list[tuple[str, RegistryAuth | None]] = field(default_factory=list)
     built: list[tuple[Path, str]] = field(default_factory=list)
     trouble: str = ""
+    broken: bool = False
     holds: bool = False
     cancelled: int = 0
     _gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -86,5 +87,7 @@ class ScriptedImages:
         return facts
 
     def _complain(self) -> None:
+        if self.broken:
+            raise BrokenPipeError(32, "Broken pipe")
         if self.trouble:
             raise ExecutorUnavailable(self.trouble)

@@ -23,7 +23,7 @@ from rnd.services.image_pulls import ImagePulls, Purpose
 from rnd.services.images import ImageFacts, PullProgress
 from rnd.services.service_secrets import ServiceSecrets
 from rnd.types.config import Config
-from rnd.types.errors import CalledOff, ExecutorUnavailable, RndError
+from rnd.types.errors import CalledOff, ExecutorUnavailable, RndError, StaleState
 from rnd.types.log_events import LogEvent
 from rnd.types.seams import Clock
 from rnd.types.services import DockerSettings
@@ -84,7 +84,7 @@ class DockerJobs:
         job = running.claimed.job
         try:
             return await self._pull(running, settings, self._pulls)
-        except CalledOff:
+        except (CalledOff, StaleState):
             raise
         except RndError as error:
             log.error(LogEvent.IMAGE_PULL_FAILED, image=settings.image, job_id=job.id, error=str(error))

@@ -12,7 +12,7 @@ from rnd.database.connection import Database
 from rnd.database.events import record_event
 from rnd.services.images import ImageFacts, Images, PullProgress, RegistryAuth, Tell
 from rnd.types.enums import EventType
-from rnd.types.errors import DatabaseGone, DatabaseNotNow, RndError
+from rnd.types.errors import DatabaseGone, DatabaseNotNow, ExecutorUnavailable, RndError
 from rnd.types.ids import ExecutionId
 from rnd.types.seams import Clock
 
@@ -38,7 +38,10 @@ class ImagePulls:
 
     async def look_up(self, image: str) -> ImageFacts | None:
         """Return an image that is here, or `None`. Raises `ExecutorUnavailable`."""
-        return await self._images.look_up(image)
+        try:
+            return await self._images.look_up(image)
+        except OSError as error:
+            raise _unreachable(error) from error
 
     async def pull(
         self, image: str, auth: RegistryAuth | None, purpose: Purpose, tell: Tell = lambda _: None
@@ -62,6 +65,8 @@ class ImagePulls:
                 outcome = await bring(news.take)
             except RndError as error:  # raised out of the group, which would wrap it
                 outcome = error
+            except OSError as error:
+                outcome = _unreachable(error)
             finally:
                 telling.cancel()
         if isinstance(outcome, RndError):
@@ -97,6 +102,10 @@ class ImagePulls:
             )
         except (DatabaseNotNow, DatabaseGone):
             return  # the next commit that matters meets the same
+
+
+def _unreachable(error: OSError) -> ExecutorUnavailable:
+    return ExecutorUnavailable(f"the container engine cannot be asked: {error}")
 
 
 class _News:

@@ -183,6 +183,9 @@ def test_what_a_registry_and_an_engine_say_reaches_the_owner(site: Site) -> None
     assert "pull access denied for nobody/nothing" in error.message
     site.images.trouble = "no engine answers at /var/run/docker.sock"
     assert site.refusal().message == "no engine answers at /var/run/docker.sock"
+    site.images.broken = True
+    error = site.refusal()
+    assert (error.code, error.message) == (1400, "the container engine cannot be asked: [Errno 32] Broken pipe")
 
 
 def test_a_pull_that_takes_too_long_is_given_up(site: Site) -> None:
@@ -334,7 +337,7 @@ def test_interfaces_are_suggested_from_the_image(site: Site) -> None:
 
 def test_the_node_says_whether_it_runs_containers(site: Site) -> None:
     site.containers.health = Health(available=True, version="20.10.24")
-    assert site.call("node.status")["executors"]["docker"]["version"] == "20.10.24"
+    assert site.call("node.status")["executors"]["docker"] == {"available": True, "version": "20.10.24"}
     assert site.call("node.capabilities")["docker"] == "20.10.24"
     site.containers.health = Health(available=False, reason="no engine answers")
     status = site.call("node.status")["executors"]["docker"]
@@ -351,3 +354,41 @@ def test_other_peers_learn_nothing_of_how_a_container_is_run(site: Site) -> None
     offer = render(offer_of(service))
     assert not {"env", "image", "image_id", "digest", "user", "registry_auth", "secret_names"} & offer.keys()
     assert "private" not in json.dumps(offer)
+
+
+def test_a_workflow_with_a_container_is_exported_and_imported_by_the_services_name(site: Site) -> None:
+    created = site.create(
+        name="train", interfaces=[{"interface_type": "MOUNT", "path": "/model", "mount_function": "OUTPUT"}]
+    )
+    workflow_id = site.call("workflow.create", name="drawn")["id"]
+    node = site.call("workflow.add_node", workflow_id=workflow_id, service_id=created["id"], cmd=["true"])
+    assert (node["service_type"], node["cmd"], node["entrypoint"]) == ("DOCKER", ["true"], None)
+    site.call(
+        "workflow.add_connection",
+        workflow_id=workflow_id,
+        from_node_id=node["node_id"],
+        from_interface_type="MOUNT",
+        to_node_id=None,
+        to_interface_type="MOUNT",
+    )
+    document = site.call("workflow.export", workflow_id=workflow_id)
+    assert "busybox" not in json.dumps(document)
+    imported = site.call("workflow.import", document=document, name="again")
+    (copied,) = site.call("workflow.list_nodes", workflow_id=imported["id"])["items"]
+    assert (copied["service_id"], copied["service_type"], copied["cmd"]) == (created["id"], "DOCKER", ["true"])
+    assert site.call("workflow.validate", workflow_id=imported["id"])["valid"]
+
+
+def test_who_only_operates_chooses_what_a_container_runs_where_the_owner_allows_it(site: Site) -> None:
+    async def refused(service_id: int) -> int:
+        api = site.peer.api
+        token = (await api.call("token.create", name=f"operator {service_id}", scope="operate"))["token"]
+        workflow_id = (await api.call("workflow.create", name=f"w {service_id}"))["id"]
+        params = {"workflow_id": workflow_id, "service_id": service_id, "entrypoint": ["sh"]}
+        request = {"jsonrpc": "2.0", "id": 1, "method": "workflow.add_node", "params": params}
+        async with api.tcp("POST", "/rpc", token=token, json=request) as response:
+            answer = await response.json()
+        return int(answer.get("error", {}).get("code", 0))
+
+    assert site.peer.run(refused(site.create()["id"])) == 1600
+    assert site.peer.run(refused(site.create(allow_override=True)["id"])) == 0
