@@ -45,6 +45,7 @@ class Explainer:
         return explain(
             replace(
                 evidence,
+                executor_reason=self._runner.trouble_of(job_execution_id),
                 pull=None
                 if pull is None
                 else ImageOnItsWay(

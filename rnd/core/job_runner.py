@@ -55,6 +55,12 @@ from rnd.workers.staging import StagedJob, collect_outputs, is_bare, stage_job
 KILL_AGAIN_S: Final = 20.0
 """How long after its grace a program that was to end may still be there before it is killed anew."""
 
+FIND_AGAIN_S: Final = 1.0
+"""How long after an engine has not answered it is asked again what became of a run."""
+
+FIND_AT_LEAST: Final = timedelta(minutes=5)
+"""So long at least an engine may be away before its run is called lost, though the run's own time be over."""
+
 LEFT_FROM_BYTES: Final = 64 << 10
 """What a job leaves is written down from this size on; less than that is not worth a transaction."""
 
@@ -142,6 +148,11 @@ class JobRunner:
         running = self._running.get(job_id)
         return None if running is None else running.pull
 
+    def trouble_of(self, job_id: JobExecutionId) -> str:
+        """Return why the engine of a job cannot be asked what became of it; "" where it can."""
+        running = self._running.get(job_id)
+        return "" if running is None else running.trouble
+
     def stop(self, job_id: JobExecutionId, stop: Stop) -> None:
         """Decide that a job is to end; its task kills what runs and settles the row. Nothing where it is not in hand."""
         running = self._running.get(job_id)
@@ -211,9 +222,8 @@ class JobRunner:
         """Start the program, or find it after a restart, and return how it ended; `None` if it was stopped before."""
         claimed = running.claimed
         job = claimed.job
-        executor = self._executors[job.service_type]
         if claimed.found:
-            running.handle = await executor.find(claimed.engine_name, self._folders.job(job))
+            running.handle = await self._find(running)
         if running.handle is not None:
             log.info(LogEvent.JOB_REATTACHED, job_id=job.id)
         elif running.stop is not None:
@@ -227,7 +237,7 @@ class JobRunner:
                 return None
             if running.called_off():
                 return None
-            running.handle = await self._start(executor, job, run)
+            running.handle = await self._start(running, run)
         return await self._watch(running, running.handle)
 
     async def _watch(self, running: RunningJob, handle: str) -> Observation:
@@ -291,20 +301,53 @@ class JobRunner:
             data_dir=self._folders.data_dir,
         )
 
-    async def _start(self, executor: Executor, job: JobExecution, run: JobRun) -> str:
+    async def _start(self, running: RunningJob, run: JobRun) -> str:
         """Have the engine start a program, in the documented words; return its handle."""
+        job = running.claimed.job
         if run.container is None:
             self._log_start(job, run)
-            return await _submit(executor, run)
+            return await self._submit(running, run)
         log.info(LogEvent.CREATING_CONTAINER, name=run.container.name, job_id=job.id)
         try:
-            handle = await _submit(executor, run)
+            handle = await self._submit(running, run)
         except ExecutorUnavailable as error:
             log.error(LogEvent.CONTAINER_CREATE_FAILED, name=run.container.name, job_id=job.id, error=str(error))
             raise
         log.info(LogEvent.STARTING_CONTAINER, container_id=container_id_of(handle), job_id=job.id)
         log.info(LogEvent.STREAMING_LOGS, job_id=job.id)
         return handle
+
+    async def _submit(self, running: RunningJob, run: JobRun) -> str:
+        """Have a program started. Where the answer is that it cannot be, make sure that it was not: what runs has not failed."""
+        try:
+            return await self._executors[running.claimed.job.service_type].submit(run)
+        except ExecutorUnavailable:
+            handle = await self._find(running)
+            if handle is None:
+                raise
+            return handle
+
+    async def _find(self, running: RunningJob) -> str | None:
+        """Return the handle of a run that may be there, or `None`.
+
+        From the silence of an engine nothing follows: it is asked again as long as the run could go on.
+        """
+        claimed = running.claimed
+        executor = self._executors[claimed.job.service_type]
+        until = max(claimed.run_by, self._clock.now() + FIND_AT_LEAST)
+        while True:
+            try:
+                found = await executor.find(claimed.engine_name, self._folders.job(claimed.job))
+            except ExecutorUnavailable as error:
+                if self._clock.now() >= until:
+                    raise ExecutorUnavailable(f"lost: its engine does not say what became of it: {error}") from error
+                if not running.trouble:
+                    log.warning(LogEvent.ENGINE_AWAY, job_id=claimed.job.id, reason=str(error), until=until)
+                running.trouble = str(error)
+                await asyncio.sleep(FIND_AGAIN_S)
+            else:
+                running.trouble = ""
+                return found
 
     def _log_start(self, job: JobExecution, run: JobRun) -> None:
         log.info(LogEvent.EXECUTING_STANDALONE_SERVICE, job_id=job.id, binary=run.argv[0])
@@ -482,14 +525,3 @@ def _end(words: str, observation: Observation | None) -> JobEnd:
 
 def _count_files(outputs: Iterable[Sequence[FileEntry]]) -> int:
     return sum(1 for entries in outputs for entry in entries if entry.sha256)
-
-
-async def _submit(executor: Executor, run: JobRun) -> str:
-    """Have a program started. Where the answer is that it cannot be, make sure that it was not: what runs has not failed."""
-    try:
-        return await executor.submit(run)
-    except ExecutorUnavailable:
-        handle = await executor.find(run.engine_name, run.directory)
-        if handle is None:
-            raise
-        return handle

@@ -205,6 +205,12 @@ def _why_running(evidence: Evidence) -> Finding:
             )
         case HandleState.PULLING:
             because, do = f"{pull_words(evidence)}.", _about_execution(job, "watch")
+        case HandleState.NONE | HandleState.SUBMITTING if evidence.executor_reason:
+            because = (
+                f"The {job.service_type} engine does not say what became of it: {evidence.executor_reason}. "
+                "It is asked again."
+            )
+            do = "rnd status"
         case HandleState.NONE | HandleState.SUBMITTING:
             because, do = "Its folders and its program are being prepared.", _about_execution(job, "watch")
         case HandleState.RUNNING:

@@ -16,7 +16,7 @@ from rnd.types.errors import DatabaseGone, DatabaseNotNow, ExecutorUnavailable, 
 from rnd.types.ids import ExecutionId
 from rnd.types.seams import Clock
 
-TELL_EVERY_S: Final = 0.5
+TELL_EVERY_S: Final = 1.0
 """How often one pull is news at most: each is a row of `events`, and a commit."""
 
 

@@ -372,6 +372,12 @@ class LogEvent(StrEnum):
     )
 
     # -- DOCKER services, rnd's own
+    ENGINE_AWAY = (
+        "Engine away: job_id={job_id}",
+        "The engine does not say what became of a run; it is asked again until that time.",
+        "warning",
+        ("reason", "until"),
+    )
     CONTAINER_OF_NO_JOB = (
         "Container of no job: name={name}",
         "A container of this peer has no row; it is removed at that time, unless one appears.",

@@ -115,6 +115,8 @@ class ScriptedEngine:
         self.submit_error: RndError | None = None
         self.is_answer_lost = False
         self.kill_errors = 0
+        self.find_error: RndError | None = None
+        self.finds = 0
         self._news = asyncio.Event()
 
     async def check(self) -> Health:
@@ -136,6 +138,9 @@ class ScriptedEngine:
         return run.engine_name
 
     async def find(self, engine_name: str, directory: Path) -> str | None:
+        self.finds += 1
+        if self.find_error is not None:
+            raise self.find_error
         return engine_name if engine_name in self.runs else None
 
     async def wait(self, handle: str) -> Observation:

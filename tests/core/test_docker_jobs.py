@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 
+from rnd.core import job_runner
 from rnd.services.executor import Health, JobRun, Observation, Phase
 from rnd.services.images import RegistryAuth
 from rnd.services.service_secrets import keep_registry_auth, keep_secrets
@@ -392,6 +393,75 @@ def test_a_container_that_ran_meanwhile_is_found_and_collected(machine: Machine)
         assert machine.containers.submitted == ["job-1-1"]
 
     asyncio.run(first())
+
+
+AWAY = ExecutorUnavailable("no engine answers")
+
+
+def test_after_a_restart_an_engine_that_is_away_is_waited_for(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_runner, "FIND_AGAIN_S", 0.01)
+
+    async def play() -> None:
+        async with machine.serve() as daemon:
+            await _order(daemon, await daemon.container("a", Script(holds=True)))
+            await daemon.until(lambda: daemon.containers.running() == ["job-1-1"])
+        machine.containers.find_error = AWAY
+        machine.containers.scripts["a"].holds = False
+        async with machine.serve() as daemon:
+            await daemon.until(lambda: daemon.runner.trouble_of(JOB) == "no engine answers")
+            because = "The DOCKER engine does not say what became of it: no engine answers. It is asked again."
+            assert await _because(daemon) == because
+            machine.containers.find_error = None
+            await daemon.until(lambda: daemon.runner.has_handle(JOB))
+            machine.containers.let_go("a")
+            assert (await daemon.ended(ONE)).status is ExecutionStatus.COMPLETED
+        assert machine.containers.submitted == ["job-1-1"]
+
+    asyncio.run(play())
+
+
+def test_an_engine_that_goes_away_while_it_is_asked_to_start_a_container_decides_nothing(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_runner, "FIND_AGAIN_S", 0.01)
+
+    async def play(daemon: Daemon) -> None:
+        daemon.containers.submit_error = AWAY
+        daemon.containers.is_answer_lost = True
+        daemon.containers.find_error = AWAY
+        await _order(daemon, await daemon.container("a"))
+        await daemon.until(lambda: daemon.runner.trouble_of(JOB) != "")
+        daemon.containers.find_error = None
+        assert (await daemon.ended(ONE)).status is ExecutionStatus.COMPLETED
+        assert daemon.containers.submitted == ["job-1-1"]
+
+    machine.play(play)
+
+
+def test_a_container_whose_engine_stays_away_is_lost_in_the_end(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_runner, "FIND_AGAIN_S", 0.01)
+
+    async def play() -> None:
+        async with machine.serve() as daemon:
+            await _order(daemon, await daemon.container("a", Script(holds=True), timeout_s=60.0))
+            await daemon.until(lambda: daemon.containers.running() == ["job-1-1"])
+        machine.containers.find_error = AWAY
+        async with machine.serve() as daemon:
+            await daemon.until(lambda: daemon.runner.trouble_of(JOB) != "")
+            daemon.clock.move(299)
+            asked = daemon.containers.finds
+            await daemon.until(lambda: daemon.containers.finds > asked + 2)
+            assert (await daemon.story())[0][1] == "RUNNING"
+            daemon.clock.move(2)
+            assert (await daemon.ended(ONE)).status is ExecutionStatus.FAILED
+            words = "lost: its engine does not say what became of it: no engine answers"
+            assert await daemon.story() == [("a", "ERRORED", words)]
+
+    asyncio.run(play())
 
 
 @pytest.mark.parametrize("boot", ["boot 1", "boot 2"])
