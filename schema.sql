@@ -55,7 +55,7 @@ CREATE TABLE offered_services (
     retry_safe INTEGER NOT NULL DEFAULT 0 CHECK(retry_safe IN (0, 1)),
     retry TEXT NOT NULL DEFAULT '{"attempts": 1, "backoff_s": 0}',  -- JSON
     revision INTEGER NOT NULL DEFAULT 1,
-    service_path TEXT NOT NULL DEFAULT '',   -- DATA: folder of the snapshot below services/; STANDALONE: executable
+    service_path TEXT NOT NULL DEFAULT '',   -- DATA: folder of the snapshot below services/; STANDALONE: executable; DOCKER: image
     settings TEXT NOT NULL,           -- JSON: what only this type of service has
     created_at TEXT NOT NULL,
     updated_at TEXT NOT NULL
@@ -96,7 +96,8 @@ CREATE TABLE data_keys (
 -- deleted at its end. execution_id NULL: a secret of a service, or an unlocked data key until valid_until.
 CREATE TABLE sealed_secrets (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    purpose TEXT NOT NULL CHECK(purpose IN ('execution_data_key', 'unlocked_data_key', 'service_secret')),
+    -- service_secret: given to its jobs as a file; registry_auth: who asks a registry for the image of a DOCKER service
+    purpose TEXT NOT NULL CHECK(purpose IN ('execution_data_key', 'unlocked_data_key', 'service_secret', 'registry_auth')),
     service_id INTEGER REFERENCES offered_services(id) ON DELETE CASCADE,
     workflow_execution_id INTEGER,
     name TEXT NOT NULL DEFAULT '',
@@ -379,7 +380,9 @@ CREATE TABLE job_executions (
     created_at TEXT NOT NULL,
     start_by TEXT NOT NULL,         -- IDLE without a start command ends here
     max_runtime_s REAL NOT NULL,
-    run_by TEXT,                    -- set when RUNNING: started_at + the job's timeout
+    run_by TEXT,                    -- set when RUNNING: started_at + the job's timeout; of a container from when its image is here
+    pull_by TEXT,                   -- DOCKER, RUNNING: its image is being pulled, until then at most; run_by is empty meanwhile
+    image_digest TEXT,              -- DOCKER, once RUNNING: the image, as name@sha256:... of its registry, else by its id
     not_before TEXT,                -- READY for another attempt, but not before this time
     exit_code INTEGER,
     exit_signal INTEGER,
@@ -622,6 +625,7 @@ SELECT
         ) || ' input(s)'
         WHEN je.status = 'READY' AND je.not_before IS NOT NULL THEN 'waiting for another attempt (not before ' || je.not_before || ')'
         WHEN je.status = 'READY' THEN 'waiting for a free worker'
+        WHEN je.pull_by IS NOT NULL THEN 'its image is being pulled (pull_by ' || je.pull_by || ')'
         ELSE 'running since ' || COALESCE(je.started_at, '?') || ' (run_by ' || COALESCE(je.run_by, '?') || ')'
     END AS because
 FROM job_executions AS je

@@ -51,6 +51,7 @@ BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
     "deadlines.workflow_deadline_s": (0.1, YEAR_S),
     "deadlines.cancel_grace_s": (0, 3600),
     "deadlines.cancel_by_s": (0.1, YEAR_S),
+    "deadlines.image_pull_s": (0.1, YEAR_S),
     "limits.nodes_per_workflow": (1, 1_000_000),
     "limits.connections_per_workflow": (1, 1_000_000),
     "limits.concurrent_jobs": (1, 10_000),

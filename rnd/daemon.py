@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import gc
+import importlib
 import os
 import secrets
 import signal
@@ -19,7 +20,7 @@ import time
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from rnd import __version__
 from rnd.api.auth import TicketBook, TokenGate
@@ -29,6 +30,8 @@ from rnd.api.handlers_node import capabilities_of
 from rnd.api.server import ApiServer
 from rnd.api.sockets import AddressInUse
 from rnd.api.uploads import UploadStore
+from rnd.core.container_sweep import ContainerStore, ContainerSweep
+from rnd.core.docker_jobs import DockerJobs
 from rnd.core.explaining import Explainer
 from rnd.core.job_manager import JobManager
 from rnd.core.job_runner import JobRunner
@@ -42,6 +45,8 @@ from rnd.services import linux, processes
 from rnd.services.data_directory import prepare_data_directory
 from rnd.services.data_service import DataService
 from rnd.services.executor import Executor
+from rnd.services.image_pulls import ImagePulls
+from rnd.services.images import Images
 from rnd.services.service_secrets import ServiceSecrets
 from rnd.services.standalone_service import StandaloneExecutor
 from rnd.services.vault import Vault, load_vault
@@ -154,6 +159,13 @@ def _serve(config: Config) -> int:
         return EXIT_FAILED
 
 
+class _Part(Protocol):
+    """What runs as long as the daemon does."""
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+
+
 class _Daemon:
     """The parts of one running peer."""
 
@@ -188,6 +200,12 @@ class _Daemon:
         standalone = StandaloneExecutor(config.data_dir)
         _, sandbox = await asyncio.gather(data_service.sweep(), standalone.sandbox())
         executors: dict[ServiceType, Executor] = {ServiceType.STANDALONE: standalone}
+        engine = _container_engine(config)
+        pulls: ImagePulls | None = None
+        if engine is not None:
+            executors[ServiceType.DOCKER] = engine
+            pulls = ImagePulls(images=engine, database=database, clock=clock)
+        service_secrets = ServiceSecrets(database, vault)
         desk = DeliveryDesk(config=config, folders=folders, data_service=data_service)
         name = config.name or os.uname().nodename
         peer_side = PeerSide(
@@ -220,7 +238,8 @@ class _Daemon:
             config=config,
             folders=folders,
             executors=executors,
-            secrets=ServiceSecrets(database, vault),
+            secrets=service_secrets,
+            docker_jobs=DockerJobs(database=database, clock=clock, config=config, pulls=pulls, secrets=service_secrets),
             data_worker=data_worker,
             disk=disk,
             board=board,
@@ -271,6 +290,8 @@ class _Daemon:
             peers=peer_side.peer_desk,
             data_service=data_service,
             vault=vault,
+            pulls=pulls,
+            secrets=service_secrets,
             executors={executor.name: executor for executor in executors.values()},
             hub=EventHub(database, clock),
             gate=TokenGate(database, clock),
@@ -283,9 +304,12 @@ class _Daemon:
         await self._log_recovery()
         endpoints.peer_addresses = await peer_side.start()
         await server.start()
+        containers: tuple[_Part, ...] = ()
+        if engine is not None:
+            containers = engine, ContainerSweep(database=database, clock=clock, store=engine, runner=runner)
         parts = [
             asyncio.create_task(part.run(), name=type(part).__name__)
-            for part in (standalone, data_worker, job_manager, workflow_manager, peer_side, server)
+            for part in (standalone, *containers, data_worker, job_manager, workflow_manager, peer_side, server)
         ]
         log.info(
             LogEvent.DAEMON_READY,
@@ -333,6 +357,23 @@ class _Daemon:
         executions, jobs, moving = await self._database.read(count)
         if executions or jobs or moving:
             log.info(LogEvent.RECOVERY_STARTED, executions=executions, jobs=jobs, transfers=moving)
+
+
+class ContainerEngine(Executor, Images, ContainerStore, Protocol):
+    """What runs containers and keeps their images."""
+
+    async def run(self) -> None:
+        """Hold what is held while the daemon runs."""
+
+
+def _container_engine(config: Config) -> ContainerEngine | None:
+    """Return the container engine's executor. Imported here and only here: what it stands on is slow to load."""
+    try:
+        module = importlib.import_module("rnd.services.docker_service")
+    except ModuleNotFoundError:
+        return None
+    engine: ContainerEngine = module.DockerExecutor(config.data_dir)
+    return engine
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rnd.p2p.search_report import SearchReport
     from rnd.rules.explain import Explanation
     from rnd.services.data_service import DataService
+    from rnd.services.image_pulls import ImagePulls
+    from rnd.services.service_secrets import ServiceSecrets
     from rnd.services.vault import Vault
     from rnd.types.definitions import WorkflowDefinition
     from rnd.types.executions import JobExecution
@@ -215,7 +217,9 @@ class Endpoints:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiContext:
-    """Everything that handlers may use. `started_at_s` is the clock's monotonic reading at `started_at`."""
+    """Everything that handlers may use. `started_at_s` is the clock's monotonic reading at `started_at`; `pulls` is `None` on
+    a peer without a container engine.
+    """
 
     config: Config
     name: str
@@ -230,6 +234,8 @@ class ApiContext:
     peers: PeerDesk
     data_service: DataService
     vault: Vault
+    secrets: ServiceSecrets
+    pulls: ImagePulls | None
     executors: Mapping[str, Executor]
     hub: EventHub
     gate: TokenGate

@@ -82,6 +82,7 @@ async def check_executors(api: ApiContext) -> dict[str, JsonMembers]:
                 health[name] = {key: fact for key, fact in render(await executor.check()).items() if fact is not None}
         except TimeoutError:
             health[name] = {"available": False, "reason": f"no answer within {CHECK_TIMEOUT_S:g} s"}
+    health["docker"].pop("sandbox", None)  # a container is confined, or there is none
     return health
 
 

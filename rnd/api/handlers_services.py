@@ -9,24 +9,27 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
+from rnd.api import container_services
 from rnd.api.context import ApiContext, Call
 from rnd.api.host_paths import check_host_path
 from rnd.api.parameters import MAX_INT64, BadParameter, UnknownParameter
 from rnd.api.rendering import JsonMembers, render, render_page, render_service
-from rnd.database import offered_services, sealed_secrets, workflow_nodes
+from rnd.database import offered_services, workflow_nodes
 from rnd.database.offered_services import NewService
 from rnd.log import get_logger
+from rnd.rules.containers import registry_of, suggested_mounts
 from rnd.rules.interfaces import default_interfaces, validate_interfaces, with_streams
 from rnd.rules.upload_names import UPLOAD_PREFIX
-from rnd.services.service_secrets import secret_purpose
+from rnd.services.images import RegistryAuth
+from rnd.services.service_secrets import keep_registry_auth, keep_secrets
 from rnd.services.standalone_orders import check_executable
-from rnd.types.enums import Egress, SecretPurpose, ServiceStatus, ServiceType
-from rnd.types.errors import Conflict, ExecutorUnavailable, NotFound, Problem, ValidationFailed
+from rnd.types.enums import Egress, ServiceStatus, ServiceType
+from rnd.types.errors import Conflict, NotFound, Problem, ValidationFailed
 from rnd.types.ids import PeerId, ServiceId
 from rnd.types.log_events import LogEvent
-from rnd.types.services import DataSettings, RetryPolicy, Service, ServiceInterface, StandaloneSettings
+from rnd.types.services import DataSettings, DockerSettings, RetryPolicy, Service, ServiceInterface, StandaloneSettings
 
 # What runs any program that its arguments name: who may set the arguments of these may run anything.
 INTERPRETERS: Final = (
@@ -45,28 +48,37 @@ STANDALONE_ONLY: Final = frozenset(
         "network", "min_sandbox", "secrets",
     }
 )  # fmt: skip
+DOCKER_ONLY: Final = frozenset(
+    {
+        "image", "build_context", "entrypoint", "cmd", "env", "limits", "network", "timeout_s", "allow_override", "user",
+        "read_only_root", "tmpfs_bytes", "cap_add", "secrets", "registry_auth",
+    }
+)  # fmt: skip
 _CONTENT: Final = frozenset({"paths", "passphrase"})
 """What makes the snapshot of a DATA service, once and for all."""
-_TAKEN_BY: Final = {ServiceType.DATA: DATA_ONLY, ServiceType.STANDALONE: STANDALONE_ONLY}
+_TAKEN_BY: Final = {
+    ServiceType.DATA: DATA_ONLY,
+    ServiceType.STANDALONE: STANDALONE_ONLY,
+    ServiceType.DOCKER: DOCKER_ONLY,
+}
 
 log = get_logger()
 
 
 async def service_create(call: Call, *, service_type: ServiceType, **given: Any) -> JsonMembers:
     """Answer `service.create`."""
-    if service_type is ServiceType.DOCKER:
-        raise ExecutorUnavailable(
-            "This version of rnd runs no containers",
-            hint="Offer the program as a STANDALONE service; node.status shows which executors work here.",
-        )
     _refuse_foreign(service_type, given)
     interfaces = _interfaces(service_type, given.get("interfaces"))
     _check_retry(given.get("retry_safe", False), given.get("retry", RetryPolicy()))
-    if service_type is ServiceType.DATA:
-        service = await _create_data(call.api, interfaces, given)
-        warn = ""
-    else:
-        service, warn = await _create_standalone(call.api, interfaces, given)
+    match service_type:
+        case ServiceType.DATA:
+            service, warn = await _create_data(call.api, interfaces, given), ""
+        case ServiceType.STANDALONE:
+            service, warn = await _create_standalone(call.api, interfaces, given)
+        case ServiceType.DOCKER:
+            service, warn = await _create_docker(call.api, interfaces, given)
+        case _:
+            assert_never(service_type)
     log.info(LogEvent.SERVICE_CREATED, service_id=service.id, name=service.name, type=service.service_type)
     if warn:
         log.warning(LogEvent.SERVICE_WARNING, name=service.name, warning=warn)
@@ -164,9 +176,9 @@ async def _create_standalone(
 ) -> tuple[Service, str]:
     if "executable" not in given:
         raise BadParameter("executable", "is missing")
-    secrets: Mapping[str, str] = given.get("secrets", {})
-    if None in secrets.values():
-        raise BadParameter("secrets", "null removes a secret, which only service.update does")
+    secrets = _new_secrets(given)
+    if given.get("cmd", ()) is None:
+        raise BadParameter("cmd", "must be a list")
     settings = StandaloneSettings(**_standalone_fields(given), secret_names=tuple(sorted(secrets)))
     await _check_standalone(api, settings)
     new = NewService(
@@ -180,10 +192,17 @@ async def _create_standalone(
 
     def create(conn: sqlite3.Connection) -> Service:
         service = offered_services.create_service(conn, new, now=now)
-        _keep_secrets(conn, api, service.id, secrets)
+        keep_secrets(conn, api.vault, service.id, secrets)
         return service
 
     return await api.database.write(create), override_warning(settings)
+
+
+def _new_secrets(given: Mapping[str, Any]) -> Mapping[str, str]:
+    secrets: Mapping[str, str] = given.get("secrets", {})
+    if None in secrets.values():
+        raise BadParameter("secrets", "null removes a secret, which only service.update does")
+    return secrets
 
 
 def _standalone_fields(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,15 +234,46 @@ def override_warning(settings: StandaloneSettings) -> str:
     return ""
 
 
-def _keep_secrets(
-    conn: sqlite3.Connection, api: ApiContext, service_id: ServiceId, secrets: Mapping[str, str | None]
-) -> None:
-    for name, secret in secrets.items():
-        if secret is None:
-            sealed_secrets.delete_secret(conn, SecretPurpose.SERVICE_SECRET, service_id=service_id, name=name)
-            continue
-        sealed = api.vault.seal(secret.encode("utf-8"), purpose=secret_purpose(service_id, name))
-        sealed_secrets.set_secret(conn, SecretPurpose.SERVICE_SECRET, sealed, service_id=service_id, name=name)
+# ---------------------------------------------------------------- DOCKER
+
+
+async def _create_docker(
+    api: ApiContext, interfaces: tuple[ServiceInterface, ...], given: Mapping[str, Any]
+) -> tuple[Service, str]:
+    secrets = _new_secrets(given)
+    name: str = given["name"]
+    if await api.database.read(lambda conn: offered_services.find_service_by_name(conn, name)) is not None:
+        raise offered_services.name_taken(name)  # before an image is pulled for it
+    auth: RegistryAuth | None = given.get("registry_auth")
+    settings = await container_services.describe(api, name, given, auth=auth)
+    settings = replace(settings, secret_names=tuple(sorted(secrets)))
+    new = NewService(
+        service_type=ServiceType.DOCKER,
+        interfaces=interfaces,
+        settings=settings,
+        service_path=settings.image,
+        **_common(given),
+    )
+    now = api.clock.now()
+
+    def create(conn: sqlite3.Connection) -> Service:
+        service = offered_services.create_service(conn, new, now=now)
+        keep_secrets(conn, api.vault, service.id, secrets)
+        keep_registry_auth(conn, api.vault, service.id, registry_of(settings.image), auth)
+        return service
+
+    return await api.database.write(create), container_services.looseness(settings)
+
+
+async def _changed_docker(
+    api: ApiContext, before: Service, settings: DockerSettings, given: Mapping[str, Any]
+) -> tuple[DockerSettings, RegistryAuth | None]:
+    """Return the settings of a DOCKER service after a change, and who asks its registry from then on."""
+    if "registry_auth" in given:
+        auth: RegistryAuth | None = given["registry_auth"]
+    else:
+        auth = await api.secrets.registry_auth(before.id, registry_of(given.get("image", settings.image)))
+    return await container_services.describe(api, before.name, given, before=settings, auth=auth), auth
 
 
 # ---------------------------------------------------------------- reading and changing
@@ -260,11 +310,19 @@ async def service_update(call: Call, *, service_id: ServiceId, **given: Any) -> 
     after = _changed(before, given)
     _check_retry(after.retry_safe, after.retry)
     warn = ""
-    if isinstance(after.settings, DataSettings):
-        _check_egress(after.settings.egress, after.settings.egress_peers)
-    else:
-        await _check_standalone(api, after.settings)
-        warn = override_warning(after.settings)
+    auth: RegistryAuth | None = None
+    match after.settings:
+        case DataSettings():
+            _check_egress(after.settings.egress, after.settings.egress_peers)
+        case StandaloneSettings():
+            await _check_standalone(api, after.settings)
+            warn = override_warning(after.settings)
+        case DockerSettings():
+            settings, auth = await _changed_docker(api, before, after.settings, given)
+            after = replace(after, settings=settings, service_path=settings.image)
+            warn = container_services.looseness(settings)
+        case _:
+            assert_never(after.settings)
     now = api.clock.now()
 
     def update(conn: sqlite3.Connection) -> Service:
@@ -272,7 +330,9 @@ async def service_update(call: Call, *, service_id: ServiceId, **given: Any) -> 
             raise Conflict(
                 f"Service {service_id} was changed by another call", hint="Read it again and repeat the call."
             )
-        _keep_secrets(conn, api, service_id, secrets)
+        keep_secrets(conn, api.vault, service_id, secrets)
+        if isinstance(after.settings, DockerSettings):
+            keep_registry_auth(conn, api.vault, service_id, registry_of(after.settings.image), auth)
         return offered_services.update_service(conn, after, now=now)
 
     service = await api.database.write(update)
@@ -295,7 +355,12 @@ def _changed(before: Service, given: Mapping[str, Any]) -> Service:
     secrets: Mapping[str, str | None] = given.get("secrets", {})
     kept = set(settings.secret_names) - secrets.keys()
     added = {name for name, secret in secrets.items() if secret is not None}
-    changed = replace(settings, **_standalone_fields(given), secret_names=tuple(sorted(kept | added)))
+    secret_names = tuple(sorted(kept | added))
+    if isinstance(settings, DockerSettings):
+        return replace(after, settings=replace(settings, secret_names=secret_names))
+    if given.get("cmd", ()) is None:
+        raise BadParameter("cmd", "must be a list")
+    changed = replace(settings, **_standalone_fields(given), secret_names=secret_names)
     return replace(after, settings=changed, service_path=changed.executable)
 
 
@@ -331,12 +396,13 @@ async def service_unlock(call: Call, *, service_id: ServiceId, passphrase: str) 
 
 
 async def service_suggest_interfaces(
-    _call: Call, *, service_type: ServiceType, image: str | None = None
+    call: Call, *, service_type: ServiceType, image: str | None = None
 ) -> list[JsonMembers]:
-    """Answer `service.suggest_interfaces`."""
+    """Answer `service.suggest_interfaces`: the streams, and for an image that is here its volumes and working directory."""
+    suggested = default_interfaces(service_type)
     if image is not None:
-        raise ExecutorUnavailable(
-            "An image cannot be looked at: this version of rnd runs no containers",
-            hint="Leave image out for the streams that every service of this type has.",
-        )
-    return [render(interface) for interface in default_interfaces(service_type)]
+        if service_type is not ServiceType.DOCKER:
+            raise BadParameter("image", f"says nothing of a {service_type} service")
+        facts = await container_services.look_at(call.api, image)
+        suggested += suggested_mounts(facts.volumes, facts.working_directory)
+    return [render(interface) for interface in suggested]

@@ -276,6 +276,9 @@ JOB: Final = members(
         "error_message": nullable(TEXT),
         "exit_code": nullable(INTEGER),
         "remark": nullable(TEXT),
+        "run_by": nullable(TIME),
+        "pull_by": nullable(TIME),
+        "image_digest": nullable(TEXT),
     }
 )
 

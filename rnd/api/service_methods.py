@@ -33,7 +33,9 @@ from rnd.api.parameters import (
 )
 from rnd.api.result_schemas import members
 from rnd.api.workflow_methods import DESCRIPTION, PASSPHRASE, PEER_ID, WORDS
+from rnd.rules.containers import CAPABILITIES, IMAGE_NAME_MAX
 from rnd.rules.upload_names import UPLOAD_NAME_PATTERN, UPLOAD_NAME_WORDS, UPLOAD_PREFIX
+from rnd.services.images import RegistryAuth
 from rnd.types.enums import Confine, Egress, Scope, ServiceAccess, ServiceStatus, ServiceType
 from rnd.types.services import HostPath as OpenedPath
 from rnd.types.services import ResourceLimits, RetryPolicy
@@ -75,7 +77,12 @@ _DATA: Final = (
 )
 _STANDALONE: Final = (
     optional("executable", HostPath(), summary="STANDALONE: absolute path of the program."),
-    optional("cmd", WORDS, summary="STANDALONE, DOCKER: arguments.", aliases=("commands",)),
+    optional(
+        "cmd",
+        Nullable(WORDS),
+        summary="STANDALONE, DOCKER: arguments; DOCKER: null, as left out, for the image's own.",
+        aliases=("commands",),
+    ),
     optional(
         "env",
         MapOf(values=Text(max_chars=32 << 10), key_pattern=ENV_KEY_PATTERN, key_words=ENV_KEY_WORDS, max_items=1_000),
@@ -101,8 +108,16 @@ _STANDALONE: Final = (
         ),
         summary="STANDALONE, DOCKER: bounds on one run.",
     ),
-    optional("timeout_s", Nullable(Number(minimum=0.01, maximum=366 * DAY_S))),
-    optional("allow_override", Boolean(), summary="Other peers may replace the arguments."),
+    optional(
+        "timeout_s",
+        Nullable(Number(minimum=0.01, maximum=366 * DAY_S)),
+        summary="STANDALONE, DOCKER: of one run; the time in which an image is pulled does not count.",
+    ),
+    optional(
+        "allow_override",
+        Boolean(),
+        summary="Other peers may replace the arguments; DOCKER: and what is executed in the container.",
+    ),
     optional("confine", Choice(Confine), summary="STANDALONE: auto confines other peers' orders."),
     optional(
         "host_paths",
@@ -114,7 +129,11 @@ _STANDALONE: Final = (
         ),
         summary="STANDALONE: what a confined program may see of the host beside the system.",
     ),
-    optional("network", OneOf(words=("none", "host", "bridge"))),
+    optional(
+        "network",
+        OneOf(words=("none", "host", "bridge")),
+        summary="STANDALONE: none or host; DOCKER: none (default) or bridge.",
+    ),
     optional(
         "min_sandbox",
         OneOf(words=("none", "landlock", "bubblewrap")),
@@ -132,14 +151,39 @@ _STANDALONE: Final = (
     ),
 )
 _DOCKER: Final = (
-    optional("image", Text(min_chars=1, max_chars=500), summary="DOCKER."),
-    optional("build_context", HostPath(), summary="DOCKER."),
-    optional("entrypoint", WORDS, summary="DOCKER."),
-    optional("registry_auth", MapOf(values=Text(), max_items=10), summary="DOCKER: write-only."),
-    optional("user", Name(), summary="DOCKER."),
-    optional("read_only_root", Boolean(), summary="DOCKER."),
-    optional("tmpfs_bytes", Integer(minimum=0, maximum=1 << 50), summary="DOCKER."),
-    optional("cap_add", ListOf(items=Name(), max_items=50), summary="DOCKER."),
+    optional(
+        "image",
+        Text(min_chars=1, max_chars=IMAGE_NAME_MAX),
+        summary="DOCKER: name, digest or id; looked for on this machine, else pulled. It is pinned by what it means now.",
+    ),
+    optional(
+        "build_context",
+        HostPath(),
+        summary="DOCKER: a folder of this host with a Dockerfile, built without network; image is what it is called then.",
+    ),
+    optional("entrypoint", Nullable(WORDS), summary="DOCKER: null, as left out, for the image's own."),
+    optional(
+        "registry_auth",
+        Nullable(
+            Record(
+                members=(required("username", Text(min_chars=1)), required("password", Text(min_chars=1))),
+                build=RegistryAuth,
+            )
+        ),
+        summary="DOCKER: write-only, kept sealed for the registry of image; null forgets it (service.update).",
+    ),
+    optional(
+        "user",
+        Text(max_chars=30),
+        summary="DOCKER: number of a user, or user:group; left out or empty, the daemon's own, nobody where that is root.",
+    ),
+    optional("read_only_root", Boolean(), summary="DOCKER: default true; /output, /tmp and MOUNTs can be written."),
+    optional("tmpfs_bytes", Integer(minimum=0, maximum=1 << 50), summary="DOCKER: size of /tmp; 0 for none."),
+    optional(
+        "cap_add",
+        ListOf(items=Name(), max_items=50),
+        summary=f"DOCKER: capabilities to give back, of {', '.join(CAPABILITIES)}.",
+    ),
 )
 
 
@@ -187,8 +231,9 @@ def _owner_methods() -> Iterable[Method]:
         scope=Scope.ADMIN,
         handler=services.service_update,
         explain_unknown=services.explain_unknown,
-        parameters=(_SERVICE, optional("name", Name()), *_COMMON, *_DATA, *_STANDALONE),
+        parameters=(_SERVICE, optional("name", Name()), *_COMMON, *_DATA, *_STANDALONE, *_DOCKER),
         result=answers.SERVICE,
+        timeout_s=None,  # an image may be pulled, which has a bound of its own
     )
     yield Method(
         name="service.delete",
@@ -244,7 +289,10 @@ def _reading_methods(page: Sequence[Parameter]) -> Iterable[Method]:
     )
     yield Method(
         name="service.suggest_interfaces",
-        summary="Return the interfaces that a service of this type usually has.",
+        summary=(
+            "Return the interfaces that a service of this type usually has; for an image that is on this machine, with a "
+            "MOUNT for each of its volumes and for its working directory."
+        ),
         scope=Scope.READ,
         handler=services.service_suggest_interfaces,
         parameters=(required("service_type", Choice(ServiceType)), optional("image", Text(min_chars=1, max_chars=500))),

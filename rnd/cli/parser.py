@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from rnd import __version__
-from rnd.cli.arguments import Parser, add_command, add_common, add_group, add_list, seconds, size_bytes
+from rnd.cli.arguments import Parser, add_command, add_common, add_group, add_list, seconds
 from rnd.cli.failures import USAGE
 from rnd.cli.peer_arguments import grant_commands, peer_commands
+from rnd.cli.service_arguments import add_passphrase, service_commands
 
 OVERVIEW: Final = """\
 rnd runs workflows whose steps are services of peers that belong to different people.
@@ -27,7 +28,7 @@ Other peers
   grant        what they may do with which service: add, list, rm
 
 Services and workflows
-  service      offer and find data and programs: add, list, search, show, rm, set-status, unlock
+  service      offer and find data, programs, containers: add, suggest, list, search, show, ...
   workflow     list, show, check, plan, import, export, rm
   upload       bring a file to the peer, for a service to take
 
@@ -90,7 +91,7 @@ def _split_at_dashes(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[
     if "--" not in arguments:
         return arguments, []
     dashes = list(arguments).index("--")
-    if "standalone" not in arguments[:dashes]:
+    if {"standalone", "docker"}.isdisjoint(arguments[:dashes]):
         return arguments, []
     return arguments[:dashes], arguments[dashes + 1 :]
 
@@ -152,108 +153,6 @@ def _add_config_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-# ---------------------------------------------------------------- services
-
-
-def _service_commands(commands: Any) -> None:
-    service = add_group(commands, "service", "Offer data and programs to workflows.")
-    add = add_group(service, "add", "Offer something new.")
-    _add_data(add)
-    _add_standalone(add)
-
-    listing = add_command(service, "list", "services:list_services", "List what this peer offers.")
-    listing.add_argument("--type", choices=("DATA", "DOCKER", "STANDALONE"), help="only this kind")
-    search = add_command(service, "search", "searching:search", "Find services, here and on connected peers.")
-    search.add_argument("query", metavar="QUERY", nargs="?", default="", help="words of a name or description")
-    search.add_argument("--type", choices=("DATA", "DOCKER", "STANDALONE"), help="only this kind")
-    search.add_argument("--peer", metavar="PEER", action="append", default=[], help="ask only this one; repeatable")
-    search.add_argument("--all", action="store_true", help="those of this peer that take no orders too")
-    search.add_argument("--timeout", type=seconds, metavar="TIME", default=15.0, help="for all answers (default: 15s)")
-    show = add_command(service, "show", "services:show", "Show one service.")
-    show.add_argument("service", metavar="SERVICE", help="name or id")
-    remove = add_command(service, "rm", "services:remove", "Offer something no longer.")
-    add_list(remove, "services", "SERVICE", "+", "name or id")
-    status = add_command(service, "set-status", "services:set_status", "Let a service take orders, or no new ones.")
-    status.add_argument("service", metavar="SERVICE", help="name or id")
-    status.add_argument("status", choices=("ACTIVE", "INACTIVE"))
-    unlock = add_command(service, "unlock", "services:unlock", "Open encrypted DATA for the orders of other peers.")
-    unlock.add_argument("service", metavar="SERVICE", help="name or id")
-    _add_passphrase(unlock, "its passphrase")
-
-    upload = add_command(
-        commands, "upload", "services:upload", "Bring files to the peer; a service takes one as upload:NAME."
-    )
-    add_list(upload, "files", "FILE", "*", "a file of this machine")
-    upload.add_argument("--name", metavar="NAME", help="another name for it there (one FILE only)")
-    upload.add_argument("--list", action="store_true", help="list what waits there")
-    upload.add_argument("--rm", metavar="NAME", action="append", default=[], help="drop an upload; may be repeated")
-
-
-def _add_data(add: Any) -> None:
-    data = add_command(add, "data", "services:add_data", "Offer files and folders; a snapshot of them is taken now.")
-    data.add_argument("name", metavar="NAME")
-    add_list(data, "paths", "PATH", "+", "file or folder on the peer's machine, or upload:NAME")
-    _add_passphrase(data, "encrypt the snapshot with this passphrase")
-    data.set_defaults(passphrase_twice=True)
-    data.add_argument("--upload", action="store_true", help="PATHs are files here: bring them to the peer first")
-    data.add_argument("--egress", choices=("any_job", "listed", "here_only"), help="where it may go (default: any_job)")
-    data.add_argument(
-        "--egress-peer", metavar="PEER", action="append", default=[], help="for --egress listed; repeatable"
-    )
-    data.add_argument("--no-download", action="store_true", help="only jobs may have it, never a person")
-    data.add_argument("--seal", action="store_true", help="seal it end to end on its way")
-    _add_offer_options(data)
-
-
-def _add_standalone(add: Any) -> None:
-    program = add_command(
-        add,
-        "standalone",
-        "services:add_standalone",
-        "Offer a program of the peer's machine.",
-        epilog="example:\n  rnd service add standalone count-words /usr/bin/wc -- -w\n"
-        "  rnd service add standalone merge ./merge.sh --mount /input:INPUT --timeout 10m",
-    )
-    program.add_argument("name", metavar="NAME")
-    program.add_argument("executable", metavar="EXECUTABLE", help="path, or name in PATH; its arguments go after --")
-    program.add_argument("--arg", metavar="ARG", action="append", default=[], help="one argument; may be repeated")
-    program.add_argument(
-        "--mount",
-        metavar="PATH:FUNCTION",
-        action="append",
-        default=[],
-        help="a folder of files in or out, /input:INPUT, /output:OUTPUT or /work:BOTH; :required is possible at the end",
-    )
-    program.add_argument("--env", metavar="KEY=VALUE", action="append", default=[], help="may be repeated")
-    program.add_argument(
-        "--secret", metavar="NAME=FILE", action="append", default=[], help="given to the job as a file"
-    )
-    program.add_argument("--working-directory", metavar="DIR", help="default: the job's output folder")
-    program.add_argument("--timeout", type=seconds, metavar="TIME", help="such as 90, 30s, 10m or 2h")
-    program.add_argument("--cpus", type=float, metavar="N")
-    program.add_argument("--memory", type=size_bytes, metavar="SIZE", help="such as 512M or 4G")
-    program.add_argument("--disk", type=size_bytes, metavar="SIZE")
-    program.add_argument("--pids", type=int, metavar="N", help="how many processes at once")
-    program.add_argument("--confine", choices=("auto", "always", "never"), help="default: auto, other peers' orders")
-    program.add_argument("--network", choices=("none", "host"))
-    program.add_argument("--host-path", metavar="PATH[:rw]", action="append", default=[], help="open to confined runs")
-    program.add_argument("--allow-override", action="store_true", help="other peers may set the arguments")
-    program.add_argument("--attempts", type=int, metavar="N", help="try a failed run again; only if that does no harm")
-    program.add_argument("--backoff", type=seconds, metavar="TIME", help="wait between attempts")
-    _add_offer_options(program)
-
-
-def _add_offer_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--description", metavar="TEXT")
-    parser.add_argument("--access", choices=("allowed", "granted"), help="who may order it (default: allowed peers)")
-
-
-def _add_passphrase(parser: argparse.ArgumentParser, purpose: str) -> None:
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument("--passphrase-file", metavar="FILE", help=f"{purpose}, from a file")
-    group.add_argument("--passphrase-prompt", action="store_true", help=f"{purpose}, typed")
-
-
 # ---------------------------------------------------------------- workflows
 
 
@@ -288,7 +187,7 @@ def _running_commands(commands: Any) -> None:
         epilog="A FILE replaces the workflow of its name unless it says the same.\nCtrl-C ends the watching, not the run.",
     )
     run.add_argument("workflow", metavar="WORKFLOW", help="file (JSON or TOML), name or id")
-    _add_passphrase(run, "opens encrypted DATA of this peer")
+    add_passphrase(run, "opens encrypted DATA of this peer")
     run.add_argument(
         "--input",
         metavar="WHERE=PATH",
@@ -407,7 +306,7 @@ _PARTS: Final[Mapping[Callable[[Any], None], tuple[str, ...]]] = {
     _daemon_commands: ("serve", "status", "doctor", "config", "token"),
     peer_commands: ("peer",),
     grant_commands: ("grant",),
-    _service_commands: ("service", "upload"),
+    service_commands: ("service", "upload"),
     _workflow_commands: ("workflow",),
     _running_commands: (
         "run",

@@ -1,4 +1,4 @@
-"""Commands about what the peer offers: service add, list, show, rm, set-status, unlock; and upload."""
+"""Commands about what the peer offers: service add, suggest, list, show, rm, set-status, unlock; and upload."""
 
 from __future__ import annotations
 
@@ -48,39 +48,93 @@ def add_data(session: Session) -> int:
 def add_standalone(session: Session) -> int:
     """Offer a program."""
     arguments = session.arguments
+    service = session.call(
+        "service.create",
+        service_type="STANDALONE",
+        executable=_executable(session, arguments.executable),
+        working_directory=_host_path(session, arguments.working_directory) if arguments.working_directory else None,
+        confine=arguments.confine,
+        host_paths=[_opened(session, text) for text in arguments.host_path] or None,
+        **_program(session, {}),
+    )
+    return _say_added(session, service)
+
+
+def add_docker(session: Session) -> int:
+    """Offer a container."""
+    arguments = session.arguments
+    if arguments.image is None and arguments.build is None:
+        raise usage("which image?", hint="Name one, or give --build DIR.")
+    auth = None
+    if arguments.registry_user or arguments.registry_password_file:
+        if not arguments.registry_user or not arguments.registry_password_file:
+            raise usage("--registry-user and --registry-password-file belong together")
+        password = read_secret(Path(arguments.registry_password_file))
+        auth = {"username": arguments.registry_user, "password": password}
+    service = session.call(
+        "service.create",
+        patience_s=INGEST_WAIT_S,
+        service_type="DOCKER",
+        image=arguments.image,
+        build_context=_host_path(session, arguments.build) if arguments.build else None,
+        entrypoint=arguments.entrypoint or None,
+        user=arguments.user,
+        read_only_root=False if arguments.writable_root else None,
+        tmpfs_bytes=arguments.tmpfs,
+        cap_add=arguments.cap_add or None,
+        registry_auth=auth,
+        **_program(session, {"gpus": arguments.gpus}),
+    )
+    return _say_added(session, service)
+
+
+def _program(session: Session, more_limits: dict[str, Any]) -> dict[str, Any]:
+    """Return what a native program and a container are both offered with."""
+    arguments = session.arguments
     limits = {
         "cpus": arguments.cpus,
         "memory_bytes": arguments.memory,
         "disk_bytes": arguments.disk,
         "pids": arguments.pids,
+        **more_limits,
     }
     retry = None
     if arguments.attempts is not None:
         retry = {"attempts": arguments.attempts, "backoff_s": arguments.backoff or 0.0}
     elif arguments.backoff is not None:
         raise usage("--backoff needs --attempts")
-    service = session.call(
-        "service.create",
-        service_type="STANDALONE",
-        name=arguments.name,
-        description=arguments.description,
-        access=arguments.access,
-        executable=_executable(session, arguments.executable),
-        cmd=[*arguments.arg, *arguments.args] or None,
-        interfaces=[_mount(text) for text in arguments.mount] or None,
-        env=_pairs("--env", arguments.env) or None,
-        secrets={name: read_secret(Path(file)) for name, file in _pairs("--secret", arguments.secret).items()} or None,
-        working_directory=_host_path(session, arguments.working_directory) if arguments.working_directory else None,
-        timeout_s=arguments.timeout,
-        limits={name: bound for name, bound in limits.items() if bound is not None} or None,
-        confine=arguments.confine,
-        network=arguments.network,
-        host_paths=[_opened(session, text) for text in arguments.host_path] or None,
-        allow_override=True if arguments.allow_override else None,
-        retry_safe=True if retry is not None and retry["attempts"] > 1 else None,
-        retry=retry,
-    )
-    return _say_added(session, service)
+    return {
+        "name": arguments.name,
+        "description": arguments.description,
+        "access": arguments.access,
+        "cmd": [*arguments.arg, *arguments.args] or None,
+        "interfaces": [_mount(text) for text in arguments.mount] or None,
+        "env": _pairs("--env", arguments.env) or None,
+        "secrets": {name: read_secret(Path(file)) for name, file in _pairs("--secret", arguments.secret).items()}
+        or None,
+        "timeout_s": arguments.timeout,
+        "limits": {name: bound for name, bound in limits.items() if bound is not None} or None,
+        "network": arguments.network,
+        "allow_override": True if arguments.allow_override else None,
+        "retry_safe": True if retry is not None and retry["attempts"] > 1 else None,
+        "retry": retry,
+    }
+
+
+def suggest(session: Session) -> int:
+    """Say which mounts an image suggests, as options of `rnd service add docker`."""
+    terminal = session.terminal
+    found = session.call("service.suggest_interfaces", service_type="DOCKER", image=session.arguments.image)
+    if terminal.as_json:
+        terminal.data({"items": found})
+        return OK
+    mounts = [item for item in found if item["interface_type"] == "MOUNT"]
+    for mount in mounts:
+        option = words.safe(f"--mount {mount['path']}:{mount['mount_function']}")
+        terminal.line(option if terminal.quiet else f"{option}   {words.safe(mount['description'])}")
+    if not mounts:
+        terminal.note("the image suggests no mounts; it has the four streams, as every container")
+    return OK
 
 
 def _host_path(session: Session, path: str) -> str:
@@ -141,7 +195,11 @@ def _content(service: dict[str, Any]) -> str:
     if service["service_type"] == "DATA":
         content = f"{words.count(service['file_count'], 'file')}, {words.size(service['size_bytes'])}"
         return content + (", encrypted" if service.get("encrypted") else "")
-    program = [service.get("executable") or service.get("image") or "", *(service.get("cmd") or [])]
+    program = [
+        service.get("executable") or service.get("image") or "",
+        *(service.get("entrypoint") or []),
+        *(service.get("cmd") or []),
+    ]
     return words.safe(" ".join(part if part and " " not in part else repr(part) for part in program))
 
 
@@ -190,6 +248,11 @@ def show(session: Session) -> int:
             ("timeout", words.duration(service["timeout_s"]) if service.get("timeout_s") else None),
             ("limits", limits or None),
             ("confined", service.get("confine")),
+            ("pinned to", service.get("digest") or service.get("image_id")),
+            ("network", service.get("network") or None),
+            ("runs as", service.get("user") or None),
+            ("root", None if service.get("read_only_root") is not False else "can be written"),
+            ("capabilities", ", ".join(service.get("cap_add") or ()) or None),
             ("attempts", retry.get("attempts") if service.get("retry_safe") else None),
             ("secrets", ", ".join(service.get("secret_names") or ()) or None),
             ("made", words.ago(service["created_at"], now=now())),

@@ -18,7 +18,7 @@ from rnd.database import (
 )
 from rnd.database.connection import Database
 from rnd.database.owing import here
-from rnd.rules.evidence import Evidence, HandleState, OtherEnd
+from rnd.rules.evidence import Evidence, HandleState, ImageOnItsWay, OtherEnd
 from rnd.rules.explain import Explanation, explain
 from rnd.types.enums import JobStatus, MountFunction, ServiceStatus, WorkflowJobStatus
 from rnd.types.errors import NotFound
@@ -41,9 +41,16 @@ class Explainer:
         """Say why a job is in its state; `slots` are the busy workers and all of them. Raises `NotFound`."""
         now = self._clock.now()
         evidence = await self._database.read(lambda conn: self._gather(conn, job_execution_id, now=now))
+        pull = self._runner.pull_of(job_execution_id)
         return explain(
             replace(
                 evidence,
+                executor_reason=self._runner.trouble_of(job_execution_id),
+                pull=None
+                if pull is None
+                else ImageOnItsWay(
+                    image=pull.image, status=pull.status, bytes_done=pull.bytes_done, bytes_total=pull.bytes_total
+                ),
                 slots_in_use=slots[0],
                 slots_total=slots[1],
                 handle=self._handle_state(evidence.job),
@@ -125,6 +132,8 @@ class Explainer:
     def _handle_state(self, job: JobExecution) -> HandleState:
         if job.status is not JobStatus.RUNNING:
             return HandleState.NONE
+        if self._runner.pull_of(job.id) is not None:
+            return HandleState.PULLING
         if self._runner.has_handle(job.id):
             return HandleState.RUNNING
         return HandleState.SUBMITTING if self._runner.running_among({job.id}) else HandleState.NONE

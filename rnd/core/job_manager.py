@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -20,7 +20,15 @@ from typing import Final
 from rnd.core.earlier_orders import find_serving
 from rnd.core.explaining import Explainer
 from rnd.core.foreign_orders import known_job, with_own_service_id
-from rnd.core.job_orders import OfferedServices, accept_jobs, engine_refusals, refusals, request_digest
+from rnd.core.job_orders import (
+    OfferedServices,
+    accept_jobs,
+    engine_refusals,
+    needs_engine,
+    refusals,
+    request_digest,
+    why_unavailable,
+)
 from rnd.core.job_run import ClaimedJob, Stop, StopKind, runtime_bound
 from rnd.core.job_runner import JobRunner
 from rnd.core.repairs import honour_job_repairs
@@ -41,7 +49,7 @@ from rnd.types.ids import JobExecutionId, NodeId, PeerId, ServiceId
 from rnd.types.log_events import LogEvent
 from rnd.types.orders import JobRequest, JobResponse, JobStart, StartReport
 from rnd.types.seams import Clock, Entropy
-from rnd.types.services import DataSettings, Sandbox, Service
+from rnd.types.services import DataSettings, DockerSettings, Sandbox, Service
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.insistence import insist
 from rnd.workers.job_folders import JobFolders
@@ -216,6 +224,7 @@ class JobManager:
         reasons = await asyncio.to_thread(
             engine_refusals, services, requests, self._executors, self_peer_id=self._peer_id, serving=serving
         )
+        reasons = await self._with_health(services, requests, serving, reasons)
         for at, (service, request) in enumerate(zip(services, requests, strict=True)):
             if (
                 request.orchestrator_peer_id != self._peer_id
@@ -227,6 +236,24 @@ class JobManager:
             ):
                 reasons[at] = f"DATA service {service.name} is encrypted, and its owner has not unlocked it"
         return reasons
+
+    async def _with_health(
+        self,
+        services: Sequence[Service | None],
+        requests: Sequence[JobRequest],
+        serving: Collection[NodeId],
+        reasons: Sequence[str | None],
+    ) -> list[str | None]:
+        """Return the reasons with that of the container engine before them, where it takes no work; asked once for all."""
+        at_stake = [
+            service is not None
+            and service.service_type is ServiceType.DOCKER
+            and needs_engine(request, serving, self_peer_id=self._peer_id)
+            for service, request in zip(services, requests, strict=True)
+        ]
+        executor = self._executors.get(ServiceType.DOCKER)
+        trouble = await why_unavailable(executor) if any(at_stake) else None
+        return [trouble if asked and trouble else reason for asked, reason in zip(at_stake, reasons, strict=True)]
 
     def _answers(
         self,
@@ -387,6 +414,7 @@ class JobManager:
         if orphans:  # the failure of one may have ended another
             jobs = [job for job in jobs if job_executions.get_job(conn, job.id).status is JobStatus.READY]
         runs_by = {job.id: now + timedelta(seconds=runtime_bound(job, services[_ordered(job)])[0]) for job in jobs}
+        job_moves.record_images(conn, list(_images(jobs, services)))
         job_moves.mark_all_running(conn, [(job, runs_by[job.id]) for job in jobs], now=now)
         programs = [job for job in jobs if job.service_type is not ServiceType.DATA]
         executor_handles.record_intents(conn, programs, boot_id=self._boot_id, now=now)
@@ -547,6 +575,16 @@ def _exists(conn: sqlite3.Connection, job_id: JobExecutionId) -> bool:
 
 def _ordered(job: JobExecution) -> tuple[ServiceId, int]:
     return job.service_id, job.service_revision
+
+
+def _images(
+    jobs: Sequence[JobExecution], services: Mapping[tuple[ServiceId, int], Service]
+) -> Iterator[tuple[JobExecutionId, str]]:
+    """Yield the DOCKER jobs with the image that each runs."""
+    for job in jobs:
+        settings = services[_ordered(job)].settings
+        if isinstance(settings, DockerSettings):
+            yield job.id, settings.digest or settings.image_id
 
 
 def _own_terms(conn: sqlite3.Connection, requests: Sequence[JobRequest]) -> list[JobRequest]:

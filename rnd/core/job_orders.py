@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from typing import Final
 
 from rnd.core.earlier_orders import let_serve
 from rnd.core.foreign_orders import foreign_refusals, introduce_peers, with_own_service_id, within_limits
@@ -34,6 +36,9 @@ from rnd.types.ids import NodeId, PeerId, ServiceId
 from rnd.types.orders import JobRequest, JobResponse
 from rnd.types.peers import Grant
 from rnd.types.services import Sandbox, Service
+
+CHECK_TIMEOUT_S: Final = 5.0
+"""How long an engine may take to say whether it works."""
 
 
 class OfferedServices:
@@ -80,11 +85,27 @@ def engine_refusals(
         None
         if service is None
         or (executor := executors.get(service.service_type)) is None
-        or request.plan.node_id in serving
-        or _runs_nothing(request, self_peer_id)
+        or not needs_engine(request, serving, self_peer_id=self_peer_id)
         else executor.refusal(service, request.plan, foreign=request.orchestrator_peer_id != self_peer_id)
         for service, request in zip(services, requests, strict=True)
     ]
+
+
+async def why_unavailable(executor: Executor | None) -> str | None:
+    """Return why the container engine takes no work now, in its words, or `None`; `executor` is `None` on a peer without."""
+    if executor is None:
+        return "this peer runs no containers"
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT_S):
+            health = await executor.check()
+    except TimeoutError:
+        return f"this peer runs no containers now: its engine does not answer within {CHECK_TIMEOUT_S:g} s"
+    return None if health.available else f"this peer runs no containers now: {health.reason or 'no reason given'}"
+
+
+def needs_engine(request: JobRequest, serving: Collection[NodeId], *, self_peer_id: PeerId) -> bool:
+    """Say whether anything is run for a request: not where an earlier job serves again."""
+    return request.plan.node_id not in serving and not _runs_nothing(request, self_peer_id)
 
 
 def refusals(
@@ -123,8 +144,6 @@ def refusals(
         reasons.append(
             f"service {service.name} is at revision {service.revision}, and the job is pinned to {plan.pinned_revision}"
         )
-    if service.service_type is ServiceType.DOCKER:
-        reasons.append("this peer runs no containers")
     unconfined = confinement_refusal(service, sandbox, foreign=orderer != self_peer_id)
     if unconfined is not None:
         reasons.append(unconfined)

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from rnd.services.executor import Observation, Phase
+from rnd.services.images import PullProgress
 from rnd.types.enums import InterfaceType, LogStream, MountFunction
 from rnd.types.executions import JobExecution, JobInterface
-from rnd.types.services import Service, StandaloneSettings
+from rnd.types.services import DataSettings, Service
 
 _TAIL_BYTES: Final = 2_000
 _TAIL_CHARACTERS: Final = 200
@@ -67,8 +68,8 @@ class Stop:
 class RunningJob:
     """A job in the hands of an executor. `handle` is `None` until the engine has taken it on.
 
-    `bound` ends the wait for its program, at its time or as soon as somebody wants it stopped; `left` is set when its
-    task is over, however that came.
+    `bound` ends the wait for its image or its program, at its time or as soon as somebody wants it stopped; `pull` is how
+    far its image is while that is on its way; `trouble` is why its engine cannot be asked; `left` is set when its task is over, however that came.
     """
 
     claimed: ClaimedJob
@@ -76,6 +77,8 @@ class RunningJob:
     ended: bool = False
     stop: Stop | None = None
     bound: asyncio.Timeout | None = None
+    pull: PullProgress | None = None
+    trouble: str = ""
     holds_slot: bool = True
     left: bool = False
 
@@ -94,14 +97,14 @@ class RunningJob:
 
 def runtime_bound(job: JobExecution, service: Service) -> tuple[float, str]:
     """Return how many seconds an attempt may run and whose word that is: the order's, or the service's if shorter."""
-    timeout_s = service.settings.timeout_s if isinstance(service.settings, StandaloneSettings) else None
+    timeout_s = None if isinstance(service.settings, DataSettings) else service.settings.timeout_s
     if timeout_s is not None and timeout_s < job.max_runtime_s:
         return timeout_s, f"timeout_s of service {service.name}"
     return job.max_runtime_s, "max_runtime"
 
 
-def failure_words(observation: Observation, logs: Path) -> str:
-    """Return why a run that was not stopped by us did not succeed, with the last line it wrote to standard error."""
+def failure_words(observation: Observation, logs: Path, *, what: str = "Process") -> str:
+    """Return why a run of `what` that was not stopped by us did not succeed, with the last line on standard error."""
     match observation.phase:
         case Phase.LOST:
             return f"lost: {observation.reason or 'nobody wrote down how it ended'}"
@@ -110,9 +113,9 @@ def failure_words(observation: Observation, logs: Path) -> str:
         case Phase.EXITED | Phase.RUNNING | Phase.UNKNOWN:
             pass
     if observation.signal is not None:
-        words = f"Process killed by signal {observation.signal} ({_signal_name(observation.signal)})"
+        words = f"{what} killed by signal {observation.signal} ({_signal_name(observation.signal)})"
     else:
-        words = f"Process exited with code {observation.exit_code}"
+        words = f"{what} exited with code {observation.exit_code}"
     if observation.reason:
         words = f"{words}: {observation.reason}"
     last = _last_line(logs / f"{LogStream.STDERR}.txt")

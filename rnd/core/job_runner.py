@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
+from rnd.core.docker_jobs import DockerJobs
 from rnd.core.growth import Growth
 from rnd.core.job_run import (
     ClaimedJob,
@@ -31,7 +32,8 @@ from rnd.database.consequences import cancel_job, complete_job, complete_owed, f
 from rnd.database.job_moves import JobEnd
 from rnd.database.news import News
 from rnd.log import get_logger
-from rnd.services.executor import Executor, JobRun, Observation, Phase
+from rnd.services.executor import Executor, JobRun, Observation, Phase, container_id_of
+from rnd.services.images import PullProgress
 from rnd.services.service_secrets import ServiceSecrets
 from rnd.services.standalone_run import build_run
 from rnd.types.config import Config
@@ -41,7 +43,7 @@ from rnd.types.executions import FileEntry, JobExecution, Transfer
 from rnd.types.ids import JobExecutionId
 from rnd.types.log_events import LogEvent
 from rnd.types.seams import Clock, Entropy
-from rnd.types.services import Sandbox
+from rnd.types.services import DockerSettings, Sandbox
 from rnd.workers.data_worker import DataWorker
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.insistence import insist
@@ -52,6 +54,12 @@ from rnd.workers.staging import StagedJob, collect_outputs, is_bare, stage_job
 
 KILL_AGAIN_S: Final = 20.0
 """How long after its grace a program that was to end may still be there before it is killed anew."""
+
+FIND_AGAIN_S: Final = 1.0
+"""How long after an engine has not answered it is asked again what became of a run."""
+
+FIND_AT_LEAST: Final = timedelta(minutes=5)
+"""So long at least an engine may be away before its run is called lost, though the run's own time be over."""
 
 LEFT_FROM_BYTES: Final = 64 << 10
 """What a job leaves is written down from this size on; less than that is not worth a transaction."""
@@ -72,6 +80,7 @@ class JobRunner:
         folders: JobFolders,
         executors: Mapping[ServiceType, Executor],
         secrets: ServiceSecrets,
+        docker_jobs: DockerJobs,
         data_worker: DataWorker,
         disk: DiskGuard,
         board: NewsBoard,
@@ -85,6 +94,7 @@ class JobRunner:
         self._folders = folders
         self._executors = executors
         self._secrets = secrets
+        self._docker_jobs = docker_jobs
         self._data_worker = data_worker
         self._disk = disk
         self._board = board
@@ -132,6 +142,16 @@ class JobRunner:
         """Say whether the engine has taken a job on."""
         running = self._running.get(job_id)
         return running is not None and running.handle is not None
+
+    def pull_of(self, job_id: JobExecutionId) -> PullProgress | None:
+        """Return how far the image of a job is; `None` where it is not on its way."""
+        running = self._running.get(job_id)
+        return None if running is None else running.pull
+
+    def trouble_of(self, job_id: JobExecutionId) -> str:
+        """Return why the engine of a job cannot be asked what became of it; "" where it can."""
+        running = self._running.get(job_id)
+        return "" if running is None else running.trouble
 
     def stop(self, job_id: JobExecutionId, stop: Stop) -> None:
         """Decide that a job is to end; its task kills what runs and settles the row. Nothing where it is not in hand."""
@@ -188,7 +208,9 @@ class JobRunner:
                 error = RndError(f"internal error: {type(error).__name__}")
             if running.handle is not None and not running.ended:
                 await self._make_end(running, running.handle, str(error))
-            await self._fail(claimed, JobEnd(error=str(error)), retry=False)
+            # A container that was not begun may be tried again: its registry, or its engine, may be back by then.
+            is_away = isinstance(error, ExecutorUnavailable) and claimed.job.service_type is ServiceType.DOCKER
+            await self._fail(claimed, JobEnd(error=str(error)), retry=is_away)
 
     def _free_worker(self, running: RunningJob) -> None:
         if running.holds_slot:
@@ -200,14 +222,13 @@ class JobRunner:
         """Start the program, or find it after a restart, and return how it ended; `None` if it was stopped before."""
         claimed = running.claimed
         job = claimed.job
-        executor = self._executors[job.service_type]
         if claimed.found:
-            running.handle = await executor.find(claimed.engine_name, self._folders.job(job))
+            running.handle = await self._find(running)
         if running.handle is not None:
             log.info(LogEvent.JOB_REATTACHED, job_id=job.id)
         elif running.stop is not None:
             return None
-        elif claimed.rebooted:
+        elif claimed.rebooted and job.pull_by is None:  # what waited for its image had not begun
             return Observation(phase=Phase.LOST, reason="the machine was restarted before anybody saw how it ended")
         else:
             try:
@@ -216,8 +237,7 @@ class JobRunner:
                 return None
             if running.called_off():
                 return None
-            self._log_start(job, run)
-            running.handle = await _submit(executor, run)
+            running.handle = await self._start(running, run)
         return await self._watch(running, running.handle)
 
     async def _watch(self, running: RunningJob, handle: str) -> Observation:
@@ -257,13 +277,17 @@ class JobRunner:
 
     async def _prepare(self, running: RunningJob) -> JobRun:
         claimed = running.claimed
-        job, limits = claimed.job, self._config.limits
+        job, limits, settings = claimed.job, self._config.limits, claimed.service.settings
+        if isinstance(settings, DockerSettings):
+            log.info(LogEvent.EXECUTING_DOCKER_SERVICE, job_id=job.id, image=settings.image)
         if is_bare(job, claimed.interfaces):
             staged = StagedJob(directory=self._folders.job(job))
         else:
             staged = await asyncio.to_thread(
                 stage_job, self._folders, job, claimed.interfaces, limits, cancelled=running.called_off
             )
+        if isinstance(settings, DockerSettings):
+            return await self._docker_jobs.prepare(running, settings, staged)
         return build_run(
             job,
             claimed.service,
@@ -276,6 +300,54 @@ class JobRunner:
             sandbox=self._sandbox,
             data_dir=self._folders.data_dir,
         )
+
+    async def _start(self, running: RunningJob, run: JobRun) -> str:
+        """Have the engine start a program, in the documented words; return its handle."""
+        job = running.claimed.job
+        if run.container is None:
+            self._log_start(job, run)
+            return await self._submit(running, run)
+        log.info(LogEvent.CREATING_CONTAINER, name=run.container.name, job_id=job.id)
+        try:
+            handle = await self._submit(running, run)
+        except ExecutorUnavailable as error:
+            log.error(LogEvent.CONTAINER_CREATE_FAILED, name=run.container.name, job_id=job.id, error=str(error))
+            raise
+        log.info(LogEvent.STARTING_CONTAINER, container_id=container_id_of(handle), job_id=job.id)
+        log.info(LogEvent.STREAMING_LOGS, job_id=job.id)
+        return handle
+
+    async def _submit(self, running: RunningJob, run: JobRun) -> str:
+        """Have a program started. Where the answer is that it cannot be, make sure that it was not: what runs has not failed."""
+        try:
+            return await self._executors[running.claimed.job.service_type].submit(run)
+        except ExecutorUnavailable:
+            handle = await self._find(running)
+            if handle is None:
+                raise
+            return handle
+
+    async def _find(self, running: RunningJob) -> str | None:
+        """Return the handle of a run that may be there, or `None`.
+
+        From the silence of an engine nothing follows: it is asked again as long as the run could go on.
+        """
+        claimed = running.claimed
+        executor = self._executors[claimed.job.service_type]
+        until = max(claimed.run_by, self._clock.now() + FIND_AT_LEAST)
+        while True:
+            try:
+                found = await executor.find(claimed.engine_name, self._folders.job(claimed.job))
+            except ExecutorUnavailable as error:
+                if self._clock.now() >= until:
+                    raise ExecutorUnavailable(f"lost: its engine does not say what became of it: {error}") from error
+                if not running.trouble:
+                    log.warning(LogEvent.ENGINE_AWAY, job_id=claimed.job.id, reason=str(error), until=until)
+                running.trouble = str(error)
+                await asyncio.sleep(FIND_AGAIN_S)
+            else:
+                running.trouble = ""
+                return found
 
     def _log_start(self, job: JobExecution, run: JobRun) -> None:
         log.info(LogEvent.EXECUTING_STANDALONE_SERVICE, job_id=job.id, binary=run.argv[0])
@@ -301,7 +373,9 @@ class JobRunner:
         match running.stop:
             case None:
                 assert observation is not None  # only what was stopped has nothing to show
-                words = await asyncio.to_thread(failure_words, observation, self._folders.logs(claimed.job))
+                what = "Container" if claimed.job.service_type is ServiceType.DOCKER else "Process"
+                logs = self._folders.logs(claimed.job)
+                words = await asyncio.to_thread(failure_words, observation, logs, what=what)
                 await self._fail(claimed, _end(words, observation), retry=True)
             case Stop(kind=StopKind.DISOWNED):
                 pass  # its row tells another story already
@@ -360,7 +434,10 @@ class JobRunner:
             ]
 
         made, news = await insist(self._database, work)
-        log.info(LogEvent.STANDALONE_SERVICE_COMPLETED, job_id=job.id)
+        if job.service_type is ServiceType.DOCKER:
+            log.info(LogEvent.DOCKER_SERVICE_COMPLETED, job_id=job.id, status=JobStatus.COMPLETED)
+        else:
+            log.info(LogEvent.STANDALONE_SERVICE_COMPLETED, job_id=job.id)
         if made or news.transfers_created or news.outgoing_created:
             log.info(LogEvent.TRANSFERRING_OUTPUTS, count=_count_files(outputs.values()), job_id=job.id)
         self._log_prompt(job, prompt, made)
@@ -389,11 +466,15 @@ class JobRunner:
     async def _cancel(self, job: JobExecution, end: JobEnd) -> None:
         now = self._clock.now()
 
-        def work(conn: sqlite3.Connection, news: News) -> None:
+        def work(conn: sqlite3.Connection, news: News) -> bool:
             with contextlib.suppress(StaleState):  # ended meanwhile by hand; its row says why
                 cancel_job(conn, job.id, end, now=now, news=news)
+                return True
+            return False
 
-        _, news = await insist(self._database, work)
+        has_ended, news = await insist(self._database, work)
+        if has_ended and job.service_type is ServiceType.DOCKER:
+            log.info(LogEvent.DOCKER_SERVICE_COMPLETED, job_id=job.id, status=JobStatus.CANCELLED)
         self._board.publish(news)
 
     async def _fail(self, claimed: ClaimedJob, end: JobEnd, *, retry: bool) -> None:
@@ -406,25 +487,27 @@ class JobRunner:
         now = self._clock.now()
         not_before = now + timedelta(seconds=service.retry.backoff_s)
 
-        def work(conn: sqlite3.Connection, news: News) -> bool:
+        def work(conn: sqlite3.Connection, news: News) -> JobStatus | None:
             row = job_executions.get_job(conn, job.id)
             if row.status is not JobStatus.RUNNING:
-                return False  # ended meanwhile by a cancel or by hand; its row says why
-            again = wanted and row.cancel_requested_at is None
-            if again:
+                return None  # ended meanwhile by a cancel or by hand; its row says why
+            if wanted and row.cancel_requested_at is None:
                 job_moves.mark_ready_again(conn, job.id, error=end.error or "", not_before=not_before, now=now)
-            else:
-                fail_job(conn, job.id, end, now=now, news=news)
-            return again
+                return JobStatus.READY
+            fail_job(conn, job.id, end, now=now, news=news)
+            return JobStatus.ERRORED
 
-        again, news = await insist(self._database, work)
-        if again:
+        becomes, news = await insist(self._database, work)
+        if becomes is JobStatus.READY:
             log.warning(LogEvent.JOB_RETRYING, job_id=job.id, attempt=job.attempt + 1, reason=end.error)
             self._board.ring_for_ready()
+        elif becomes is JobStatus.ERRORED and job.service_type is ServiceType.DOCKER:
+            log.info(LogEvent.DOCKER_SERVICE_COMPLETED, job_id=job.id, status=JobStatus.ERRORED)
         self._board.publish(news)
 
     def _log_end(self, job: JobExecution, observation: Observation) -> None:
-        log.info(LogEvent.PROCESS_EXITED, code=observation.exit_code, job_id=job.id, signal=observation.signal)
+        exited = LogEvent.CONTAINER_EXITED if job.service_type is ServiceType.DOCKER else LogEvent.PROCESS_EXITED
+        log.info(exited, code=observation.exit_code, job_id=job.id, signal=observation.signal)
         for stream in observation.streams_cut:
             limit = self._config.limits.stream_bytes
             log.warning(LogEvent.STREAM_CUT, job_id=job.id, stream=stream, limit_bytes=limit)
@@ -442,14 +525,3 @@ def _end(words: str, observation: Observation | None) -> JobEnd:
 
 def _count_files(outputs: Iterable[Sequence[FileEntry]]) -> int:
     return sum(1 for entries in outputs for entry in entries if entry.sha256)
-
-
-async def _submit(executor: Executor, run: JobRun) -> str:
-    """Have a program started. Where the answer is that it cannot be, make sure that it was not: what runs has not failed."""
-    try:
-        return await executor.submit(run)
-    except ExecutorUnavailable:
-        handle = await executor.find(run.engine_name, run.directory)
-        if handle is None:
-            raise
-        return handle

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
@@ -31,8 +32,8 @@ _SELECT = """
     SELECT id, workflow_job_id, service_id, executor_peer_id, ordering_peer_id, remote_job_execution_id, status,
            entrypoint, commands, execution_constraint, constraint_detail, start_received, started_at, ended_at,
            error_message, workflow_execution_id, order_workflow_job_id, execution_uid, node_id, attempt, job_name,
-           service_name, service_type, service_revision, created_at, start_by, max_runtime_s, run_by, exit_code, exit_signal,
-           cancel_requested_at, result, remark, status_seq, deadline_at, transfer_idle_s, hold_s
+           service_name, service_type, service_revision, created_at, start_by, max_runtime_s, run_by, pull_by,
+           image_digest, exit_code, exit_signal, cancel_requested_at, result, remark, status_seq, deadline_at, transfer_idle_s, hold_s
     FROM job_executions
 """
 _COUNT = "SELECT COUNT(*) FROM job_executions "
@@ -51,6 +52,21 @@ def get_job(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> JobEx
     if row is None:
         raise NotFound(f"Job {job_execution_id} not found")
     return _job(row)
+
+
+def standing_of(
+    conn: sqlite3.Connection, job_ids: Collection[JobExecutionId]
+) -> dict[JobExecutionId, tuple[JobStatus, int]]:
+    """Return status and current attempt of those of these jobs that there are."""
+    rows = conn.execute(
+        """
+        SELECT id, status, attempt
+        FROM job_executions
+        WHERE id IN (SELECT value FROM json_each(:ids))
+        """,
+        {"ids": json.dumps(sorted(job_ids))},
+    )
+    return {JobExecutionId(row["id"]): (JobStatus(row["status"]), row["attempt"]) for row in rows}
 
 
 def find_job(conn: sqlite3.Connection, *, execution_id: ExecutionId, node_id: NodeId) -> JobExecution:
@@ -378,6 +394,8 @@ def _job(row: sqlite3.Row) -> JobExecution:
         start_by=from_text(row["start_by"]),
         max_runtime_s=row["max_runtime_s"],
         run_by=moment_or_none(row["run_by"]),
+        pull_by=moment_or_none(row["pull_by"]),
+        image_digest=row["image_digest"],
         error_message=row["error_message"],
         exit_code=row["exit_code"],
         exit_signal=row["exit_signal"],

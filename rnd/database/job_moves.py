@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from rnd.database.events import record_events
 from rnd.database.job_reports import post_report
+from rnd.database.rows import text_or_none
 from rnd.rules.reuse import REUSED
 from rnd.types.enums import EventType, ExecutionConstraint, JobStatus, ServiceType
 from rnd.types.errors import StaleState
@@ -25,7 +26,7 @@ from rnd.types.times import to_text
 _END = """
     UPDATE job_executions
     SET status = :new, settled_status = :new, ended_at = :now, error_message = :error, exit_code = :exit_code,
-        exit_signal = :exit_signal, remark = :remark, run_by = NULL, not_before = NULL
+        exit_signal = :exit_signal, remark = :remark, run_by = NULL, pull_by = NULL, not_before = NULL
     WHERE id = :id
       AND status IN (:old_1, :old_2, :old_3)
     RETURNING id, job_name, node_id, service_type, status, workflow_job_id, workflow_execution_id
@@ -234,6 +235,45 @@ def mark_all_running(
     _announce(conn, [replace(head_of(job), status=JobStatus.RUNNING) for job, _ in claims], None, now=now)
 
 
+def record_images(conn: sqlite3.Connection, images: Sequence[tuple[JobExecutionId, str]]) -> None:
+    """Write down the image that each of these jobs runs, by its digest or id."""
+    conn.executemany(
+        """
+        UPDATE job_executions
+        SET image_digest = ?
+        WHERE id = ?
+        """,
+        [(image, job_id) for job_id, image in images],
+    )
+
+
+def mark_pulling(conn: sqlite3.Connection, job: JobExecution, *, pull_by: datetime) -> None:
+    """Note that the image of a RUNNING attempt is being pulled; its own time does not pass meanwhile. Raises `StaleState`."""
+    _set_bounds(conn, job, run_by=None, pull_by=pull_by)
+
+
+def mark_pulled(conn: sqlite3.Connection, job: JobExecution, *, run_by: datetime) -> None:
+    """Note that the image of a RUNNING attempt is here; its own time begins. Raises `StaleState`."""
+    _set_bounds(conn, job, run_by=run_by, pull_by=None)
+
+
+def _set_bounds(
+    conn: sqlite3.Connection, job: JobExecution, *, run_by: datetime | None, pull_by: datetime | None
+) -> None:
+    moved = conn.execute(
+        """
+        UPDATE job_executions
+        SET run_by = :run_by, pull_by = :pull_by
+        WHERE id = :id
+          AND status = 'RUNNING'
+          AND attempt = :attempt
+        """,
+        {"id": job.id, "attempt": job.attempt, "run_by": text_or_none(run_by), "pull_by": text_or_none(pull_by)},
+    ).rowcount
+    if moved == 0:
+        raise StaleState(f"attempt {job.attempt} of job {job.id} is not RUNNING")
+
+
 def mark_ready_again(
     conn: sqlite3.Connection, job_execution_id: JobExecutionId, *, error: str, not_before: datetime, now: datetime
 ) -> JobHead:
@@ -242,7 +282,7 @@ def mark_ready_again(
         """
         UPDATE job_executions
         SET status = 'READY', settled_status = 'READY', attempt = attempt + 1, not_before = :not_before,
-            error_message = :error, run_by = NULL
+            error_message = :error, run_by = NULL, pull_by = NULL
         WHERE id = :id
           AND status = 'RUNNING'
         RETURNING id, job_name, node_id, service_type, status, workflow_job_id, workflow_execution_id
@@ -370,6 +410,7 @@ def mirror_status(
     started_at: datetime | None,
     ended_at: datetime | None,
     remark: str | None = None,
+    image_digest: str | None = None,
     now: datetime,
 ) -> JobHead:
     """Take over the status that a job's executor has reported. Raises `StaleState` where the mirror has ended."""
@@ -379,7 +420,7 @@ def mirror_status(
         UPDATE job_executions
         SET status = :status, settled_status = :status, attempt = :attempt, error_message = :error,
             exit_code = :exit_code, exit_signal = :exit_signal, started_at = COALESCE(:started_at, started_at),
-            ended_at = :ended_at, remark = :remark
+            ended_at = :ended_at, remark = :remark, image_digest = COALESCE(:image_digest, image_digest)
         WHERE id = :id
           AND status IN ('IDLE', 'READY', 'RUNNING')
         RETURNING id, job_name, node_id, service_type, status, workflow_job_id, workflow_execution_id
@@ -388,6 +429,7 @@ def mirror_status(
             "id": job_execution_id,
             "status": status,
             "remark": remark,
+            "image_digest": image_digest,
             "attempt": attempt,
             "error": error,
             "exit_code": exit_code,

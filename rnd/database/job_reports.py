@@ -21,7 +21,7 @@ from rnd.types.orders import JobStatusReport
 
 _SELECT = """
     SELECT je.id, je.execution_uid, je.node_id, je.attempt, je.status_seq, je.status, je.error_message, je.exit_code,
-           je.exit_signal, je.remark, je.started_at, je.ended_at, (
+           je.exit_signal, je.remark, je.image_digest, je.started_at, je.ended_at, (
                SELECT json_group_array(jip.connection_id)
                FROM job_interfaces AS ji
                JOIN job_interface_peers AS jip ON jip.job_interface_id = ji.id
@@ -84,4 +84,5 @@ def _report(row: sqlite3.Row) -> JobStatusReport:
         ended_at=moment_or_none(row["ended_at"]),
         duties=tuple(ConnectionId(number) for number in sorted(json.loads(row["duties"]))),
         remark=row["remark"],
+        image_digest=row["image_digest"],
     )

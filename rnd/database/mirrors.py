@@ -175,6 +175,7 @@ def take_report(
         started_at=report.started_at,
         ended_at=report.ended_at,
         remark=report.remark,
+        image_digest=report.image_digest,
         now=now,
     )
 

@@ -67,7 +67,7 @@ def create_service(conn: sqlite3.Connection, new: NewService, *, now: datetime) 
             _columns(new) | {"now": to_text(now)},
         ).fetchone()
     except sqlite3.IntegrityError as error:
-        raise _name_taken(new.name, error) from error
+        raise _broken(new.name, error) from error
     service = _service(row)
     _tell(conn, service, "created", now=now)
     return service
@@ -85,6 +85,20 @@ def find_service_by_name(conn: sqlite3.Connection, name: str) -> Service | None:
     """Return the service of that name; names are unique on a peer."""
     row = conn.execute(_SELECT + "WHERE name = :name", {"name": name}).fetchone()
     return None if row is None else _service(row)
+
+
+def offers_containers(conn: sqlite3.Connection) -> bool:
+    """Say whether any service runs containers."""
+    row = conn.execute(
+        """
+        SELECT EXISTS (
+            SELECT 1
+            FROM offered_services
+            WHERE service_type = 'DOCKER'
+        )
+        """
+    ).fetchone()
+    return bool(row[0])
 
 
 def list_services(
@@ -170,7 +184,7 @@ def update_service(conn: sqlite3.Connection, service: Service, *, now: datetime)
             _columns(service) | {"id": service.id, "altered": int(altered), "now": to_text(now)},
         ).fetchone()
     except sqlite3.IntegrityError as error:
-        raise _name_taken(service.name, error) from error
+        raise _broken(service.name, error) from error
     updated = _service(row)
     _tell(conn, updated, "updated", now=now)
     return updated
@@ -258,9 +272,12 @@ def _not_found(service_id: ServiceId) -> NotFound:
     return NotFound(f"Service {service_id} not found")
 
 
-def _name_taken(name: str, error: sqlite3.IntegrityError) -> Exception:
-    if error.sqlite_errorcode != sqlite3.SQLITE_CONSTRAINT_UNIQUE:
-        return error
+def _broken(name: str, error: sqlite3.IntegrityError) -> Exception:
+    return name_taken(name) if error.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_UNIQUE else error
+
+
+def name_taken(name: str) -> Conflict:
+    """Return the refusal of a name that another service has."""
     return Conflict(f'A service named "{name}" exists already', hint="Choose another name, or update that service.")
 
 

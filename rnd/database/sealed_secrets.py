@@ -91,6 +91,20 @@ def list_service_secrets(conn: sqlite3.Connection, service_id: ServiceId) -> dic
     return {row["name"]: bytes(row["sealed"]) for row in rows}
 
 
+def find_registry_auth(conn: sqlite3.Connection, service_id: ServiceId) -> bytes | None:
+    """Return the sealed credentials for the registry of a service's image, or `None`."""
+    row = conn.execute(
+        """
+        SELECT sealed
+        FROM sealed_secrets
+        WHERE purpose = 'registry_auth'
+          AND service_id = :service_id
+        """,
+        {"service_id": service_id},
+    ).fetchone()
+    return None if row is None else bytes(row["sealed"])
+
+
 def delete_secret(
     conn: sqlite3.Connection,
     purpose: SecretPurpose,

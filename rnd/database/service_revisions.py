@@ -13,7 +13,7 @@ from rnd.database.rows import interfaces_from_text
 from rnd.database.service_settings import settings_from_text
 from rnd.types.errors import NotFound
 from rnd.types.ids import ServiceId
-from rnd.types.services import Service, StandaloneSettings
+from rnd.types.services import DataSettings, Service
 
 
 def keep_revision(conn: sqlite3.Connection, service_id: ServiceId) -> None:
@@ -55,7 +55,7 @@ def get_ordered(conn: sqlite3.Connection, service_id: ServiceId, revision: int) 
     if row is None:
         raise NotFound(f"Revision {revision} of service {service.name} not found")
     settings = settings_from_text(service.service_type, row["settings"])
-    if isinstance(settings, StandaloneSettings) and isinstance(service.settings, StandaloneSettings):
+    if not isinstance(settings, DataSettings) and not isinstance(service.settings, DataSettings):
         settings = replace(settings, secret_names=service.settings.secret_names)
     return replace(
         service,

@@ -8,7 +8,15 @@ from typing import Any, assert_never
 
 from rnd.types.enums import Confine, Egress, ServiceType
 from rnd.types.ids import PeerId
-from rnd.types.services import DataSettings, HostPath, ResourceLimits, RetryPolicy, ServiceSettings, StandaloneSettings
+from rnd.types.services import (
+    DataSettings,
+    DockerSettings,
+    HostPath,
+    ResourceLimits,
+    RetryPolicy,
+    ServiceSettings,
+    StandaloneSettings,
+)
 
 
 def settings_to_text(settings: ServiceSettings) -> str:
@@ -18,6 +26,8 @@ def settings_to_text(settings: ServiceSettings) -> str:
             fields = _data_fields(settings)
         case StandaloneSettings():
             fields = _standalone_fields(settings)
+        case DockerSettings():
+            fields = _docker_fields(settings)
         case _:
             assert_never(settings)
     return json.dumps(fields, ensure_ascii=False)
@@ -25,10 +35,7 @@ def settings_to_text(settings: ServiceSettings) -> str:
 
 @lru_cache(maxsize=128)  # the queue reads the same few services again and again
 def settings_from_text(service_type: ServiceType, text: str) -> ServiceSettings:
-    """Return the settings of a service of that type; fields that are left out have their defaults.
-
-    Raises `ValueError` for a type of service that this rnd does not offer.
-    """
+    """Return the settings of a service of that type; fields that are left out have their defaults."""
     fields = json.loads(text)
     match service_type:
         case ServiceType.DATA:
@@ -36,7 +43,7 @@ def settings_from_text(service_type: ServiceType, text: str) -> ServiceSettings:
         case ServiceType.STANDALONE:
             return _standalone_settings(fields)
         case ServiceType.DOCKER:
-            raise ValueError("DOCKER services are not offered by this rnd")
+            return _docker_settings(fields)
         case _:
             assert_never(service_type)
 
@@ -113,6 +120,51 @@ def _standalone_settings(fields: dict[str, Any]) -> StandaloneSettings:
         min_sandbox=fields.get("min_sandbox", ""),
         secret_names=tuple(fields.get("secret_names", ())),
     )
+
+
+def _docker_fields(settings: DockerSettings) -> dict[str, object]:
+    return {
+        "image": settings.image,
+        "image_id": settings.image_id,
+        "digest": settings.digest,
+        "entrypoint": None if settings.entrypoint is None else list(settings.entrypoint),
+        "cmd": None if settings.cmd is None else list(settings.cmd),
+        "env": dict(settings.env),
+        "limits": _limit_fields(settings.limits),
+        "network": settings.network,
+        "timeout_s": settings.timeout_s,
+        "allow_override": settings.allow_override,
+        "user": settings.user,
+        "read_only_root": settings.read_only_root,
+        "tmpfs_bytes": settings.tmpfs_bytes,
+        "cap_add": list(settings.cap_add),
+        "secret_names": list(settings.secret_names),
+    }
+
+
+def _docker_settings(fields: dict[str, Any]) -> DockerSettings:
+    known = DockerSettings(image=fields["image"], image_id=fields["image_id"])
+    return DockerSettings(
+        image=known.image,
+        image_id=known.image_id,
+        digest=fields.get("digest", known.digest),
+        entrypoint=_words(fields.get("entrypoint")),
+        cmd=_words(fields.get("cmd")),
+        env=dict(fields.get("env", {})),
+        limits=_limits(fields.get("limits", {})),
+        network=fields.get("network", known.network),
+        timeout_s=fields.get("timeout_s"),
+        allow_override=fields.get("allow_override", known.allow_override),
+        user=fields.get("user", known.user),
+        read_only_root=fields.get("read_only_root", known.read_only_root),
+        tmpfs_bytes=fields.get("tmpfs_bytes", known.tmpfs_bytes),
+        cap_add=tuple(fields.get("cap_add", ())),
+        secret_names=tuple(fields.get("secret_names", ())),
+    )
+
+
+def _words(words: list[str] | None) -> tuple[str, ...] | None:
+    return None if words is None else tuple(words)
 
 
 def _limit_fields(limits: ResourceLimits) -> dict[str, object]:

@@ -72,7 +72,11 @@ class Inline:
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """This field is left out where it has its default: peers of earlier releases neither say nor know it."""
+    """This field is left out where it has its default: peers of earlier releases neither say nor know it. `bound` is for the
+    rest.
+    """
+
+    bound: Text | None = None
 
 
 Mark = Text | Whole | Measure | Items | Binary | Inline | Absent

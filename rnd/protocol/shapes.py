@@ -46,6 +46,7 @@ _MARKS: Final[Mapping[tuple[type, str], Mark]] = {
     (JobStatusReport, "exit_code"): Whole(least=-(2**31), most=2**31 - 1),
     (JobStatusReport, "exit_signal"): Whole(most=255),
     (JobStatusReport, "remark"): Text(for_people=True),
+    (JobStatusReport, "image_digest"): Absent(Text(for_people=True)),
     (Check, "check"): Text(for_people=True),
     (Check, "evidence"): Text(for_people=True),
     (ServiceInterface, "description"): Text(for_people=True),
@@ -301,7 +302,7 @@ def record_shape(record: type) -> RecordShape:
     for field in fields(record):
         hint, mark = _unwrap(hints[field.name])
         mark = _MARKS.get((record, field.name), mark)
-        shapes[field.name] = _shape(hint, mark)
+        shapes[field.name] = _shape(hint, mark.bound if isinstance(mark, Absent) else mark)
         if isinstance(mark, Inline):
             inline.add(field.name)
         elif isinstance(mark, Absent):

@@ -15,6 +15,12 @@ ELF_HEADER_BYTES: Final = 20
 # e_machine of an ELF header, by the name that `uname -m` has for it.
 _MACHINES: Final = {3: "i686", 21: "ppc64", 22: "s390x", 40: "armv7l", 62: "x86_64", 183: "aarch64", 243: "riscv64"}
 
+# The machine that an image is for, as registries call it.
+_IMAGE_MACHINES: Final = {
+    "386": "i686", "amd64": "x86_64", "arm": "armv7l", "arm64": "aarch64", "ppc64le": "ppc64le", "riscv64": "riscv64",
+    "s390x": "s390x",
+}  # fmt: skip
+
 # What a machine runs besides its own programs, where its kernel is built so.
 _RUNS_TOO: Final = {"x86_64": frozenset({"i686"}), "aarch64": frozenset({"armv7l"})}
 
@@ -73,6 +79,15 @@ def platform_refusal(header: bytes, machine: str) -> str | None:
     if built_for is None or not known or built_for == machine or built_for in _RUNS_TOO.get(machine, ()):
         return None
     return f"it is built for {built_for}, and this machine is {machine}"
+
+
+def image_refusal(architecture: str, machine: str) -> str | None:
+    """Return why an image for an architecture (`amd64`) cannot run on a machine (`uname -m`), `None` where it may."""
+    built_for = _IMAGE_MACHINES.get(architecture)
+    known = machine in _IMAGE_MACHINES.values()
+    if built_for is None or not known or built_for == machine or built_for in _RUNS_TOO.get(machine, ()):
+        return None
+    return f"it is built for {architecture}, and this machine is {machine}"
 
 
 def _text(value: object) -> str:

@@ -13,9 +13,12 @@ from rnd.types.ids import ConnectionId
 
 
 class HandleState(StrEnum):
-    """What the engine says of a job's program. NONE: nothing was handed to an engine; LOST: the engine knows nothing."""
+    """What the engine says of a job's program. NONE: nothing was handed to an engine; PULLING: its image is on its way; LOST:
+    the engine knows nothing.
+    """
 
     NONE = "NONE"
+    PULLING = "PULLING"
     SUBMITTING = "SUBMITTING"
     RUNNING = "RUNNING"
     EXITED = "EXITED"
@@ -39,12 +42,22 @@ class OtherEnd:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageOnItsWay:
+    """How far the image of a container is; bytes of what is known of it so far."""
+
+    image: str
+    status: str
+    bytes_done: int
+    bytes_total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """Everything that decides the answer, gathered in one snapshot at `now`.
 
     `other_ends` are by connection. `service_found` and `service_active` concern the service on this peer;
     `executor_reason` says why its engine is not available ("" where it is). `not_before` holds back another attempt.
-    `start_trouble` is why its executor could not be told to start it so far.
+    `pull` is set where its image is being pulled. `start_trouble` is why its executor could not be told to start it so far.
     """
 
     job: JobExecution
@@ -59,6 +72,7 @@ class Evidence:
     slots_in_use: int = 0
     slots_total: int = 0
     handle: HandleState = HandleState.NONE
+    pull: ImageOnItsWay | None = None
     not_before: datetime | None = None
     start_trouble: str = ""
 

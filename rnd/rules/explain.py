@@ -9,7 +9,7 @@ from typing import Final, assert_never
 
 from rnd.rules.evidence import Evidence, HandleState, OtherEnd
 from rnd.rules.lifecycle import NO_REASON
-from rnd.rules.reasons import find_reason
+from rnd.rules.reasons import find_reason, pull_words
 from rnd.rules.reuse import is_reused
 from rnd.types.enums import ExecutionConstraint, JobStatus, MountFunction, ServiceType, WorkflowJobStatus
 from rnd.types.executions import InterfacePeer, JobExecution, Transfer, WorkflowJob
@@ -164,7 +164,12 @@ def _worker_checks(evidence: Evidence) -> Iterator[Check]:
 
 def _running_checks(evidence: Evidence) -> Iterator[Check]:
     job = evidence.job
-    if job.service_type is not ServiceType.DATA:
+    if job.image_digest is not None:
+        yield Check(check="image", ok=evidence.handle is not HandleState.PULLING, evidence=job.image_digest)
+    if evidence.handle is HandleState.PULLING:
+        is_in_time = job.pull_by is None or evidence.now < job.pull_by
+        yield Check(check="image on its way", ok=is_in_time, evidence=pull_words(evidence))
+    elif job.service_type is not ServiceType.DATA:
         ok = evidence.handle is not HandleState.LOST
         yield Check(check="program known to its engine", ok=ok, evidence=f"handle is {evidence.handle}")
     if job.run_by is not None:

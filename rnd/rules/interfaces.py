@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from rnd.rules.containers import container_mount_problem
 from rnd.rules.paths import OUTPUT_MOUNT, mount_target_problem, nested_mounts, normalise_mount_path
 from rnd.rules.reading import JsonObject, Reading
 from rnd.types.enums import InterfaceType, MountFunction, ServiceType
@@ -106,7 +107,7 @@ def validate_interfaces(
             note("data_interfaces", f"A DATA service offers STDOUT only, not {kind.value}")
         elif kind is InterfaceType.MOUNT:
             mounts.append(normalise_mount_path(interface.path))
-            _check_mount(interface, note)
+            _check_mount(service_type, interface, note)
         elif kind in seen:
             note("duplicate_interface", f"Interface {kind.value} is declared twice")
         seen.add(kind)
@@ -125,9 +126,10 @@ def require_fit_interfaces(service_type: ServiceType, interfaces: Sequence[Servi
         raise ValidationFailed([replace(problem, message=f"{where}: {problem.message}") for problem in problems])
 
 
-def _check_mount(interface: ServiceInterface, note: Note) -> None:
+def _check_mount(service_type: ServiceType, interface: ServiceInterface, note: Note) -> None:
     target = normalise_mount_path(interface.path)
-    problem = mount_target_problem(target)
+    is_container = service_type is ServiceType.DOCKER
+    problem = container_mount_problem(target) if is_container else mount_target_problem(target)
     if problem:
         note("mount_target", problem)
     if interface.mount_function is None:

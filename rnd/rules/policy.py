@@ -20,7 +20,7 @@ from rnd.types.definitions import JobPlan
 from rnd.types.enums import Egress, MountFunction, PeerState, ServiceAccess, ServiceStatus, Verb
 from rnd.types.ids import PeerId
 from rnd.types.peers import Grant, GrantLimits, Peer
-from rnd.types.services import DataSettings, Service, StandaloneSettings
+from rnd.types.services import DataSettings, DockerSettings, Service, StandaloneSettings
 
 Number = TypeVar("Number", int, float)
 
@@ -134,15 +134,30 @@ def data_refusals(
 def override_refusal(service: Service, plan: JobPlan) -> str | None:
     """Return why another peer must not have a program run with these words, or `None` (ruling 15).
 
-    What is executed is never its choice; the arguments are where the owner allows that.
+    What is executed is never its choice, but in a container where the owner allows that; the arguments are where he does.
     """
     settings = service.settings
+    if isinstance(settings, DockerSettings):
+        return container_override_refusal(service.name, settings, plan.entrypoint, plan.cmd)
     if not isinstance(settings, StandaloneSettings):
         return None
     if plan.entrypoint not in (None, (settings.executable,)):
         return f"the owner of {service.name} lets nobody else choose what is executed"
     if plan.cmd not in (None, settings.cmd) and not settings.allow_override:
         return f"the owner of {service.name} lets nobody else choose its arguments"
+    return None
+
+
+def container_override_refusal(
+    name: str, settings: DockerSettings, entrypoint: Sequence[str] | None, cmd: Sequence[str] | None
+) -> str | None:
+    """Return why nobody but the owner may have a container run with these words, or `None`; the service's own are free."""
+    if settings.allow_override:
+        return None
+    if entrypoint is not None and tuple(entrypoint) != settings.entrypoint:
+        return f"the owner of {name} lets nobody else choose what is executed"
+    if cmd is not None and tuple(cmd) != settings.cmd:
+        return f"the owner of {name} lets nobody else choose its arguments"
     return None
 
 

@@ -203,6 +203,14 @@ def _why_running(evidence: Evidence) -> Finding:
                 "Its program has ended; its outputs are being collected.",
                 _about_execution(job, "watch"),
             )
+        case HandleState.PULLING:
+            because, do = f"{pull_words(evidence)}.", _about_execution(job, "watch")
+        case HandleState.NONE | HandleState.SUBMITTING if evidence.executor_reason:
+            because = (
+                f"The {job.service_type} engine does not say what became of it: {evidence.executor_reason}. "
+                "It is asked again."
+            )
+            do = "rnd status"
         case HandleState.NONE | HandleState.SUBMITTING:
             because, do = "Its folders and its program are being prepared.", _about_execution(job, "watch")
         case HandleState.RUNNING:
@@ -212,6 +220,18 @@ def _why_running(evidence: Evidence) -> Finding:
         case _:
             assert_never(evidence.handle)
     return Finding(because=because, do=do)
+
+
+def pull_words(evidence: Evidence) -> str:
+    """Return how far the image of a job is that is being pulled, and until when that is waited for."""
+    pull, job = evidence.pull, evidence.job
+    done = ""
+    if pull is not None:
+        done = f" {pull.image}: {pull.status}"
+        if pull.bytes_total:
+            done += f", {pull.bytes_done} of {pull.bytes_total} bytes"
+    until = f"; it may take until {to_text(job.pull_by)}" if job.pull_by is not None else ""
+    return f"Its image is being pulled{done}{until}"
 
 
 def _why_completed(evidence: Evidence) -> Finding:

@@ -8,17 +8,27 @@ opaque to everybody else.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from rnd.types.definitions import JobPlan
 from rnd.types.enums import LogStream
 from rnd.types.ids import JobExecutionId
 from rnd.types.services import ResourceLimits, Service
+
+LABEL_PEER: Final = "rnd.peer"
+LABEL_JOB: Final = "rnd.job"
+LABEL_ATTEMPT: Final = "rnd.attempt"
+LABEL_ENGINE_NAME: Final = "rnd.engine_name"
+"""What a container of ours says of itself; by the last its run is found again."""
+
+SECRETS_TARGET: Final = "/run/secrets"
+"""The folder in a container that has the files of `JobRun.secrets`."""
 
 
 class Phase(StrEnum):
@@ -71,6 +81,38 @@ class Confinement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A folder of the job's own that its container sees at `target`, an absolute path."""
+
+    source: Path
+    target: str
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """What a run in a container takes beside what every run has; the terms are the owner's (see `DockerSettings`).
+
+    `entrypoint` and `cmd` are merged with the order's already; `None` leaves them to the image, and an `entrypoint` is never
+    empty. `name` is the wish: where a foreign container has it, ours gets a suffix. `labels` are all four of ours.
+    """
+
+    name: str
+    image: str
+    image_id: str
+    digest: str
+    entrypoint: tuple[str, ...] | None
+    cmd: tuple[str, ...] | None
+    mounts: tuple[Mount, ...]
+    network: str = "none"
+    user: str = ""
+    read_only_root: bool = True
+    tmpfs_bytes: int = 64 << 20
+    cap_add: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobRun:
     """One attempt of one job, ready to run.
 
@@ -79,7 +121,8 @@ class JobRun:
     executable. `stdin_files` are fed in order as one stream; none means end of file at once. `stream_bytes` caps each
     captured stream. `grace_s` is the longest that processes left behind by the program get between SIGTERM and
     SIGKILL. `secrets` are given as files of these names and never appear in arguments, environment or logs.
-    `confinement` is `None` where the run may do what the daemon's user may.
+    `confinement` is `None` where the run may do what the daemon's user may. `container` is set where it runs in one, and
+    `argv` is empty then.
     """
 
     job_execution_id: JobExecutionId
@@ -95,6 +138,7 @@ class JobRun:
     grace_s: float = 2.0
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     confinement: Confinement | None = None
+    container: Container | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +157,11 @@ class Observation:
     ended_at: datetime | None = None
     streams_cut: tuple[LogStream, ...] = ()
     leftovers_killed: int = 0
+
+
+def container_id_of(handle: str) -> str:
+    """Return the id of the container that a handle stands for: the one member of it that is not for its executor alone."""
+    return str(json.loads(handle)["container_id"])
 
 
 class Executor(Protocol):

@@ -37,7 +37,7 @@ def order_refusal(service: Service, plan: JobPlan, *, foreign: bool) -> str | No
     except RndError as error:
         return str(error)
     misfit = platform_refusal(_header(path), platform.machine())
-    if misfit is not None and not _emulates():
+    if misfit is not None and not emulates():
         what = f"executable of {service.name}" if foreign else f"executable {path}"
         return f"The {what} cannot be used: {misfit}"
     folder = settings.working_directory
@@ -55,7 +55,7 @@ def _header(path: str) -> bytes:
         return b""
 
 
-def _emulates() -> bool:
+def emulates() -> bool:
     """Say whether the owner has something that runs programs of other machines here."""
     return any(name.startswith("qemu-") for name in _names(_HANDLERS))
 

@@ -11,6 +11,7 @@ from rnd.rules.confinement import confinement_refusal, has_network, why_confined
 from rnd.rules.paths import UnsafePath, is_within, mount_folder, normalise_mount_path
 from rnd.services import run_files
 from rnd.services.executor import Confinement, JobRun, Place
+from rnd.services.service_secrets import check_secret_names
 from rnd.services.standalone_orders import SEARCH_PATH, find_executable, merge_arguments
 from rnd.types.enums import InterfaceType, MountFunction
 from rnd.types.errors import ExecutorUnavailable, JobFailed, PermissionDenied
@@ -19,7 +20,6 @@ from rnd.types.services import Sandbox, Service, ServiceInterface, StandaloneSet
 
 MOUNT_TOKEN = re.compile(r"\{mount:(/[^{}]*)\}")
 UNKNOWN_SANDBOX = Sandbox()
-SECRET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
 def build_run(
@@ -75,7 +75,7 @@ def build_run(
         limits=settings.limits,
         stream_bytes=stream_bytes,
         grace_s=grace_s,
-        secrets=_checked_secrets(secrets or {}),
+        secrets=check_secret_names(secrets or {}),
         confinement=confinement,
     )
 
@@ -155,10 +155,3 @@ def _environment(
         if list(names.values()).count(name) == 1:
             environment[name] = os.fspath(mounts[path].absolute())
     return environment
-
-
-def _checked_secrets(secrets: Mapping[str, bytes]) -> dict[str, bytes]:
-    for name in secrets:
-        if not SECRET_NAME.fullmatch(name):
-            raise JobFailed(f"{name!r} cannot be the file name of a secret")
-    return dict(secrets)

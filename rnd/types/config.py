@@ -36,7 +36,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadlines:
-    """Bounds on every wait, in seconds; `workflow.execute` may only shorten the first five."""
+    """Bounds on every wait, in seconds; `workflow.execute` may only shorten the first five.
+
+    `image_pull_s` is how long the image of a container may be on its way here; that time is not the job's own.
+    """
 
     start_by_s: float = 15 * 60.0
     max_runtime_s: float = 24 * 3600.0
@@ -45,6 +48,7 @@ class Deadlines:
     workflow_deadline_s: float = 7 * 24 * 3600.0
     cancel_grace_s: float = 10.0
     cancel_by_s: float = 60.0
+    image_pull_s: float = 30 * 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

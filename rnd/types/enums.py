@@ -159,11 +159,14 @@ class TlsGate(StrEnum):
 
 
 class SecretPurpose(StrEnum):
-    """What a sealed secret is for: a data key of one execution, one that its owner unlocked, a secret of a service."""
+    """What a sealed secret is for: a data key of one execution, one that its owner unlocked, a secret of a service, who asks a
+    registry for its image.
+    """
 
     EXECUTION_DATA_KEY = "execution_data_key"
     UNLOCKED_DATA_KEY = "unlocked_data_key"
     SERVICE_SECRET = "service_secret"
+    REGISTRY_AUTH = "registry_auth"
 
 
 class EventType(StrEnum):

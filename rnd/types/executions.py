@@ -90,7 +90,8 @@ class JobExecution:
 
     Work is keyed by (ordering_peer_id, execution_uid, node_id, attempt). `workflow_job_id` is set for own executions
     only; `order_workflow_job_id` is always the orchestrator's id of this job, and the one that paths use.
-    `remark` is what a person should know of a job that has completed all the same. `service_revision` is what the job runs with, however its service is changed meanwhile.
+    `remark` is what a person should know of a job that has completed all the same. `pull_by` is set while the image of a
+    DOCKER job is being pulled; `run_by` is empty then. `service_revision` is what the job runs with, however its service is changed meanwhile.
     """
 
     id: JobExecutionId
@@ -119,6 +120,8 @@ class JobExecution:
     start_by: datetime
     max_runtime_s: float = 24 * 3600.0
     run_by: datetime | None
+    pull_by: datetime | None
+    image_digest: str | None
     error_message: str | None
     exit_code: int | None
     exit_signal: int | None

@@ -360,12 +360,32 @@ class LogEvent(StrEnum):
         ("job_id",),
     )
     STREAMING_LOGS = ("Streaming logs: job_id={job_id}", "The job's streams are captured below its logs/ folder.")
-    CONTAINER_EXITED = ("Container exited: code={code}", "The container has ended.", "info", ("job_id",))
+    CONTAINER_EXITED = ("Container exited: code={code}", "The container has ended.", "info", ("job_id", "signal"))
     DOCKER_SERVICE_COMPLETED = (
         "DOCKER service completed: job_id={job_id}",
         "The DOCKER job has ended; `status` says how.",
         "info",
         ("status",),
+    )
+
+    # -- DOCKER services, rnd's own
+    ENGINE_AWAY = (
+        "Engine away: job_id={job_id}",
+        "The engine does not say what became of a run; it is asked again until that time.",
+        "warning",
+        ("reason", "until"),
+    )
+    CONTAINER_OF_NO_JOB = (
+        "Container of no job: name={name}",
+        "A container of this peer has no row; it is removed at that time, unless one appears.",
+        "warning",
+        ("goes_at",),
+    )
+    CONTAINER_REMOVED = (
+        "Container removed: name={name}",
+        "A container that nobody sees to any more is gone.",
+        "info",
+        ("reason",),
     )
 
     # -- STANDALONE services (document: STANDALONE Service Execution)

@@ -99,6 +99,7 @@ class JobStatusReport:
 
     `seq` grows with every change, and only a report of a higher one is taken; `duties` are the connections whose
     delivery the executor's end knows to be done. Times are for people, and so is `remark`, on a job that has completed all the same.
+    `image_digest` is the image that a DOCKER job runs.
     """
 
     execution_uid: ExecutionUid
@@ -114,6 +115,7 @@ class JobStatusReport:
     ended_at: datetime | None
     duties: tuple[ConnectionId, ...]
     remark: str | None = None
+    image_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,7 +93,34 @@ class StandaloneSettings:
     secret_names: tuple[str, ...] = ()
 
 
-ServiceSettings = DataSettings | StandaloneSettings
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DockerSettings:
+    """How a container is run. `entrypoint` and `cmd` are `None` where the image's own count.
+
+    `image` is the name that the owner gave; `image_id` (`sha256:...`, of the image's configuration) is what that name
+    meant when the service was created, and the only image that its jobs run. `digest` (`name@sha256:...`) is what a
+    registry gives that very image for, "" where it comes from none: an image of that kind that is gone cannot be had again.
+    `user` empty means the daemon's own user, nobody where that is root; `network` is `none` or `bridge`.
+    """
+
+    image: str
+    image_id: str
+    digest: str = ""
+    entrypoint: tuple[str, ...] | None = None
+    cmd: tuple[str, ...] | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    limits: ResourceLimits = ResourceLimits()
+    network: str = "none"
+    timeout_s: float | None = None
+    allow_override: bool = False
+    user: str = ""
+    read_only_root: bool = True
+    tmpfs_bytes: int = 64 << 20
+    cap_add: tuple[str, ...] = ()
+    secret_names: tuple[str, ...] = ()
+
+
+ServiceSettings = DataSettings | StandaloneSettings | DockerSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

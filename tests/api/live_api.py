@@ -26,6 +26,10 @@ from rnd.api.uploads import UploadStore
 from rnd.database.connection import Database
 from rnd.rules.peer_id import peer_id_from_key
 from rnd.services.data_service import DataService
+from rnd.services.executor import Executor
+from rnd.services.image_pulls import ImagePulls
+from rnd.services.images import Images
+from rnd.services.service_secrets import ServiceSecrets
 from rnd.services.vault import load_vault
 from rnd.types.config import Config, Limits
 from rnd.types.ids import ExecutionUid, TransferId
@@ -82,7 +86,9 @@ class RpcError(AssertionError):
 class LiveApi:
     """One server and its parts. Clients: `call` over the unix socket, `http` for anything else."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(
+        self, config: Config, *, images: Images | None = None, executors: dict[str, Executor] | None = None
+    ) -> None:
         self.config = config
         self.clock = TestClock()
         self.entropy = SystemEntropy()
@@ -93,6 +99,8 @@ class LiveApi:
         )
         self.hub = EventHub(self.database, self.clock)
         self.peers = DeskInMemory(self.database, self.clock, PEER_ID)
+        self.images = images
+        self.executors: dict[str, Executor] = executors or {}
         self.context = self._context()
         self.server = ApiServer(self.context)
         self._ids = itertools.count(1)
@@ -115,7 +123,9 @@ class LiveApi:
             peers=self.peers,
             data_service=self.data_service,
             vault=self.vault,
-            executors={},
+            secrets=ServiceSecrets(database, self.vault),
+            pulls=None if self.images is None else ImagePulls(images=self.images, database=database, clock=clock),
+            executors=self.executors,
             hub=self.hub,
             gate=TokenGate(database, clock),
             tickets=TicketBook(clock, self.entropy),
@@ -193,11 +203,19 @@ class _UnixConnector(aiohttp.BaseConnector):
 
 
 @contextlib.asynccontextmanager
-async def serving(data_dir: Path, *, limits: Limits | None = None, **config: Any) -> AsyncIterator[LiveApi]:
+async def serving(
+    data_dir: Path,
+    *,
+    limits: Limits | None = None,
+    images: Images | None = None,
+    executors: dict[str, Executor] | None = None,
+    **config: Any,
+) -> AsyncIterator[LiveApi]:
     """Serve an API below `data_dir` for the time of a test."""
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     small = Limits(disk_floor_bytes=0) if limits is None else limits
-    api = LiveApi(replace(Config(data_dir=data_dir, api="127.0.0.1:0", limits=small), **config))
+    known = Config(data_dir=data_dir, api="127.0.0.1:0", limits=small)
+    api = LiveApi(replace(known, **config), images=images, executors=executors)
     running: asyncio.Task[None] | None = None
     try:
         await api.server.start()

@@ -97,6 +97,7 @@ def test_an_executable_that_cannot_be_run_is_unavailable(peer: Peer, tmp_path: P
 def test_containers_are_unavailable_with_a_way_to_go(peer: Peer) -> None:
     error = peer.refusal("service.create", name="c", service_type="DOCKER", image="busybox")
     assert (error.code, error.data["error"]) == (1400, "EXECUTOR_UNAVAILABLE")
+    assert error.message == "This peer runs no containers"
     assert "STANDALONE" in error.data["hint"]
 
 
@@ -117,6 +118,7 @@ def test_containers_are_unavailable_with_a_way_to_go(peer: Peer) -> None:
         ({"timeout_s": -1}, "timeout_s"),
         ({"confine": "sometimes"}, "confine"),
         ({"network": "bridge"}, "network"),
+        ({"cmd": None}, "cmd"),
         ({"host_paths": [{"path": "x"}]}, "host_paths[0].path"),
         ({"secrets": {"../x": "y"}}, "secrets.../x"),
         ({"secrets": {"x": None}}, "secrets"),

@@ -43,8 +43,8 @@ def complete(rnd: Rnd, *words: str) -> list[str]:
     ("words", "offered"),
     [
         (["s"], ["serve", "status", "service", "show"]),
-        (["service", ""], ["add", "list", "search", "show", "rm", "set-status", "unlock"]),
-        (["service", "add", "d"], ["data"]),
+        (["service", ""], ["add", "list", "search", "suggest", "show", "rm", "set-status", "unlock"]),
+        (["service", "add", "d"], ["data", "docker"]),
         (["ps", "--st"], ["--status"]),
         (["ps", "--status", "C"], ["COMPLETED", "CANCELLED"]),
         (["--data-dir", "status", "comp"], ["completion"]),

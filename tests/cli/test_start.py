@@ -106,7 +106,12 @@ def test_half_a_command_shows_how_it_goes_on(rnd: Rnd, arguments: list[str]) -> 
 
 def test_help_and_version_are_answers(rnd: Rnd) -> None:
     assert rnd("--version").out.startswith("rnd 0.")
-    for command in (["--help"], ["run", "--help"], ["service", "add", "standalone", "--help"]):
+    for command in (
+        ["--help"],
+        ["run", "--help"],
+        ["service", "add", "standalone", "--help"],
+        ["service", "add", "docker", "--help"],
+    ):
         done = rnd(*command)
         assert (done.code, done.err) == (0, "")
         assert max(map(len, done.out.splitlines())) <= 100

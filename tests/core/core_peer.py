@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rnd.core.docker_jobs import DockerJobs
 from rnd.core.explaining import Explainer
 from rnd.core.job_manager import JobManager
 from rnd.core.job_runner import JobRunner
@@ -23,7 +25,9 @@ from rnd.database.connection import Database
 from rnd.database.offered_services import NewService
 from rnd.rules.lifecycle import execution_is_terminal
 from rnd.services.data_service import DataService
-from rnd.services.executor import Health, JobRun, Observation, Phase
+from rnd.services.executor import Executor, Health, JobRun, Observation, Phase
+from rnd.services.image_pulls import ImagePulls
+from rnd.services.images import ImageFacts
 from rnd.services.service_secrets import ServiceSecrets
 from rnd.services.standalone_orders import order_refusal
 from rnd.services.vault import load_vault
@@ -33,7 +37,14 @@ from rnd.types.enums import InterfaceType, MountFunction, ServiceType
 from rnd.types.errors import DatabaseFailed, RndError
 from rnd.types.executions import WorkflowExecution
 from rnd.types.ids import ConnectionId, ExecutionId, NodeId, PeerId, WorkflowId
-from rnd.types.services import RetryPolicy, Sandbox, Service, ServiceInterface, StandaloneSettings
+from rnd.types.services import (
+    DockerSettings,
+    RetryPolicy,
+    Sandbox,
+    Service,
+    ServiceInterface,
+    StandaloneSettings,
+)
 from rnd.types.workflows import WorkflowConnection, WorkflowNode
 from rnd.workers.data_worker import DataWorker
 from rnd.workers.deliveries import DeliveryDesk
@@ -41,6 +52,7 @@ from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
 from rnd.workers.prompt_delivery import PROMPT_BYTES
+from tests.scripted_images import ScriptedImages, image_facts
 from tests.seams import CountingEntropy, StillClock
 
 T = TypeVar("T")
@@ -95,6 +107,7 @@ class ScriptedEngine:
     name = "standalone"
 
     def __init__(self) -> None:
+        self.health = Health(available=True)
         self.scripts: dict[str, Script] = {}
         self.submitted: list[str] = []
         self.cleaned: list[str] = []
@@ -102,10 +115,12 @@ class ScriptedEngine:
         self.submit_error: RndError | None = None
         self.is_answer_lost = False
         self.kill_errors = 0
+        self.find_error: RndError | None = None
+        self.finds = 0
         self._news = asyncio.Event()
 
     async def check(self) -> Health:
-        return Health(available=True)
+        return self.health
 
     def refusal(self, service: Service, plan: JobPlan, *, foreign: bool) -> str | None:
         return order_refusal(service, plan, foreign=foreign)
@@ -115,7 +130,7 @@ class ScriptedEngine:
             raise self.submit_error
         if run.engine_name not in self.runs:
             self.submitted.append(run.engine_name)
-            script = self.scripts.get(run.argv[1], Script())
+            script = self.scripts.get(_words(run)[1], Script())
             self.runs[run.engine_name] = _Run(run, script)
             self._look(run.engine_name)
         if self.submit_error is not None:
@@ -123,6 +138,9 @@ class ScriptedEngine:
         return run.engine_name
 
     async def find(self, engine_name: str, directory: Path) -> str | None:
+        self.finds += 1
+        if self.find_error is not None:
+            raise self.find_error
         return engine_name if engine_name in self.runs else None
 
     async def wait(self, handle: str) -> Observation:
@@ -149,7 +167,7 @@ class ScriptedEngine:
         """Let a program that holds come to its end."""
         self.scripts[name].holds = False
         for engine_name, run in self.runs.items():
-            if run.run.argv[1] == name:
+            if _words(run.run)[1] == name:
                 self._look(engine_name)
 
     def renew(self) -> None:
@@ -168,7 +186,7 @@ class ScriptedEngine:
         for folder in (logs, run.run.directory / "output"):
             folder.mkdir(parents=True, exist_ok=True)
         stdin = b"".join(path.read_bytes() for path in run.run.stdin_files)
-        said = stdin + " ".join(run.run.argv[1:]).encode() + b"\n"
+        said = stdin + " ".join(_words(run.run)[1:]).encode() + b"\n"
         (logs / "stdout.txt").write_bytes(said)
         (logs / "stderr.txt").write_bytes(b"")
         (logs / "logs.txt").write_bytes(said)
@@ -180,6 +198,47 @@ class ScriptedEngine:
         run.observation = observation
         self._news.set()
         self._news = asyncio.Event()
+
+
+def _words(run: JobRun) -> tuple[str, ...]:
+    """Return what a run executes and its arguments; the first of these names its script."""
+    if run.container is None:
+        return run.argv
+    return (run.container.image, *(run.container.cmd or ("",)))
+
+
+class ScriptedContainers(ScriptedEngine):
+    """The same for containers: a handle tells the container's id, and what is left is what nobody has removed."""
+
+    name = "docker"
+
+    def refusal(self, service: Service, plan: JobPlan, *, foreign: bool) -> str | None:
+        return None
+
+    async def submit(self, run: JobRun) -> str:
+        assert run.container is not None
+        return _handle(await super().submit(run))
+
+    async def find(self, engine_name: str, directory: Path) -> str | None:
+        found = await super().find(engine_name, directory)
+        return None if found is None else _handle(found)
+
+    async def wait(self, handle: str) -> Observation:
+        return await super().wait(_engine_name(handle))
+
+    async def cancel(self, handle: str, grace_s: float) -> None:
+        await super().cancel(_engine_name(handle), grace_s)
+
+    async def cleanup(self, handle: str) -> None:
+        await super().cleanup(_engine_name(handle))
+
+
+def _handle(engine_name: str) -> str:
+    return json.dumps({"container_id": f"id-of-{engine_name}", "engine_name": engine_name})
+
+
+def _engine_name(handle: str) -> str:
+    return str(json.loads(handle)["engine_name"])
 
 
 class MortalDatabase(Database):
@@ -205,6 +264,9 @@ class Machine:
     data_dir: Path
     clock: StillClock = field(default_factory=StillClock)
     engine: ScriptedEngine = field(default_factory=ScriptedEngine)
+    containers: ScriptedContainers = field(default_factory=ScriptedContainers)
+    images: ScriptedImages = field(default_factory=ScriptedImages)
+    has_containers: bool = True
     deadlines: Deadlines = field(default_factory=Deadlines)
     limits: Limits = field(default_factory=lambda: Limits(disk_floor_bytes=0))
     boot_id: str = "boot 1"
@@ -220,6 +282,8 @@ class Machine:
         self.data_dir.mkdir(exist_ok=True)
         self.daemons += 1
         self.engine.renew()
+        self.containers.renew()
+        self.images.renew()
         database = MortalDatabase.open(self.data_dir / "rnd.db", busy_timeout_ms=busy_timeout_ms)
         assert isinstance(database, MortalDatabase)
         database.dies_at = dies_at
@@ -257,6 +321,8 @@ class Daemon:
         self.machine = machine
         self.clock = machine.clock
         self.engine = machine.engine
+        self.containers = machine.containers
+        self.images = machine.images
         self.database = database
         self.board = NewsBoard()
         self.folders = JobFolders(machine.data_dir)
@@ -274,13 +340,23 @@ class Daemon:
         disk = DiskGuard(machine.data_dir, floor_bytes=machine.limits.disk_floor_bytes)
         seams: Any = {"database": database, "clock": machine.clock, "entropy": entropy, "config": self.config}
         self.data = DataService(**seams, vault=vault)
+        executors: dict[ServiceType, Executor] = {ServiceType.STANDALONE: machine.engine}
+        pulls: ImagePulls | None = None
+        if machine.has_containers:
+            executors[ServiceType.DOCKER] = machine.containers
+            pulls = ImagePulls(images=machine.images, database=database, clock=machine.clock)
+        self.vault = vault
+        secrets = ServiceSecrets(database, vault)
         desk = DeliveryDesk(config=self.config, folders=self.folders, data_service=self.data)
         self.data_worker = DataWorker(**seams, folders=self.folders, desk=desk, disk=disk, board=self.board, peer_id=ME)
         self.runner = JobRunner(
             **seams,
             folders=self.folders,
-            executors={ServiceType.STANDALONE: machine.engine},
-            secrets=ServiceSecrets(database, vault),
+            executors=executors,
+            secrets=secrets,
+            docker_jobs=DockerJobs(
+                database=database, clock=machine.clock, config=self.config, pulls=pulls, secrets=secrets
+            ),
             data_worker=self.data_worker,
             disk=disk,
             board=self.board,
@@ -290,7 +366,7 @@ class Daemon:
         self.job_manager = JobManager(
             **seams,
             folders=self.folders,
-            executors={ServiceType.STANDALONE: machine.engine},
+            executors=executors,
             is_unlocked=self.data.is_unlocked,
             runner=self.runner,
             explainer=explainer,
@@ -349,6 +425,39 @@ class Daemon:
             retry_safe=attempts > 1,
             retry=RetryPolicy(attempts=attempts, backoff_s=backoff_s),
             service_path="/bin/true",
+        )
+        return await self.database.write(lambda conn: offered_services.create_service(conn, new, now=self.clock.now()))
+
+    async def container(
+        self,
+        name: str,
+        script: Script | None = None,
+        *,
+        facts: ImageFacts | None = None,
+        interfaces: tuple[ServiceInterface, ...] = (),
+        attempts: int = 1,
+        **settings: Any,
+    ) -> Service:
+        """Offer a container, called with its name; its image is in the registry, and here only where a test puts it here."""
+        if script is not None:
+            self.containers.scripts[name] = script
+        if facts is None:
+            facts = image_facts(1)
+            self.images.offer("python:3", facts=facts)
+        known: dict[str, Any] = {
+            "image": "python:3",
+            "image_id": facts.image_id,
+            "digest": facts.digest,
+            "cmd": (name,),
+        }
+        new = NewService(
+            name=name,
+            service_type=ServiceType.DOCKER,
+            interfaces=PROGRAM_INTERFACES + interfaces,
+            settings=DockerSettings(**(known | settings)),
+            retry_safe=attempts > 1,
+            retry=RetryPolicy(attempts=attempts),
+            service_path="python:3",
         )
         return await self.database.write(lambda conn: offered_services.create_service(conn, new, now=self.clock.now()))
 

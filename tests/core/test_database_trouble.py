@@ -155,10 +155,8 @@ def test_a_database_that_is_gone_ends_every_part(machine: Machine) -> None:
         daemon.database.dies_at = 0
         daemon.engine.let_go("long")
         await daemon.until(daemon.is_dead)
-        (dead,) = (task for task in daemon.tasks if task.done())
-        error = dead.exception()
-        assert error is not None
-        assert isinstance(root_cause(error), DatabaseFailed)
+        errors = [task.exception() for task in daemon.tasks if task.done()]
+        assert all(error is not None and isinstance(root_cause(error), DatabaseFailed) for error in errors)
         assert await daemon.story() == [("long", "RUNNING", None)]
 
     machine.play(play)

@@ -28,6 +28,7 @@ from rnd.types.executions import FileEntry
 from rnd.types.ids import PeerId, ServiceId
 from rnd.types.services import (
     DataSettings,
+    DockerSettings,
     HostPath,
     ResourceLimits,
     RetryPolicy,
@@ -84,11 +85,34 @@ STANDALONE_SETTINGS = st.builds(
     min_sandbox=st.text(),
     secret_names=WORDS,
 )
-NEW_SERVICES = (DATA_SETTINGS | STANDALONE_SETTINGS).flatmap(
+DOCKER_SETTINGS = st.builds(
+    DockerSettings,
+    image=st.text(),
+    image_id=st.text(),
+    digest=st.text(),
+    entrypoint=st.none() | WORDS,
+    cmd=st.none() | WORDS,
+    env=st.dictionaries(st.text(), st.text(), max_size=2),
+    limits=st.builds(ResourceLimits, memory_bytes=st.none() | SIZES, gpus=st.none() | SIZES),
+    network=st.sampled_from(("none", "bridge")),
+    timeout_s=st.none() | st.floats(0.1, 1e6),
+    allow_override=st.booleans(),
+    user=st.text(),
+    read_only_root=st.booleans(),
+    tmpfs_bytes=SIZES,
+    cap_add=WORDS,
+    secret_names=WORDS,
+)
+TYPES = {
+    DataSettings: ServiceType.DATA,
+    StandaloneSettings: ServiceType.STANDALONE,
+    DockerSettings: ServiceType.DOCKER,
+}
+NEW_SERVICES = (DATA_SETTINGS | STANDALONE_SETTINGS | DOCKER_SETTINGS).flatmap(
     lambda chosen: st.builds(
         NewService,
         name=st.text(),
-        service_type=st.just(ServiceType.DATA if isinstance(chosen, DataSettings) else ServiceType.STANDALONE),
+        service_type=st.just(TYPES[type(chosen)]),
         interfaces=INTERFACES,
         settings=st.just(chosen),
         description=st.text(),
@@ -353,9 +377,3 @@ def test_a_wrapped_key_is_kept_and_replaced(conn: sqlite3.Connection, data: Serv
     for key in (DataKey(header='{"v": 1}', wrapped_key=b"\0one"), DataKey(header='{"v": 2}', wrapped_key=b"\xfftwo")):
         data_files.set_data_key(conn, data.id, key)
         assert data_files.find_data_key(conn, data.id) == key
-
-
-def test_a_docker_row_of_another_rnd_is_refused_in_words(conn: sqlite3.Connection, service: Service) -> None:
-    conn.execute("UPDATE offered_services SET service_type = 'DOCKER'")
-    with pytest.raises(ValueError, match="DOCKER"):
-        offered_services.get_service(conn, service.id)

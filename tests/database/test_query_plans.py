@@ -387,6 +387,7 @@ CALLS: Final[dict[str, Call]] = {
         c, SECRET, service_id=w.service.id, execution_id=w.execution.id, now=w.now
     ),
     "sealed_secrets.list_service_secrets": lambda c, w: sealed_secrets.list_service_secrets(c, w.service.id),
+    "sealed_secrets.find_registry_auth": lambda c, w: sealed_secrets.find_registry_auth(c, w.service.id),
     "sealed_secrets.delete_secret": lambda c, w: sealed_secrets.delete_secret(c, SECRET, service_id=w.service.id),
     "sealed_secrets.delete_execution_secrets": lambda c, w: sealed_secrets.delete_execution_secrets(c, w.execution.id),
     "sealed_secrets.delete_expired_secrets": lambda c, w: sealed_secrets.delete_expired_secrets(c, now=w.now),
@@ -493,6 +494,17 @@ CALLS: Final[dict[str, Call]] = {
     "job_moves.mark_started": lambda c, w: job_moves.mark_started(c, [w.job.id]),
     "job_moves.mark_all_ready": lambda c, w: make_ready(c, w),
     "job_moves.mark_all_running": lambda c, w: make_running(c, w),
+    "job_executions.standing_of": lambda c, w: job_executions.standing_of(c, [w.job.id]),
+    "offered_services.offers_containers": lambda c, _: offered_services.offers_containers(c),
+    "job_moves.record_images": lambda c, w: job_moves.record_images(c, [(w.job.id, "sha256:1")]),
+    "job_moves.mark_pulling": lambda c, w: (
+        make_running(c, w),
+        job_moves.mark_pulling(c, w.job, pull_by=w.later),
+    ),
+    "job_moves.mark_pulled": lambda c, w: (
+        make_running(c, w),
+        job_moves.mark_pulled(c, w.job, run_by=w.later),
+    ),
     "job_moves.mark_ready_again": lambda c, w: (
         make_running(c, w),
         job_moves.mark_ready_again(c, w.job.id, error="why", not_before=w.later, now=w.now),

@@ -157,6 +157,7 @@ REPORT = JobStatusReport(
     ended_at=datetime(2026, 1, 31, 12, 0, 1, tzinfo=UTC),
     duties=(ConnectionId(1),),
     remark="stdout was cut at 10 bytes",
+    image_digest="python@sha256:00ff",
 )
 
 # Answers name the message that they answer: (message, reply_to).

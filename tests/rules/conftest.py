@@ -204,6 +204,8 @@ class Make:
             "ended_at": None,
             "start_by": NOW + timedelta(minutes=15),
             "run_by": NOW + timedelta(hours=24),
+            "pull_by": None,
+            "image_digest": None,
             "error_message": None,
             "exit_code": None,
             "exit_signal": None,

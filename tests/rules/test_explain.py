@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnd.cli.parser import parse
-from rnd.rules.evidence import Evidence, HandleState, OtherEnd
+from rnd.rules.evidence import Evidence, HandleState, ImageOnItsWay, OtherEnd
 from rnd.rules.explain import Explanation, explain, explained_elsewhere
 from rnd.types.enums import (
     ExecutionConstraint,
@@ -471,3 +471,30 @@ def test_a_reused_job_says_so_and_where_its_outputs_come_from(make: Any) -> None
     there = asked(make, ordered)
     assert "what it left in an earlier execution of its orchestrator serves again" in there.because
     assert explained_elsewhere(job, there).checks == told.checks
+
+
+# ---------------------------------------------------------------- containers
+
+
+def test_an_image_on_its_way_is_the_reason_and_says_how_far_it_is(make: Any) -> None:
+    job = make.job(
+        "RUNNING",
+        service_type=ServiceType.DOCKER,
+        run_by=None,
+        pull_by=make.now + timedelta(minutes=30),
+        image_digest="i@d",
+    )
+    pull = ImageOnItsWay(image="i@d", status="Downloading", bytes_done=1, bytes_total=4)
+    until = "it may take until 2026-01-31T12:30:00.000Z"
+    found = asked(make, job, handle=HandleState.PULLING, pull=pull)
+    assert found.because == f"Its image is being pulled i@d: Downloading, 1 of 4 bytes; {until}."
+    assert checks(found) == [("image", False, "i@d"), ("image on its way", True, found.because[:-1])]
+    unknown = asked(make, job, handle=HandleState.PULLING, pull=replace(pull, bytes_total=0))
+    assert unknown.because == f"Its image is being pulled i@d: Downloading; {until}."
+    late = asked(make, replace(job, pull_by=make.now), handle=HandleState.PULLING, pull=pull)
+    assert [ok for _, ok, _ in checks(late)] == [False, False]
+
+
+def test_a_container_that_runs_says_which_image_it_runs(make: Any) -> None:
+    job = make.job("RUNNING", service_type=ServiceType.DOCKER, image_digest="i@d")
+    assert checks(asked(make, job, handle=HandleState.RUNNING))[0] == ("image", True, "i@d")
