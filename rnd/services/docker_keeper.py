@@ -162,6 +162,8 @@ class ContainerRun:
                     await self._until_end(output, end, feed=None)
                 finally:
                     await output.close()
+                self._whole = False  # an engine may end this before the last words, so that they are read once more
+                await self._read_again()
             else:
                 self._break_off()
                 await self._until_end(None, end, feed=None)

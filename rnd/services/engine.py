@@ -60,7 +60,7 @@ class Engine:
     async def facts(self, *, anew: bool = False) -> EngineFacts:
         """Return what the engine is. Raises `EngineGone`."""
         if self._facts is None or anew:
-            self._facts = await self._call(_facts)
+            self._facts = await self._ask_again(_facts)
         return self._facts
 
     async def create(self, body: dict[str, Any], name: str) -> str:
@@ -93,7 +93,7 @@ class Engine:
             return dict(client.inspect_container(container_id)["State"])
 
         try:
-            return await self._call(state)
+            return await self._ask_again(state)
         except EngineRefused as error:
             if error.status == 404:
                 return None
@@ -102,7 +102,7 @@ class Engine:
     async def remove(self, container_id: str) -> None:
         """Remove a container with all that is its own, also if it still runs. Idempotent."""
         try:
-            await self._call(lambda client: client.remove_container(container_id, v=True, force=True))
+            await self._ask_again(lambda client: client.remove_container(container_id, v=True, force=True))
         except EngineRefused as error:
             gone = error.status == 404 or (error.status == 409 and "in progress" in error.words)
             if not gone:
@@ -115,7 +115,7 @@ class Engine:
         def containers(client: APIClient) -> list[dict[str, Any]]:
             return list(client.containers(all=True, filters={"label": wanted}))
 
-        return await self._call(containers)
+        return await self._ask_again(containers)
 
     async def attach(self, container_id: str) -> Opened:
         """Return the output of a container that has not been started: no byte of it is missed."""
@@ -145,7 +145,7 @@ class Engine:
             return dict(client.inspect_image(name))  # type: ignore[no-untyped-call]  # the stubs lack its type
 
         try:
-            return await self._call(image)
+            return await self._ask_again(image)
         except EngineRefused as error:
             if error.status == 404:
                 return None
@@ -206,6 +206,13 @@ class Engine:
     ) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(pool or self._callers, self._ask, act, silence_s)
+
+    async def _ask_again(self, act: Callable[[APIClient], T]) -> T:
+        """Ask what can be asked twice: a connection that was kept open may have broken since."""
+        try:
+            return await self._call(act)
+        except EngineGone:
+            return await self._call(act)
 
     def _ask(self, act: Callable[[APIClient], T], silence_s: int) -> T:
         """Ask in this thread, and say in two words what can go wrong."""
