@@ -38,6 +38,7 @@ class Record(NamedTuple):
     begun: Begun
     container_id: str = ""
     starting: bool = False
+    feeding: bool = False
     fed: bool = False
     cancel_grace_s: float | None = None
     fault: str = ""
@@ -50,7 +51,7 @@ def begin(directory: str, begun: Begun) -> None:
 
 
 def add(directory: str, engine_name: str, **step: object) -> None:
-    """Add a line: `created=ID`, `starting=True`, `fed=True`, `cancel=GRACE_S`, `fault=WORDS` or `ended=FIELDS`."""
+    """Add a line: `created=ID`, `starting=True`, `feeding=True`, `fed=True`, `cancel=GRACE_S`, `fault=WORDS` or `ended=FIELDS`."""
     _write(directory, engine_name, os.O_APPEND, step)
 
 
@@ -81,6 +82,8 @@ def _replay(steps: list[dict[str, Any]]) -> Record | None:
                     record = record._replace(container_id=str(value))
                 case "starting":
                     record = record._replace(starting=True)
+                case "feeding":
+                    record = record._replace(feeding=True)
                 case "fed":
                     record = record._replace(fed=True)
                 case "cancel":

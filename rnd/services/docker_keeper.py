@@ -49,7 +49,8 @@ class ContainerRun:
         self._data_dir = data_dir
         self._begun = record.begun
         self._fresh = fresh
-        self._fed = record.fed or not record.begun.stdin_files
+        self._to_feed = bool(record.begun.stdin_files) and not record.feeding
+        self._cut_short = record.feeding and not record.fed
         self._fault = record.fault
         self._cancelled = record.cancel_grace_s is not None
         self._kill_at: float | None = None
@@ -135,10 +136,6 @@ class ContainerRun:
         async with contextlib.AsyncExitStack() as opened:
             output = await self._engine.attach(self.container_id)
             opened.push_async_callback(output.close)
-            feed = None
-            if self._begun.stdin_files:
-                feed = await self._engine.attach_input(self.container_id)
-                opened.push_async_callback(feed.close)
             end = await self._engine.end(self.container_id, started=False)
             opened.push_async_callback(end.close)
             container_record.add(self.directory, self.engine_name, starting=True)
@@ -148,7 +145,7 @@ class ContainerRun:
                 await self._engine.start(self.container_id)
             except EngineRefused as error:
                 return _start_words(error.words)
-            await self._until_end(output, end, feed=feed.writer if feed else None)
+            await self._until_end(output, end)
         return ""
 
     async def _follow_again(self) -> None:
@@ -159,14 +156,14 @@ class ContainerRun:
             if await self._has_all() and self._renews_output():
                 output = await self._engine.output(self.container_id, follow=True)
                 try:
-                    await self._until_end(output, end, feed=None)
+                    await self._until_end(output, end)
                 finally:
                     await output.close()
                 self._whole = False  # an engine may end this before the last words, so that they are read once more
                 await self._read_again()
             else:
                 self._break_off()
-                await self._until_end(None, end, feed=None)
+                await self._until_end(None, end)
         finally:
             await end.close()
 
@@ -199,15 +196,15 @@ class ContainerRun:
 
     # ------------------------------------------------------------- while it runs
 
-    async def _until_end(self, output: Opened | None, end: Opened, *, feed: asyncio.StreamWriter | None) -> None:
+    async def _until_end(self, output: Opened | None, end: Opened) -> None:
         """Carry output and input, and heed limits and cancels, until the container has ended and all its output is here."""
         self._running = True
         trouble: EngineGone | None = None
         async with asyncio.TaskGroup() as group:
             pump = group.create_task(self._pump_quietly(output))
             helpers = [group.create_task(self._heed_cancel())]
-            if feed is not None:
-                helpers.append(group.create_task(self._feed(feed)))
+            if self._to_feed:
+                helpers.append(group.create_task(self._feed()))
             if self._begun.disk_bytes is not None:
                 helpers.append(group.create_task(self._watch_disk(self._begun.disk_bytes)))
             try:
@@ -244,33 +241,55 @@ class ContainerRun:
             self._output.take(pieces)
         self._output.finish()
 
-    async def _feed(self, writer: asyncio.StreamWriter) -> None:
-        """Write the input files into the program's standard input, and close it."""
+    async def _feed(self) -> None:
+        """Write the input files into the program's standard input, and close it.
+
+        The way to it is opened only now: what has been opened to it once closes it for good when it goes.
+        """
+        self._to_feed = False
+        container_record.add(self.directory, self.engine_name, feeding=True)
+        self._cut_short = True
+        try:
+            opened = await self._engine.attach_input(self.container_id)
+        except (EngineGone, EngineRefused):
+            return  # it has ended already, or its end is judged when the engine is there again
+        try:
+            if await self._write_input(opened.writer):
+                self._cut_short = False
+                container_record.add(self.directory, self.engine_name, fed=True)
+                await self._forever()  # the connection goes with the run
+        finally:
+            await opened.close()
+
+    async def _write_input(self, writer: asyncio.StreamWriter) -> bool:
+        """Return whether the program has been given everything, or wants no more."""
         for path in self._begun.stdin_files:
             try:
                 file = await asyncio.to_thread(job_places.open_input, self._data_dir, path)
             except (BadOrder, OSError) as error:
                 self._fail(f"its standard input cannot be read: {path}: {error}")
-                return
+                return False
             try:
                 while data := await asyncio.to_thread(os.read, file, FEED_BYTES):
                     writer.write(data)
                     await writer.drain()
             except ConnectionError:
-                return  # the program has ended, or reads no more
+                return False  # the engine has hung up, since the program has ended
             except OSError as error:
                 self._fail(f"its standard input cannot be read: {path}: {error.strerror}")
-                return
+                return False
             finally:
                 os.close(file)
         with contextlib.suppress(OSError):
             writer.write_eof()
-        self._fed = True
-        container_record.add(self.directory, self.engine_name, fed=True)
+        return True
+
+    async def _forever(self) -> None:
+        await asyncio.Event().wait()
 
     def _judge_input(self) -> None:
         """A program whose feeder is gone may have taken that for the end of its input."""
-        if not self._fed:
+        if self._cut_short:
             self._fail("its standard input was cut short: the process that fed it was ended")
 
     async def _watch_disk(self, limit_bytes: int) -> None:

@@ -132,6 +132,22 @@ class TestKills(DockerRuns):
 
         self.go(data_dir, test)
 
+    def test_input_that_was_handed_over_arrives_although_its_feeder_is_gone(self, data_dir: Path) -> None:
+        data = os.urandom(100_000)
+        self.jobs_folder(data_dir).mkdir(parents=True)
+        (self.jobs_folder(data_dir) / "data").write_bytes(data)
+        run = self.order(data_dir, "sleep 2; cat >all", stdin_files=(self.jobs_folder(data_dir) / "data",))
+
+        async def test(executor: Executor) -> None:
+            handle = await executor.submit(run)
+            await eventually(lambda: fed(run))
+            os.kill(exec_of(data_dir), signal.SIGKILL)
+            assert (await executor.wait(handle)).exit_code == 0
+            assert (run.directory / "output/all").read_bytes() == data
+            await executor.cleanup(handle)
+
+        self.go(data_dir, test)
+
     @pytest.mark.parametrize("times", [1, 3])
     def test_output_is_whole_and_once_however_often_rnd_exec_is_killed(self, data_dir: Path, times: int) -> None:
         script = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $i; [ $((i%500)) = 0 ] && sleep 0.4; done; printf end"
@@ -297,9 +313,9 @@ class TestKills(DockerRuns):
             proxy.refuses = True
             proxy.cut()
             async with asyncio.timeout(20):
-                while (seen := (await executor.poll([handle]))[handle]).phase is not Phase.UNKNOWN:
+                while "does not answer" not in (seen := (await executor.poll([handle]))[handle]).reason:
                     await asyncio.sleep(0.02)
-            assert "does not answer" in seen.reason
+            assert seen.phase is Phase.UNKNOWN
             (run.directory / "output/go").touch()
             proxy.refuses = False
             assert (await executor.wait(handle)).exit_code == 6
@@ -307,6 +323,12 @@ class TestKills(DockerRuns):
             await executor.cleanup(handle)
 
         self.go(data_dir, test)
+
+
+def fed(run: JobRun) -> bool:
+    """Say whether all input has been handed over."""
+    record = container_record.read(str(run.directory), run.engine_name)
+    return record is not None and record.fed
 
 
 def stdout(run: JobRun) -> str:
