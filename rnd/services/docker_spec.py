@@ -41,7 +41,10 @@ FORBIDDEN_TARGETS: Final = ("/proc", "/sys", "/dev")
 IMAGE_ID: Final = re.compile(r"sha256:[0-9a-f]{64}")
 CONTAINER_NAME: Final = re.compile(r"job-[0-9A-Za-z_.-]{1,200}")
 ENGINE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,159}")
-USER: Final = re.compile(r"[0-9]{1,9}(:[0-9]{1,9})?")
+NAME: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
+USER: Final = re.compile(rf"{NAME}(:{NAME})?")
+"""A user, or user:group, each a number or a name that the image knows."""
+NUMBERS: Final = re.compile(r"([0-9]{1,10})(?::([0-9]{1,10}))?")
 LABEL: Final = re.compile(r"rnd\.[a-z_]{1,40}")
 SECRET_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 ENV_NAME: Final = re.compile(r"[^=\0]+")
@@ -178,11 +181,20 @@ def _host_config(order: ContainerOrder, around: Surroundings) -> dict[str, Any]:
     if bounds.cpus is not None:
         config["NanoCpus"] = int(min(bounds.cpus, around.cpus) * 1_000_000_000)
     if order.tmpfs_bytes and TEMPORARY not in (mount.target for mount in order.mounts):
-        # With exec: programs unpack libraries there, and /output, which they can write to, is executable as well.
-        config["Tmpfs"] = {TEMPORARY: f"rw,nosuid,nodev,exec,size={order.tmpfs_bytes},mode=1777"}
+        config["Tmpfs"] = {TEMPORARY: _temporary(order, around)}
     if bounds.gpus:
         config["DeviceRequests"] = [{"Driver": "", "Count": bounds.gpus, "Capabilities": [["gpu"]]}]
     return config
+
+
+def _temporary(order: ContainerOrder, around: Surroundings) -> str:
+    """Return the options of /tmp. With exec: programs unpack libraries there, and /output is executable as well.
+
+    Its user owns it, since the mode that counts is the one that the folder has in the image.
+    """
+    options = f"rw,nosuid,nodev,exec,size={order.tmpfs_bytes},mode=1777"
+    owner = NUMBERS.fullmatch(order.user or around.user)
+    return options if owner is None else f"{options},uid={owner[1]},gid={owner[2] or 0}"
 
 
 def _mounts(order: ContainerOrder, around: Surroundings) -> list[dict[str, Any]]:
