@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from rnd import __version__
+from rnd.services import seat
 from rnd.services.exec_client import ExecClient
 from rnd.services.executor import Health, JobRun, Observation, Phase
 from rnd.services.images import ImageFacts, PullProgress, RegistryAuth, Tell
@@ -55,6 +56,7 @@ class DockerExecutor:
         self._data_dir = data_dir
         self._exec = ExecClient(data_dir, version=version)
         self._pulls: dict[tuple[str, str, str], _Pull] = {}
+        self._builds = 0
 
     async def run(self) -> None:
         """Hold the connection until cancelled; then tell rnd-exec that it may go once it keeps nothing."""
@@ -180,7 +182,8 @@ class DockerExecutor:
 
     async def build(self, context: Path, tag: str, tell: Tell) -> ImageFacts:
         """Build an image from a folder with a Dockerfile, without network. See `Images.build`."""
-        tar = self._data_dir / "run" / f"build-{os.getpid()}-{id(tell):x}.tar"
+        self._builds += 1
+        tar = self._data_dir / "run" / f"build-{os.getpid()}-{self._builds}.tar"
         progress = _Pull(tag, [tell])
         try:
             await asyncio.to_thread(_pack, context, tar)
@@ -310,6 +313,7 @@ def _pack(context: Path, tar: Path) -> None:
     """Make a tar of a build context: files and folders, with links as links, owned by root."""
     if not (context / "Dockerfile").is_file():
         raise FileNotFoundError(2, "there is no Dockerfile", os.fspath(context))
+    os.close(seat.open_folder(os.fspath(tar.parent.parent)))
     descriptor = os.open(tar, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w") as archive:
         archive.add(context, arcname=".", filter=_plain_member)
