@@ -33,11 +33,14 @@ class Begun(NamedTuple):
 
 
 class Record(NamedTuple):
-    """All lines of a run. `container_id` is "" before it was created; `cancel_grace_s` is `None` unless it is to end."""
+    """All lines of a run. `container_id` is "" before it was created; `cancel_grace_s` is `None` unless it is to end.
+
+    `starting` names the process of the engine that was asked to start it, "" before.
+    """
 
     begun: Begun
     container_id: str = ""
-    starting: bool = False
+    starting: str = ""
     feeding: bool = False
     fed: bool = False
     cancel_grace_s: float | None = None
@@ -51,7 +54,7 @@ def begin(directory: str, begun: Begun) -> None:
 
 
 def add(directory: str, engine_name: str, **step: object) -> None:
-    """Add a line: `created=ID`, `starting=True`, `feeding=True`, `fed=True`, `cancel=GRACE_S`, `fault=WORDS` or `ended=FIELDS`."""
+    """Add a line: `created=ID`, `starting=ENGINE`, `feeding=True`, `fed=True`, `cancel=GRACE_S`, `fault=WORDS` or `ended=FIELDS`."""
     _write(directory, engine_name, os.O_APPEND, step)
 
 
@@ -81,7 +84,7 @@ def _replay(steps: list[dict[str, Any]]) -> Record | None:
                 case "created":
                     record = record._replace(container_id=str(value))
                 case "starting":
-                    record = record._replace(starting=True)
+                    record = record._replace(starting=str(value))
                 case "feeding":
                     record = record._replace(feeding=True)
                 case "fed":

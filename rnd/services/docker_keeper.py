@@ -49,6 +49,7 @@ class ContainerRun:
         self._data_dir = data_dir
         self._begun = record.begun
         self._fresh = fresh
+        self._asked = record.starting
         self._to_feed = bool(record.begun.stdin_files) and not record.feeding
         self._cut_short = record.feeding and not record.fed
         self._fault = record.fault
@@ -111,6 +112,8 @@ class ContainerRun:
                 return rejected(self._fault)
             case "created" if self._cancelled:
                 return rejected("it was cancelled before it started")
+            case "created" if self._asked and self._asked != await self._engine.mark():
+                return lost("the container engine was restarted while it was to start this, so that it may have run")
             case "created":
                 refused = await self._start()
                 if refused:
@@ -138,7 +141,8 @@ class ContainerRun:
             opened.push_async_callback(output.close)
             end = await self._engine.end(self.container_id, started=False)
             opened.push_async_callback(end.close)
-            container_record.add(self.directory, self.engine_name, starting=True)
+            self._asked = await self._engine.mark()
+            container_record.add(self.directory, self.engine_name, starting=self._asked)
             if self._cancelled:
                 return "it was cancelled before it started"
             try:

@@ -7,12 +7,16 @@ lasts as long as a container does is in `engine_streams`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from rnd.services import processes
 from rnd.services.docker_spec import LABEL_DIRECTORY
 from rnd.services.engine_streams import EngineGone, EngineRefused, Opened, open_stream
 
@@ -62,6 +66,26 @@ class Engine:
         if self._facts is None or anew:
             self._facts = await self._ask_again(_facts)
         return self._facts
+
+    async def mark(self) -> str:
+        """Return what names the engine's process: another one has been restarted since. Raises `EngineGone`."""
+        return await asyncio.get_running_loop().run_in_executor(self._callers, self._mark)
+
+    def _mark(self) -> str:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(CALL_TIMEOUT_S)
+            try:
+                connection.connect(self.socket_path)
+                credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            except OSError as error:
+                raise EngineGone(f"the container engine at {self.socket_path} does not answer: {error}") from None
+        pid, _, _ = struct.unpack("3i", credentials)
+        if pid == 1:  # a service manager listens for the engine
+            with contextlib.suppress(OSError, ValueError):
+                folder = os.path.dirname(os.path.realpath(self.socket_path))
+                with open(os.path.join(folder, "docker.pid")) as file:
+                    pid = int(file.read())
+        return f"{processes.boot_id()} {pid} {processes.start_time(pid)}"
 
     async def create(self, body: dict[str, Any], name: str) -> str:
         """Create a container and return its id. Raises `EngineRefused` with 409 where the name is taken, 404 without image."""

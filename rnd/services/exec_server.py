@@ -380,7 +380,7 @@ class ExecServer:
             if record is None:
                 # Its record is gone, but whoever asks has seen the container: that is the run, whatever became of it.
                 container_id = _container_id(request)
-                record = Record(_unknown(engine_name), container_id, starting=True)
+                record = Record(_unknown(engine_name), container_id, starting="unknown")
                 container_record.begin(directory, record.begun)
                 container_record.add(directory, engine_name, created=container_id)
             if record.ended is not None:

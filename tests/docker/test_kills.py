@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from docker import APIClient
 
 from rnd.services import container_record
 from rnd.services.docker_service import DockerExecutor
@@ -240,6 +241,25 @@ class TestKills(DockerRuns):
 
         self.go(data_dir, test)
         assert (run.directory / "output/runs").read_text() == "once\n"
+
+    def test_what_another_engine_process_was_to_start_may_have_run(self, data_dir: Path, engine: APIClient) -> None:
+        """An engine that dies in the middle of a start does not know it afterwards; it is not started again."""
+        run = self.order(data_dir, "echo once >>runs")
+        body = {"Image": self.image_id, "Cmd": ["true"], "Labels": {"rnd.directory": str(run.directory)}}
+        container_id = engine.create_container_from_config(body)["Id"]
+        begun = container_record.Begun(run.engine_name, "true", [], True, 1000, 1000, None, 0, "")
+        container_record.begin(str(run.directory), begun)
+        container_record.add(str(run.directory), run.engine_name, created=container_id)
+        container_record.add(str(run.directory), run.engine_name, starting="another boot, another process")
+
+        async def test(executor: Executor) -> None:
+            handle = await executor.find(run.engine_name, run.directory)
+            assert handle is not None
+            end = await executor.wait(handle)
+            assert (end.phase, "may have run" in end.reason) == (Phase.LOST, True)
+            await executor.cleanup(handle)
+
+        self.go(data_dir, test)
 
     def test_a_lost_record_is_no_lost_run(self, data_dir: Path) -> None:
         """As after a power cut: what was not synced is gone, what the engine has is not."""
