@@ -44,16 +44,17 @@ def is_up(path: str = SOCKET) -> bool:
 
 
 def unfit(reason: str) -> None:
-    """Skip, or fail where tests of containers are demanded."""
-    if os.environ.get("RND_TEST_DOCKER") == "1":
-        pytest.fail(f"RND_TEST_DOCKER=1 but {reason}")
+    """Skip, or fail where tests of containers are demanded: by RND_TEST_DOCKER=1, and in continuous integration."""
+    if os.environ.get("RND_TEST_DOCKER") == "1" or os.environ.get("CI"):
+        pytest.fail(f"containers are to be tested, but {reason}")
     pytest.skip(reason)
 
 
 @contextlib.contextmanager
 def running_engine(log: Path) -> Iterator[None]:
     """See to it that an engine runs meanwhile: what was started here is stopped here."""
-    if is_up():
+    if is_up() or os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
+        _await_engine()
         yield
         return
     if shutil.which("dockerd") is None or os.geteuid() != 0:
@@ -70,6 +71,15 @@ def running_engine(log: Path) -> Iterator[None]:
     finally:
         dockerd.terminate()
         dockerd.wait(START_TIMEOUT_S)
+
+
+def _await_engine() -> None:
+    """Return when an engine answers: of several workers the first one starts it."""
+    until = time.monotonic() + START_TIMEOUT_S
+    while not is_up():
+        if time.monotonic() > until:
+            unfit("no container engine runs here")
+        time.sleep(0.1)
 
 
 def import_image(client: APIClient, name: str = IMAGE, *changes: str) -> str:
