@@ -49,6 +49,9 @@ LAZY_DOORS = {("cli", "daemon"), ("cli", "config")}
 
 # The spawner is a program of its own that outlives the daemon: it and all it imports need nothing but Python.
 SPAWNER = "services/spawner.py"
+# So is rnd-exec, which alone may speak to the container engine.
+EXEC = "services/exec_server.py"
+ENGINE_SDK = frozenset({"docker", "requests", "urllib3"})
 
 IMPURE_MODULES = frozenset(
     {"asyncio", "sqlite3", "aiohttp", "time", "random", "secrets", "os", "socket", "ssl", "subprocess", "threading",
@@ -65,11 +68,13 @@ SEAMS = frozenset(
      "random.SystemRandom", "secrets.token_bytes", "secrets.token_hex", "secrets.token_urlsafe", "secrets.choice",
      "secrets.randbits"}
 )  # fmt: skip
-# The simulation runs none of the spawner's program, which may use them as well.
+# The simulation runs neither the spawner's program nor rnd-exec's, which may use them as well.
 MAY_USE_SEAMS = {
     "daemon.py": "the composition root makes the real clock and the real entropy",
     "log.py": "a line is stamped with the time at which it is written; nothing is decided by it",
 }
+# What rnd-exec shares with the daemon has to keep to the daemon's rules.
+DAEMONS_TOO = frozenset({"services/executor.py", "services/images.py"})
 ROOMS_FREE_OF_SEAMS = {"cli": "a client in a process of its own, outside the simulation"}
 
 
@@ -176,11 +181,16 @@ def own_imports(path: Path) -> set[str]:
     return found
 
 
-@functools.cache
 def spawner_program() -> frozenset[str]:
     """Return the spawner and every module of rnd that it imports, directly or not."""
+    return program_of(SPAWNER)
+
+
+@functools.cache
+def program_of(entry: str) -> frozenset[str]:
+    """Return a module and every module of rnd that it imports, directly or not."""
     program: set[str] = set()
-    waiting = [SPAWNER]
+    waiting = [entry]
     while waiting:
         name = waiting.pop()
         if name not in program and (PACKAGE / name).is_file():
@@ -223,7 +233,9 @@ def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)
 def test_only_the_composition_root_touches_clock_ids_and_randomness(path: Path) -> None:
-    if name_of(path) in MAY_USE_SEAMS or room_of(path) in ROOMS_FREE_OF_SEAMS or name_of(path) in spawner_program():
+    if name_of(path) in MAY_USE_SEAMS or room_of(path) in ROOMS_FREE_OF_SEAMS:
+        return
+    if name_of(path) in spawner_program() | (program_of(EXEC) - DAEMONS_TOO):
         return
     assert uses_of_seams(path.read_text(encoding="utf-8")) == []
 
@@ -238,6 +250,21 @@ def test_the_spawner_needs_nothing_but_the_standard_library() -> None:
     assert outside == set()
     assert SPAWNER in spawner_program()
     assert {room_of(PACKAGE / name) for name in spawner_program()} == {"services"}
+
+
+def test_nobody_but_rnd_exec_imports_the_engines_sdk_and_it_only_when_it_calls() -> None:
+    who = {
+        (name_of(path), imported.lazy)
+        for path in modules()
+        for imported in imports_of(path.read_text(encoding="utf-8"))
+        if imported.name.split(".")[0] in ENGINE_SDK
+    }
+    assert who == {("services/engine.py", True)}
+
+
+def test_the_daemon_imports_nothing_of_the_process_that_speaks_to_the_engine() -> None:
+    assert "services/engine.py" in program_of(EXEC)
+    assert {"services/engine.py", EXEC}.isdisjoint(program_of("daemon.py") | program_of("services/docker_service.py"))
 
 
 def test_no_modules_import_each_other_in_a_ring() -> None:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import functools
 import gc
 import json
@@ -27,20 +26,16 @@ import resource
 import select
 import signal
 import socket
-import struct
-import sys
 import time
 import traceback
 from collections.abc import Callable
 from typing import Any
 
-from rnd.services import confinement, keeper, linux, processes, program, run_files, streams
+from rnd.services import confinement, keeper, linux, processes, program, run_files, seat, streams
 from rnd.services.keeper_pool import IDLE_KEEPER_S, UNTOLD, KeeperLink, KeeperPool, Kept
 
-SOCKET_NAME = "spawner.sock"
-LOCK_NAME = "spawner.lock"
-LOG_NAME = "spawner.log"
-LOG_MAX_BYTES = 1 << 20
+SEAT = "spawner"
+"""Names its socket, lock and log in `<data-dir>/run`."""
 MESSAGE_MAX_BYTES = 16 << 20
 """Well above the largest argument list and environment that Linux takes."""
 UNREAD_MAX_BYTES = 4 << 20
@@ -48,7 +43,6 @@ UNREAD_MAX_BYTES = 4 << 20
 IDLE_S = 60.0
 KEEPER_TIMEOUT_S = 5.0
 """How long a keeper may take to read its order before it is given up."""
-START_TIMEOUT_S = 5.0
 STRANGERS_AGAIN_S = 0.05
 
 
@@ -63,27 +57,14 @@ class Client:
         self.is_clogged = False  # the socket takes no more; the poller says when it does
 
 
-def open_socket_folder(data_dir: str) -> int:
-    """Open `<data-dir>/run`, making it for the owner alone if it is missing, and return a descriptor."""
-    path = os.path.join(data_dir, "run")
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(path, 0o700)
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-
-
-def socket_path(run_folder: int) -> str:
-    """Return a path to the socket that is short enough for any data directory (sockaddr_un holds 107 bytes)."""
-    return f"/proc/self/fd/{run_folder}/{SOCKET_NAME}"
-
-
 def main(data_dir: str, version: str) -> None:
     """Become the spawner of `data_dir`, or find that there is one; return when it can be connected to."""
     os.umask(0o077)
-    folder = open_socket_folder(data_dir)
-    lock = _lock(folder)
+    folder = seat.open_folder(data_dir)
+    lock = seat.take(folder, SEAT)
     if lock is None:
         return
-    listener = _listen(folder)
+    listener = seat.listen(folder, SEAT)
     if os.fork():
         return
     _settle(folder)
@@ -169,9 +150,7 @@ class Spawner:
             connection, _ = self._listener.accept()
         except OSError:
             return
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        _, uid, _ = struct.unpack("3i", credentials)
-        if uid not in (os.geteuid(), 0):
+        if not seat.may_speak(connection):
             connection.close()
             return
         self._clients[connection.fileno()] = Client(connection)
@@ -404,7 +383,7 @@ class Spawner:
         """Give up the socket before the lock, so that the next spawner finds neither."""
         if self._listener is not None:
             self._poller.unregister(self._listener.fileno())
-            os.unlink(SOCKET_NAME, dir_fd=self._folder)
+            os.unlink(seat.socket_name(SEAT), dir_fd=self._folder)
             self._listener.close()
             self._listener = None
         if self._lock is not None:
@@ -412,46 +391,9 @@ class Spawner:
             self._lock = None
 
 
-def _lock(folder: int) -> int | None:
-    """Return the lock of this data directory, or `None` if another spawner has it and can be connected to."""
-    lock = os.open(LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600, dir_fd=folder)
-    until = time.monotonic() + START_TIMEOUT_S
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return lock
-        except BlockingIOError:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-                if probe.connect_ex(socket_path(folder)) == 0:
-                    os.close(lock)
-                    return None
-        if time.monotonic() > until:
-            sys.exit("another spawner holds the lock of this data directory and does not answer")
-        time.sleep(0.01)
-
-
-def _listen(folder: int) -> socket.socket:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(SOCKET_NAME, dir_fd=folder)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    listener.bind(socket_path(folder))
-    os.chmod(socket_path(folder), 0o600)
-    listener.listen(128)
-    return listener
-
-
 def _settle(folder: int) -> None:
     """Become a daemon whose descendants inherit what every job is to have."""
-    os.setsid()
-    os.chdir("/")
-    null = os.open(os.devnull, os.O_RDWR)
-    log = os.open(LOG_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600, dir_fd=folder)
-    if os.fstat(log).st_size > LOG_MAX_BYTES:
-        os.ftruncate(log, 0)
-    for descriptor, target in ((null, 0), (null, 1), (log, 2)):
-        os.dup2(descriptor, target)
-    os.close(null)
-    os.close(log)
+    seat.settle(folder, SEAT)
     linux.name_process(b"rnd-spawner")
     linux.adopt_orphans()
     linux.forgo_privileges()

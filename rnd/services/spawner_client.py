@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rnd.services import spawner
+from rnd.services import seat, spawner
 from rnd.types.errors import ExecutorUnavailable
 
 REQUEST_TIMEOUT_S = 30.0
@@ -130,9 +130,9 @@ class SpawnerClient:
 
     async def _reach(self) -> _Link | None:
         """Connect to the spawner that is there; `None` if none is."""
-        folder = spawner.open_socket_folder(os.fspath(self._data_dir))
+        folder = seat.open_folder(os.fspath(self._data_dir))
         try:
-            path = spawner.socket_path(folder)
+            path = seat.socket_path(folder, spawner.SEAT)
             _, link = await asyncio.get_running_loop().create_unix_connection(_Link, path)
         except (FileNotFoundError, ConnectionRefusedError):
             return None

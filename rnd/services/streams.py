@@ -62,39 +62,33 @@ class Journal:
         _write_all(self.file, f"{time_text(time.time())} rnd {words}\n".encode())
 
 
-class Capture:
-    """One stream of a program, from its pipe to its file and to the journal."""
+class Stream:
+    """One stream of a program on its way to its file and to the journal."""
 
-    def __init__(self, name: str, pipe: int, file: int, sink: int, cap_bytes: int, journal: Journal) -> None:
-        """Capture `pipe` as the stream `name`; `sink` is an open /dev/null for what passes the cap."""
+    def __init__(self, name: str, file: int, cap_bytes: int, journal: Journal) -> None:
         self.name = name
-        self.pipe = pipe
         self.file = file
         self.cut = False
-        self._sink = sink
         self._cap_bytes = self._room_bytes = cap_bytes
         self._journal = journal
         self._unended = b""
 
-    def pump(self) -> bool:
-        """Move what one read yields; return False at the end of the stream. Call it when the pipe is readable.
-
-        Raises `OSError` if the disk does not take it; `give_up` then lets the rest go.
-        """
+    def take(self, chunk: bytes) -> None:
+        """Keep what the program has written, up to the cap. Raises `OSError` if the disk does not take it."""
         if self.cut:
-            return os.splice(self.pipe, self._sink, DRAIN_BYTES) > 0
-        chunk = os.read(self.pipe, CHUNK_BYTES)
-        if not chunk:
-            if self._unended:
-                self._journal.write_lines(self.name, self._unended + b"\n")
-            return False
+            return
         if len(chunk) > self._room_bytes:
             chunk = chunk[: self._room_bytes]
             self.cut = True
         _write_all(self.file, chunk)
         self._room_bytes -= len(chunk)
         self._journal_chunk(chunk)
-        return True
+
+    def finish(self) -> None:
+        """Write down the last line if it has no end: nothing more comes."""
+        if self._unended:
+            self._journal.write_lines(self.name, self._unended + b"\n")
+            self._unended = b""
 
     def give_up(self) -> None:
         """Keep nothing more of this stream; the program can still write."""
@@ -112,6 +106,30 @@ class Capture:
             self._unended = b""
         if self.cut:
             self._journal.mark(f"{self.name} is cut here: it has reached its limit of {self._cap_bytes} bytes")
+
+
+class Capture(Stream):
+    """A stream that comes through a pipe."""
+
+    def __init__(self, name: str, pipe: int, file: int, sink: int, cap_bytes: int, journal: Journal) -> None:
+        """Capture `pipe` as the stream `name`; `sink` is an open /dev/null for what passes the cap."""
+        super().__init__(name, file, cap_bytes, journal)
+        self.pipe = pipe
+        self._sink = sink
+
+    def pump(self) -> bool:
+        """Move what one read yields; return False at the end of the stream. Call it when the pipe is readable.
+
+        Raises `OSError` if the disk does not take it; `give_up` then lets the rest go.
+        """
+        if self.cut:
+            return os.splice(self.pipe, self._sink, DRAIN_BYTES) > 0
+        chunk = os.read(self.pipe, CHUNK_BYTES)
+        if not chunk:
+            self.finish()
+            return False
+        self.take(chunk)
+        return True
 
 
 def _write_all(file: int, data: bytes) -> None:

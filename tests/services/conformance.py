@@ -32,9 +32,19 @@ async def eventually(holds: Callable[[], bool]) -> None:
 
 
 class ExecutorHarness:
-    """What the tests stand on. A subclass gives two methods and, where a shell is not at /bin/sh, `shell`."""
+    """What the tests stand on. A subclass gives two methods and, where a shell is not at /bin/sh, `shell`.
+
+    `counts_leftovers` says whether processes that a program leaves behind may finish and are counted; a container ends with
+    its program, and takes them along. `many` is how many runs are tried at once.
+    """
 
     shell: tuple[str, ...] = ("/bin/sh",)
+    counts_leftovers = True
+    many = 200
+
+    def jobs_folder(self, data_dir: Path) -> Path:
+        """Return where the folders of jobs are."""
+        return data_dir / "jobs"
 
     def open_executor(self, data_dir: Path) -> AbstractAsyncContextManager[Executor]:
         """Return an executor of `data_dir`, as a daemon that starts there would have it; many times if asked."""
@@ -46,7 +56,7 @@ class ExecutorHarness:
 
     def order(self, data_dir: Path, script: str, *arguments: str, number: int = 1, **fields: Any) -> JobRun:
         """Return a run of a shell script in a job folder of its own."""
-        directory = data_dir / "jobs" / str(number)
+        directory = self.jobs_folder(data_dir) / str(number)
         for name in ("input", "output", "mounts", "logs"):
             (directory / name).mkdir(parents=True, exist_ok=True)
         defaults: dict[str, Any] = {
@@ -165,16 +175,16 @@ class ExecutorConformance(ExecutorHarness):
         assert (end.phase, end.exit_code) == (Phase.EXITED, 0)
 
     def test_a_missing_input_never_passes_for_a_short_one(self, data_dir: Path) -> None:
-        files = (*self._input_files(data_dir, (10,)), data_dir / "missing")
+        files = (*self._input_files(data_dir, (10,)), self.jobs_folder(data_dir) / "missing")
         end, _ = self.end_of(data_dir, "cat", stdin_files=files)
         assert end.exit_code != 0
         assert "missing" in end.reason
 
     def _input_files(self, data_dir: Path, sizes: tuple[int, ...]) -> tuple[Path, ...]:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        self.jobs_folder(data_dir).mkdir(parents=True, exist_ok=True)
         files = []
         for number, size in enumerate(sizes):
-            file = data_dir / f"input {number}"
+            file = self.jobs_folder(data_dir) / f"input {number}"
             file.write_bytes(bytes([97 + number % 26]) * size)
             files.append(file)
         return tuple(files)
@@ -220,17 +230,18 @@ class ExecutorConformance(ExecutorHarness):
 
     def test_a_background_process_is_ended_with_the_program(self, data_dir: Path) -> None:
         end, _ = self.end_of(data_dir, "sleep 1000 & exit 3")
-        assert (end.exit_code, end.leftovers_killed) == (3, 1)
+        assert (end.exit_code, end.leftovers_killed) == (3, 1 if self.counts_leftovers else 0)
 
     def test_a_short_background_process_may_finish_its_work(self, data_dir: Path) -> None:
         end, directory = self.end_of(data_dir, "(sleep 0.2; echo late) & exit 0")
         assert (end.exit_code, end.leftovers_killed) == (0, 0)
-        assert (directory / "logs/stdout.txt").read_bytes() == b"late\n"
+        late = b"late\n" if self.counts_leftovers else b""
+        assert (directory / "logs/stdout.txt").read_bytes() == late
 
     def test_a_background_process_that_ignores_sigterm_is_killed(self, data_dir: Path) -> None:
         end, _ = self.end_of(data_dir, "trap '' TERM; (while :; do sleep 0.05; done) & exit 0", grace_s=0.2)
         assert end.exit_code == 0
-        assert end.leftovers_killed >= 1
+        assert end.leftovers_killed >= int(self.counts_leftovers)
 
     # ---------------------------------------------------------------- names, restarts
 
@@ -387,7 +398,7 @@ class ExecutorConformance(ExecutorHarness):
     # ---------------------------------------------------------------- many
 
     def test_many_runs_at_once_each_get_their_own_end(self, data_dir: Path) -> None:
-        runs = [self.order(data_dir, f"sleep 0.3; echo {n}; exit {n % 50}", number=n) for n in range(1, 201)]
+        runs = [self.order(data_dir, f"sleep 0.3; echo {n}; exit {n % 50}", number=n) for n in range(1, self.many + 1)]
 
         async def one(executor: Executor, run: JobRun) -> None:
             handle = await executor.submit(run)

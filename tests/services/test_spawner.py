@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from rnd.services import keeper, run_files, spawner
+from rnd.services import keeper, run_files, seat, spawner
 from rnd.services.executor import JobRun
 from rnd.services.spawner_client import SpawnerClient
 from rnd.services.standalone_service import StandaloneExecutor, _message
@@ -241,9 +241,9 @@ def test_socket_and_folder_are_the_owners_alone(data_dir: Path) -> None:
 def test_nonsense_is_answered_and_harms_nobody(data_dir: Path, line: bytes) -> None:
     async def test(executor: StandaloneExecutor) -> None:
         await executor.submit(_order(data_dir, 1, "exit 0"))
-        folder = spawner.open_socket_folder(os.fspath(data_dir))
+        folder = seat.open_folder(os.fspath(data_dir))
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(spawner.socket_path(folder))
+            connection.connect(seat.socket_path(folder, spawner.SEAT))
             connection.sendall(line + b"\n")
             assert "error" in json.loads(connection.recv(1 << 16))
         os.close(folder)

@@ -1,0 +1,143 @@
+"""The answers of the container engine that last as long as a container: its output, and word of its end.
+
+They are read from the engine's socket in the event loop, since a thread each is what many containers could not have. All
+other calls are `engine.Engine`'s. Source: Engine API, ContainerAttach ("Stream format"), ContainerLogs, ContainerWait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+HEADER_TIMEOUT_S = 60.0
+HEADER_MAX_BYTES = 1 << 16
+CHUNK_BYTES = 1 << 16
+STREAM_NAMES = {1: "stdout", 2: "stderr"}
+_FRAME_HEADER_BYTES = 8
+
+
+class EngineGone(Exception):
+    """The engine could not be asked, or went away before it had answered; the text says how."""
+
+
+class EngineRefused(Exception):
+    """The engine has answered, and the answer is no."""
+
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status = status
+        self.words = words
+
+
+class Demultiplexer:
+    """Takes apart the frames in which the engine sends two streams over one connection. No I/O."""
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._stream = ""
+        self._left_bytes = 0
+        self.frames = 0
+
+    def feed(self, data: bytes) -> list[tuple[str, bytes]]:
+        """Return what `data` adds to which stream, in order. Raises `ValueError` where it makes no sense."""
+        pieces = []
+        at = 0
+        while at < len(data):
+            if self._left_bytes == 0:
+                taken = data[at : at + _FRAME_HEADER_BYTES - len(self._header)]
+                self._header += taken
+                at += len(taken)
+                if len(self._header) < _FRAME_HEADER_BYTES:
+                    break
+                self._begin_frame()
+                continue
+            piece = data[at : at + self._left_bytes]
+            self._left_bytes -= len(piece)
+            at += len(piece)
+            if self._stream:
+                pieces.append((self._stream, piece))
+        return pieces
+
+    def _begin_frame(self) -> None:
+        kind, padding, self._left_bytes = self._header[0], self._header[1:4], int.from_bytes(self._header[4:], "big")
+        if kind > max(STREAM_NAMES) or padding != b"\0\0\0":
+            raise ValueError(f"the engine sends no frames of two streams but {self._header!r}")
+        self._stream = STREAM_NAMES.get(kind, "")
+        self._header = b""
+        self.frames += 1
+
+
+class Opened(NamedTuple):
+    """An answer that goes on."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def output(self, splitter: Demultiplexer) -> AsyncIterator[list[tuple[str, bytes]]]:
+        """Yield what arrives of both streams until the end. Raises `EngineGone`."""
+        while True:
+            try:
+                data = await self.reader.read(CHUNK_BYTES)
+                if not data:
+                    return
+                yield splitter.feed(data)
+            except (OSError, ValueError) as error:
+                raise EngineGone(f"the output breaks off: {error}") from error
+
+    async def result(self) -> dict[str, object]:
+        """Return the JSON object that an answer ends with. Raises `EngineGone` where it ends without."""
+        try:
+            data = await self.reader.read(-1)
+            found = json.loads(data)
+        except (OSError, ValueError) as error:
+            raise EngineGone("the engine went away before it had answered") from error
+        if not isinstance(found, dict):
+            raise EngineGone(f"the engine answers {data[:100]!r}")
+        return found
+
+    async def close(self) -> None:
+        """Hang up at once, whatever has not been sent."""
+        self.writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await self.writer.wait_closed()
+
+
+async def open_stream(socket_path: str, method: str, path: str, *, both_ways: bool = False) -> Opened:
+    """Ask the engine and return once its answer has begun. Raises `EngineGone` and `EngineRefused`.
+
+    `path` begins with the version of the API. `both_ways` keeps the connection for what is sent after the question.
+    """
+    try:
+        async with asyncio.timeout(HEADER_TIMEOUT_S):
+            reader, writer = await asyncio.open_unix_connection(socket_path, limit=HEADER_MAX_BYTES)
+    except (OSError, TimeoutError) as error:
+        raise EngineGone(f"the engine does not answer at {socket_path}: {error}") from error
+    stream = Opened(reader, writer)
+    try:
+        # HTTP/1.0, so that the answer is not cut into chunks; a connection both ways has none, but asks to be upgraded.
+        version, upgrade = ("1.1", "Connection: Upgrade\r\nUpgrade: tcp\r\n") if both_ways else ("1.0", "")
+        question = f"{method} {path} HTTP/{version}\r\nHost: docker\r\n{upgrade}Content-Length: 0\r\n\r\n"
+        writer.write(question.encode("ascii"))
+        async with asyncio.timeout(HEADER_TIMEOUT_S):
+            await writer.drain()
+            header = await reader.readuntil(b"\r\n\r\n")
+            status = int(header.split(b" ", 2)[1])
+            if status not in (101, 200):
+                raise EngineRefused(status, _words(await reader.read(CHUNK_BYTES)))
+    except (OSError, EOFError, ValueError, IndexError, TimeoutError, asyncio.LimitOverrunError) as error:
+        await stream.close()
+        raise EngineGone(f"the engine does not answer {method} {path.partition('?')[0]}: {error!r}") from error
+    except BaseException:
+        writer.transport.abort()
+        raise
+    return stream
+
+
+def _words(body: bytes) -> str:
+    try:
+        return str(json.loads(body[body.index(b"{") : body.rindex(b"}") + 1])["message"])
+    except (KeyError, TypeError, ValueError):
+        return body.decode(errors="replace").strip()
