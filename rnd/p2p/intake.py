@@ -40,17 +40,25 @@ from rnd.protocol.messages import Message
 from rnd.protocol.recognition import NONE_PRESENT
 from rnd.protocol.transfer import ENDED
 from rnd.protocol.transfer_messages import ChunkAck, DataTransferComplete, DataTransferPresent, DataTransferStop
-from rnd.types.errors import CalledOff, DatabaseGone, DatabaseNotNow, PeerUnreachable, RndError, StaleState
+from rnd.types.errors import (
+    CalledOff,
+    DatabaseGone,
+    DatabaseNotNow,
+    PeerUnreachable,
+    RndError,
+    StaleState,
+    TransferFailed,
+)
 from rnd.types.executions import FileEntry, Transfer
 from rnd.types.log_events import LogEvent
 from rnd.types.seams import Clock
+from rnd.workers.checkpoints import Checkpoint
 from rnd.workers.delivery_log import log_receiver_completed
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.earlier_files import EarlierFile
 from rnd.workers.insistence import insist
 from rnd.workers.news_board import NewsBoard
 from rnd.workers.pace import Pace
-from rnd.workers.receiving import Checkpoint
 from rnd.workers.underway import LOOK_AGAIN_S
 
 PROGRESS_INTERVAL_S: Final = 0.5
@@ -285,10 +293,13 @@ class Intake:
                 reception.noting = asyncio.get_running_loop().create_task(self._make_durable(reception, checkpoint))
 
     async def _make_durable(self, reception: Reception, checkpoint: Checkpoint) -> None:
+        """Have it flushed and noted. What could not be flushed is not what was written any more: nothing of it is taken further."""
         try:
             await self._threads.do(checkpoint.make_durable)
-        except OSError as error:
-            # Only a restart would have profited; where the disk fails for good, writing does too.
+        except TransferFailed as error:
+            reception.called_off = str(error)
+            reception.news.set()
+        except OSError as error:  # of the note: only a restart would have profited
             log.warning(
                 LogEvent.TRANSFER_NOT_NOTED,
                 transfer_id=reception.offer.transfer_id,
@@ -333,6 +344,8 @@ class Intake:
     async def _finish(self, reception: Reception) -> None:
         """Put everything in its place, commit that the duty is done, and only then say so."""
         await self._noted(reception)
+        if reception.is_called_off():
+            raise TransferFailed(reception.called_off)
         files = await self._threads.do(reception.receiving.finish)
         reception.lines.end()
         now = self._clock.now()
@@ -382,6 +395,9 @@ class Intake:
         checkpoint = reception.receiving.checkpoint(kept.offset)
         if checkpoint is not None:
             await self._make_durable(reception, checkpoint)
+        if reception.is_called_off():
+            await self._give_up(reception, reception.called_off)
+            return
         await self._threads.do(reception.receiving.give_back_room)
         await self._paused.put(key_of(reception.offer), reception.receiving, kept)
         await self._put_back(reception, reception.machine.reason, bytes_done=reception.bytes_done)

@@ -18,8 +18,9 @@ from rnd.protocol.instructions import Discard, EndFile, Kept, LayOut, Offer, Sta
 from rnd.protocol.recognition import Place, find_place
 from rnd.types.errors import CalledOff, TransferFailed, UnfitFiles
 from rnd.types.executions import FileEntry
+from rnd.workers.checkpoints import Checkpoint
 from rnd.workers.copying import Reader, copy_verified, no_progress
-from rnd.workers.durability import reserve, sync_filesystem
+from rnd.workers.durability import reserve
 from rnd.workers.earlier_files import RECOGNISED_FROM_BYTES, EarlierFile, EarlierFolders
 from rnd.workers.files import buffer_bytes, never_cancelled
 from rnd.workers.part_notes import PartNote, PartNotes
@@ -36,28 +37,6 @@ NOTED_FROM_BYTES: Final = 8 << 20
 RESERVE_BYTES: Final = 64 << 20
 RESERVE_FROM_BYTES: Final = 1 << 20
 """Room on the disk is reserved for so much ahead, of files from this size on: less pieces, and it is known early that it is full."""
-
-
-class Checkpoint:
-    """A moment of a delivery; `make_durable` may run beside what is received after it. Not for two threads at once."""
-
-    def __init__(self, notes: PartNotes, *, fd: int, offset: int, one_file: bool) -> None:
-        """`fd` is of the open file, or of the folder where `one_file` is false; it is closed at the end."""
-        self.offset = offset
-        self._notes = notes
-        self._fd = fd
-        self._one_file = one_file
-
-    def make_durable(self) -> None:
-        """Flush all that had come by then, and note it. Raises `OSError`."""
-        try:
-            if self._one_file:
-                os.fdatasync(self._fd)
-            else:
-                sync_filesystem(self._fd)
-        finally:
-            os.close(self._fd)
-        self._notes.note(self.offset)
 
 
 class Receiving:
@@ -187,13 +166,10 @@ class Receiving:
         one_file = self._open is not None and self._ended == self._ended_noted
         self._ended_noted = self._ended
         try:
-            if one_file and self._open is not None:
-                fd = self._open.duplicate()
-            else:
-                fd = os.open(self._staged.path, os.O_RDONLY | os.O_DIRECTORY)
+            fd = self._open.duplicate() if one_file and self._open is not None else self._staged.duplicate()
         except OSError:
             return None  # out of descriptors; the next moment will do
-        return Checkpoint(self._notes, fd=fd, offset=offset, one_file=one_file)
+        return Checkpoint(self._notes, name=self.destination.name, fd=fd, offset=offset, one_file=one_file)
 
     def finish(self) -> tuple[FileEntry, ...]:
         """Put the folder in its place and return its entries. All of it is durable then, and not before."""
@@ -241,10 +217,11 @@ class Receiving:
             self.discard()
 
     def close(self) -> None:
-        """Let go of the open file; what has come stays, for `take_up`."""
+        """Let go of the open file and the folder; what has come stays, for `take_up`."""
         if self._open is not None:
             self._open.close()
             self._open = None
+        self._staged.close()
 
     def _lay_out(self, entries: tuple[FileEntry, ...]) -> None:
         self.discard()

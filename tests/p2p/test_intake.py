@@ -1,0 +1,67 @@
+"""A delivery that is taken ends in one of three ways: it arrives, it waits for another link, or nothing of it stays."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from rnd.protocol.transfer_messages import DataTransferAccept, DataTransferStop
+from tests.core.core_peer import Machine
+from tests.p2p.one_receiver import Parcel, Receiver, play
+
+BIG = 9 << 20
+"""Long enough that it is noted how far it is."""
+
+
+@pytest.fixture
+def failing_flush(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first flush of one file fails, as it does where the disk could not write what the system had taken for written."""
+    flushes = iter([OSError(errno.EIO, "Input/output error")])
+    fdatasync = os.fdatasync
+
+    def flush(fd: int) -> None:
+        for error in flushes:
+            raise error
+        fdatasync(fd)
+
+    monkeypatch.setattr(os, "fdatasync", flush)
+
+
+@pytest.mark.usefixtures("failing_flush")
+def test_what_could_not_be_flushed_comes_anew(machine: Machine) -> None:
+    async def test(receiver: Receiver) -> None:
+        parcel = Parcel(os.urandom(BIG))
+        assert isinstance(await receiver.offer(**parcel.fields), DataTransferAccept)
+        receiver.send(parcel, end=8 << 20)
+        await receiver.until_transfer_is("PENDING")
+        (stop,) = (each for each in receiver.line.told if isinstance(each, DataTransferStop))
+        assert "Input/output error" in stop.reason
+        assert receiver.parts == []
+
+        again = await receiver.offer(2, **parcel.fields)
+        assert isinstance(again, DataTransferAccept)
+        assert again.offset == 0
+        receiver.send(parcel, 2)
+        assert (await receiver.announce(2)).success
+        (arrived,) = receiver.daemon.folders.data_dir.rglob("a.bin")
+        assert arrived.read_bytes() == parcel.content
+
+    play(machine, test)
+
+
+@pytest.mark.usefixtures("failing_flush")
+def test_nothing_is_kept_for_another_link_of_what_could_not_be_flushed(machine: Machine) -> None:
+    async def test(receiver: Receiver) -> None:
+        parcel = Parcel(os.urandom(BIG))
+        await receiver.offer(**parcel.fields)
+        receiver.send(parcel, end=2 << 20)
+        receiver.lose_link()
+        await receiver.until_transfer_is("PENDING")
+        assert receiver.parts == []
+        again = await receiver.offer(2, **parcel.fields)
+        assert isinstance(again, DataTransferAccept)
+        assert again.offset == 0
+
+    play(machine, test)
