@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from rnd.workers.durability import sync_filesystem
 from rnd.workers.part_notes import PartNotes
@@ -12,13 +13,23 @@ from rnd.workers.staged_folder import write_failure
 class Checkpoint:
     """What has come of a delivery up to a moment. Not for two threads at once."""
 
-    def __init__(self, notes: PartNotes, *, name: str, fd: int, offset: int, one_file: bool) -> None:
+    def __init__(
+        self,
+        notes: PartNotes,
+        *,
+        name: str,
+        fd: int,
+        offset: int,
+        one_file: bool,
+        when_flushed: Callable[[], None],
+    ) -> None:
         """`fd` is of the open file, or of the folder where `one_file` is false; it is closed at the end. `name` is for people."""
         self.offset = offset
         self._notes = notes
         self._name = name
         self._fd = fd
         self._one_file = one_file
+        self._when_flushed = when_flushed
 
     def make_durable(self) -> None:
         """Flush all that had come by then, and note it.
@@ -36,4 +47,5 @@ class Checkpoint:
             raise write_failure(self._name, error) from error
         finally:
             os.close(self._fd)
+        self._when_flushed()
         self._notes.note(self.offset)

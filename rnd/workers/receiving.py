@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -58,7 +59,7 @@ class Receiving:
         self._staged = StagedFolder(destination)
         self._notes = PartNotes(destination)
         self._is_noted = False
-        self._ended_noted = 0
+        self._ended_durable = 0
         self._progress = progress
         self._cancelled = cancelled
         self._entries: tuple[FileEntry, ...] | None = None
@@ -163,13 +164,22 @@ class Receiving:
         """
         if not self._is_noted or self._entries is None:
             return None
-        one_file = self._open is not None and self._ended == self._ended_noted
-        self._ended_noted = self._ended
+        one_file = self._open is not None and self._ended == self._ended_durable
         try:
             fd = self._open.duplicate() if one_file and self._open is not None else self._staged.duplicate()
         except OSError:
             return None  # out of descriptors; the next moment will do
-        return Checkpoint(self._notes, name=self.destination.name, fd=fd, offset=offset, one_file=one_file)
+        return Checkpoint(
+            self._notes,
+            name=self.destination.name,
+            fd=fd,
+            offset=offset,
+            one_file=one_file,
+            when_flushed=partial(self._mark_durable, self._ended),
+        )
+
+    def _mark_durable(self, ended: int) -> None:
+        self._ended_durable = ended
 
     def finish(self) -> tuple[FileEntry, ...]:
         """Put the folder in its place and return its entries. All of it is durable then, and not before."""
@@ -226,7 +236,7 @@ class Receiving:
     def _lay_out(self, entries: tuple[FileEntry, ...]) -> None:
         self.discard()
         self._entries = entries
-        self._ended = self._ended_noted = 0
+        self._ended = self._ended_durable = 0
         self._notes.remove()  # an earlier process may have noted other content
         self._staged.lay_out([entry.relative_path for entry in entries])
         if sum(entry.size_bytes for entry in entries) >= NOTED_FROM_BYTES:
@@ -256,7 +266,7 @@ class Receiving:
         if place.file_offset and not self._reopen(entries, place):
             return False
         self._entries = entries
-        self._ended_noted = self._ended
+        self._ended_durable = self._ended
         return True
 
     def _reopen(self, entries: tuple[FileEntry, ...], place: Place) -> bool:

@@ -83,3 +83,21 @@ def test_a_note_that_cannot_be_written_is_no_failure_to_write(root: Path, destin
     with pytest.raises(IsADirectoryError):
         checkpoint.make_durable()
     receiving.close()
+
+
+def test_files_that_have_ended_are_flushed_before_anything_behind_them_is_noted(
+    root: Path, destination: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first moment comes to nothing for want of descriptors; flushing the open file alone would not do at the second."""
+    flushed: list[int] = []
+    monkeypatch.setattr(checkpoints, "sync_filesystem", flushed.append)
+    receiving, offset = received(root, destination, frames=5)
+    with monkeypatch.context() as out_of_descriptors:
+        out_of_descriptors.setattr(os, "dup", refuse)
+        assert receiving.checkpoint(offset) is None
+    for times in (1, 1):  # once they are durable, the open file will do
+        checkpoint = receiving.checkpoint(offset)
+        assert checkpoint is not None
+        checkpoint.make_durable()
+        assert len(flushed) == times
+    receiving.close()
