@@ -20,12 +20,16 @@ class Checkpoint:
         name: str,
         fd: int,
         offset: int,
+        stamps: str,
         one_file: bool,
         when_flushed: Callable[[], None],
     ) -> None:
-        """`fd` is of the open file, or of the folder where `one_file` is false; it is closed at the end. `name` is for people."""
+        """`fd` is of the open file, or of the folder where `one_file` is false; it is closed at the end. `stamps` are of the
+        files that have ended; `name` is for people.
+        """
         self.offset = offset
         self._notes = notes
+        self._stamps = stamps
         self._name = name
         self._fd = fd
         self._one_file = one_file
@@ -48,4 +52,4 @@ class Checkpoint:
         finally:
             os.close(self._fd)
         self._when_flushed()
-        self._notes.note(self.offset)
+        self._notes.note(self.offset, stamps=self._stamps)

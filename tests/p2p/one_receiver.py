@@ -66,15 +66,21 @@ class Interrupted:
 
 
 class Parcel:
-    """What a sender offers and sends: one file."""
+    """What a sender offers and sends: the files `0.bin`, `1.bin` and so on."""
 
-    def __init__(self, content: bytes) -> None:
-        sha256 = hashlib.sha256(content).hexdigest()
-        manifest = write_manifest([FileEntry(relative_path="a.bin", size_bytes=len(content), sha256=sha256)])
-        self.content = content
-        self.stream = manifest.data + content
+    def __init__(self, *contents: bytes) -> None:
+        manifest = write_manifest(
+            FileEntry(
+                relative_path=f"{number}.bin", size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest()
+            )
+            for number, content in enumerate(contents)
+        )
+        self.contents = contents
+        self.stream = manifest.data + b"".join(contents)
         self.fields: Mapping[str, Any] = {
-            "size_bytes": len(content),
+            "file_count": len(contents),
+            "entry_count": len(contents),
+            "size_bytes": sum(map(len, contents)),
             "manifest_bytes": len(manifest.data),
             "manifest_sha256": manifest.sha256,
         }
@@ -144,6 +150,16 @@ class Receiver:
 
         async def holds() -> bool:
             return await self.transfers() == [(status,)]
+
+        await self.until(holds)
+
+    async def until_written(self, parcel: Parcel, end: int) -> None:
+        """Wait until the files of a parcel up to an offset of its stream are in the folder that is being filled."""
+        content_bytes = end - (len(parcel.stream) - sum(map(len, parcel.contents)))
+
+        async def holds() -> bool:
+            files = self.daemon.folders.data_dir.rglob(".*.part/*.bin")
+            return sum(path.stat().st_size for path in files) == content_bytes
 
         await self.until(holds)
 

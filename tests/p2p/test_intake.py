@@ -45,8 +45,8 @@ def test_what_could_not_be_flushed_comes_anew(machine: Machine) -> None:
         assert again.offset == 0
         receiver.send(parcel, 2)
         assert (await receiver.announce(2)).success
-        (arrived,) = receiver.daemon.folders.data_dir.rglob("a.bin")
-        assert arrived.read_bytes() == parcel.content
+        (arrived,) = receiver.daemon.folders.data_dir.rglob("0.bin")
+        assert arrived.read_bytes() == parcel.contents[0]
 
     play(machine, test)
 
@@ -57,11 +57,36 @@ def test_nothing_is_kept_for_another_link_of_what_could_not_be_flushed(machine: 
         parcel = Parcel(os.urandom(BIG))
         await receiver.offer(**parcel.fields)
         receiver.send(parcel, end=2 << 20)
+        await receiver.until_written(parcel, 2 << 20)
         receiver.lose_link()
         await receiver.until_transfer_is("PENDING")
         assert receiver.parts == []
         again = await receiver.offer(2, **parcel.fields)
         assert isinstance(again, DataTransferAccept)
         assert again.offset == 0
+
+    play(machine, test)
+
+
+def test_bytes_that_were_altered_while_no_link_was_there_never_arrive(machine: Machine) -> None:
+    async def test(receiver: Receiver) -> None:
+        parcel = Parcel(os.urandom(BIG), os.urandom(BIG))
+        await receiver.offer(**parcel.fields)
+        receiver.send(parcel, end=12 << 20)
+        await receiver.until_written(parcel, 12 << 20)
+        receiver.lose_link()
+        await receiver.until_transfer_is("PENDING")
+        (altered,) = receiver.daemon.folders.data_dir.rglob("0.bin")
+        with altered.open("r+b") as file:
+            file.write(bytes([parcel.contents[0][0] ^ 1]))
+
+        again = await receiver.offer(2, **parcel.fields)
+        assert isinstance(again, DataTransferAccept)
+        receiver.send(parcel, 2, begin=again.offset)
+        assert again.offset == 0
+        assert (await receiver.announce(2)).success
+        for number, content in enumerate(parcel.contents):
+            (arrived,) = receiver.daemon.folders.data_dir.rglob(f"{number}.bin")
+            assert arrived.read_bytes() == content
 
     play(machine, test)
