@@ -33,6 +33,7 @@ from rnd.protocol.instructions import (
     StagingInstruction,
     Stop,
     TellPresent,
+    TransferState,
     Unseal,
     Write,
 )
@@ -105,6 +106,7 @@ class Intake:
         try:
             await self._follow(reception, instructions)
             await self._take_stream(reception)
+            await self._conclude(reception)
         except DatabaseGone:
             raise
         except (RndError, OSError) as error:
@@ -118,31 +120,30 @@ class Intake:
     # ---- what comes
 
     async def _take_stream(self, reception: Reception) -> None:
-        while True:
-            if reception.machine.kept is not None and not reception.is_called_off():
-                await self._pause(reception)
-                return
-            if not reception.is_taken():
-                await self._give_up(reception, reception.called_off or reception.machine.reason)
-                return
-            while reception.queue and await self._may_take_next(reception):
-                item = reception.queue.popleft()
-                if isinstance(item, DataTransferComplete):
-                    await self._follow(
-                        reception, reception.machine.take_complete(success=item.success, error=item.error or "")
-                    )
-                    return
-                await self._follow(reception, await self._take_frames(reception, item))
-                await self._note(reception)
-                await self._tell_progress(reception)
-            if not reception.is_taken():
-                continue
-            reception.news.clear()
-            try:
-                async with asyncio.timeout(reception.idle_s):
-                    await reception.news.wait()
-            except TimeoutError:
-                self._stand_still(reception, f"no byte has come for {reception.idle_s:g} s (transfer_idle)")
+        """Take what comes for as long as more may: until it has arrived, stands still, or comes to nothing."""
+        while reception.is_taken():
+            if not reception.queue:
+                await self._wait(reception)
+            elif await self._may_take_next(reception):
+                await self._take_next(reception)
+
+    async def _wait(self, reception: Reception) -> None:
+        reception.news.clear()
+        try:
+            async with asyncio.timeout(reception.idle_s):
+                await reception.news.wait()
+        except TimeoutError:
+            self._stand_still(reception, f"no byte has come for {reception.idle_s:g} s (transfer_idle)")
+
+    async def _take_next(self, reception: Reception) -> None:
+        item = reception.queue.popleft()
+        if isinstance(item, DataTransferComplete):
+            instructions = reception.machine.take_complete(success=item.success, error=item.error or "")
+            await self._follow(reception, instructions)
+            return
+        await self._follow(reception, await self._take_frames(reception, item))
+        await self._note(reception)
+        await self._tell_progress(reception)
 
     async def _may_take_next(self, reception: Reception) -> bool:
         """Say whether what has come next is to be taken; first hold bytes up while the disk is nearly full.
@@ -159,7 +160,7 @@ class Intake:
                 self._stand_still(reception, no_room)
             else:
                 await asyncio.sleep(LOOK_AGAIN_S)
-        return not reception.is_called_off()
+        return reception.is_taken()
 
     async def _take_frames(self, reception: Reception, first: Frame) -> list[ReceiveInstruction]:
         """Return what follows from a frame and from those that have come after it meanwhile: one way to the thread for all."""
@@ -314,7 +315,9 @@ class Intake:
             await reception.noting
 
     async def _tell_progress(self, reception: Reception) -> None:
-        """Say in the row how far it is, now and then; a courtesy that nothing waits for."""
+        """Say in the row how far it is, now and then: what comes next waits for that, so it is seldom. Where it cannot be written
+        the next time will do.
+        """
         now_s = asyncio.get_running_loop().time()
         if now_s - reception.told_s < PROGRESS_INTERVAL_S:
             return
@@ -340,6 +343,15 @@ class Intake:
             await self._database.write(work)
 
     # ---- ends
+
+    async def _conclude(self, reception: Reception) -> None:
+        """See to it that a delivery of which no more is taken has arrived, waits for another link, or leaves nothing."""
+        if reception.machine.state is TransferState.DONE:
+            return
+        if reception.machine.kept is not None and not reception.is_called_off():
+            await self._pause(reception)
+        else:
+            await self._give_up(reception, reception.called_off or reception.machine.reason)
 
     async def _finish(self, reception: Reception) -> None:
         """Put everything in its place, commit that the duty is done, and only then say so."""

@@ -18,7 +18,12 @@ from rnd.p2p.seals import Seals
 from rnd.protocol.frames import HEADER_BYTES, write_header
 from rnd.protocol.manifest import write_manifest
 from rnd.protocol.messages import Message
-from rnd.protocol.transfer_messages import DataTransferComplete, DataTransferReject, DataTransferRequest
+from rnd.protocol.transfer_messages import (
+    DataTransferAccept,
+    DataTransferComplete,
+    DataTransferReject,
+    DataTransferRequest,
+)
 from rnd.types.enums import MountFunction, PeerState
 from rnd.types.executions import FileEntry
 from rnd.types.ids import ConnectionId, ExecutionUid, JobExecutionId, PeerId, TransferId, WorkflowJobId
@@ -117,6 +122,14 @@ class Receiver:
         }
         request = DataTransferRequest(**{**fields, **more})
         return await self.incoming.answer_request(cast(Link, self.line), request)
+
+    async def offer_again(self, number: int, **more: Any) -> DataTransferAccept:
+        """Offer until the attempt before has given its place back, and expect to be accepted."""
+        async with asyncio.timeout(10):
+            while code_of(answer := await self.offer(number, **more)) is RejectionCode.BUSY:
+                await asyncio.sleep(0.01)
+        assert isinstance(answer, DataTransferAccept), answer
+        return answer
 
     def send(self, parcel: Parcel, number: int = 1, *, begin: int = 0, end: int | None = None) -> None:
         """Have frames of a parcel's stream come over the link, from one offset up to another or to its end."""

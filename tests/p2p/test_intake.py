@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
-from rnd.protocol.transfer_messages import DataTransferAccept, DataTransferStop
+from rnd.p2p import intake
+from rnd.protocol.transfer_messages import DataTransferAccept, DataTransferComplete, DataTransferStop
+from rnd.workers.files import free_bytes
 from tests.core.core_peer import Machine
 from tests.p2p.one_receiver import Parcel, Receiver, play
 
@@ -40,8 +44,7 @@ def test_what_could_not_be_flushed_comes_anew(machine: Machine) -> None:
         assert "Input/output error" in stop.reason
         assert receiver.parts == []
 
-        again = await receiver.offer(2, **parcel.fields)
-        assert isinstance(again, DataTransferAccept)
+        again = await receiver.offer_again(2, **parcel.fields)
         assert again.offset == 0
         receiver.send(parcel, 2)
         assert (await receiver.announce(2)).success
@@ -61,8 +64,7 @@ def test_nothing_is_kept_for_another_link_of_what_could_not_be_flushed(machine: 
         receiver.lose_link()
         await receiver.until_transfer_is("PENDING")
         assert receiver.parts == []
-        again = await receiver.offer(2, **parcel.fields)
-        assert isinstance(again, DataTransferAccept)
+        again = await receiver.offer_again(2, **parcel.fields)
         assert again.offset == 0
 
     play(machine, test)
@@ -80,13 +82,82 @@ def test_bytes_that_were_altered_while_no_link_was_there_never_arrive(machine: M
         with altered.open("r+b") as file:
             file.write(bytes([parcel.contents[0][0] ^ 1]))
 
-        again = await receiver.offer(2, **parcel.fields)
-        assert isinstance(again, DataTransferAccept)
+        again = await receiver.offer_again(2, **parcel.fields)
         receiver.send(parcel, 2, begin=again.offset)
         assert again.offset == 0
         assert (await receiver.announce(2)).success
         for number, content in enumerate(parcel.contents):
             (arrived,) = receiver.daemon.folders.data_dir.rglob(f"{number}.bin")
             assert arrived.read_bytes() == content
+
+    play(machine, test)
+
+
+class Disk:
+    """A disk that is full, or is not."""
+
+    is_full = False
+
+    def measure(self, path: Path) -> int:
+        return 0 if self.is_full else free_bytes(path)
+
+
+def test_what_stands_still_with_its_end_announced_waits_for_another_link(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it has come, the announcement too, and waits in memory when the disk has no room for it."""
+    disk = Disk()
+
+    async def test(receiver: Receiver) -> None:
+        parcel = Parcel(os.urandom(4 << 20))
+        await receiver.offer(**parcel.fields)
+        receiver.send(parcel, end=2 << 20)
+        await receiver.until_written(parcel, 2 << 20)
+        disk.is_full = True
+        receiver.send(parcel, begin=2 << 20)
+        announced = receiver.announce()
+        await asyncio.sleep(0)  # it is heard
+        monkeypatch.setattr(intake, "HELD_UP_BYTES_MAX", 0)
+        answer = await announced
+        assert isinstance(answer, DataTransferComplete)
+        assert not answer.success
+        await receiver.until_transfer_is("PENDING")
+
+        disk.is_full = False
+        again = await receiver.offer_again(2, **parcel.fields)
+        assert again.offset == 2 << 20
+        receiver.send(parcel, 2, begin=again.offset)
+        assert (await receiver.announce(2)).success
+        await receiver.until_transfer_is("COMPLETED")
+
+    play(machine, test, measure=disk.measure)
+
+
+def test_what_its_sender_calls_off_leaves_nothing_but_a_row_that_waits(machine: Machine) -> None:
+    async def test(receiver: Receiver) -> None:
+        parcel = Parcel(os.urandom(4 << 20))
+        await receiver.offer(**parcel.fields)
+        receiver.send(parcel, end=2 << 20)
+        assert not (await receiver.announce(success=False)).success
+        await receiver.until_transfer_is("PENDING")
+        assert receiver.parts == []
+
+    play(machine, test)
+
+
+def test_of_what_was_announced_over_a_lost_link_what_was_written_is_kept(machine: Machine) -> None:
+    async def test(receiver: Receiver) -> None:
+        parcel = Parcel(os.urandom(4 << 20))
+        await receiver.offer(**parcel.fields)
+        receiver.send(parcel, end=2 << 20)
+        await receiver.until_written(parcel, 2 << 20)
+        receiver.send(parcel, begin=2 << 20)
+        announced = receiver.announce()
+        await asyncio.sleep(0)  # it is heard
+        receiver.lose_link()
+        await announced
+        await receiver.until_transfer_is("PENDING")
+        again = await receiver.offer_again(2, **parcel.fields)
+        assert again.offset >= 2 << 20
 
     play(machine, test)
