@@ -222,7 +222,7 @@ async def receiving(
         plan=replace(plan, interfaces=interfaces),
         start_by_s=60.0,
         max_runtime_s=60.0,
-        bounds=ForeignBounds(deadline_s=100.0, transfer_idle_s=5.0, hold_s=50.0),
+        bounds=ForeignBounds(deadline_s=100.0, transfer_idle_s=50.0, hold_s=50.0),
     )
     (answer,) = await daemon.job_manager.create_jobs([request])
     assert answer.job_execution_id is not None, answer.reasons

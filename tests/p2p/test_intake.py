@@ -13,7 +13,7 @@ from rnd.p2p import intake
 from rnd.protocol.transfer_messages import DataTransferAccept, DataTransferComplete, DataTransferStop
 from rnd.workers.files import free_bytes
 from tests.core.core_peer import Machine
-from tests.p2p.one_receiver import Parcel, Receiver, play
+from tests.p2p.one_receiver import Line, Parcel, Receiver, play
 
 BIG = 9 << 20
 """Long enough that it is noted how far it is."""
@@ -159,5 +159,18 @@ def test_of_what_was_announced_over_a_lost_link_what_was_written_is_kept(machine
         await receiver.until_transfer_is("PENDING")
         again = await receiver.offer_again(2, **parcel.fields)
         assert again.offset >= 2 << 20
+
+    play(machine, test)
+
+
+def test_a_link_that_was_lost_while_an_offer_was_looked_at_keeps_no_place(machine: Machine) -> None:
+    """It was told to be lost before anybody knew that something would come over it."""
+
+    async def test(receiver: Receiver) -> None:
+        parcel = Parcel(os.urandom(4 << 20))
+        receiver.line.is_open = False
+        await receiver.offer(**parcel.fields)
+        receiver.line = Line()
+        assert (await receiver.offer_again(2, **parcel.fields)).offset == 0
 
     play(machine, test)
