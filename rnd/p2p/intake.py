@@ -358,7 +358,7 @@ class Intake:
         await self._noted(reception)
         if reception.is_called_off():
             raise TransferFailed(reception.called_off)
-        files = await self._threads.do(reception.receiving.finish)
+        files = await self._threads.do(partial(reception.receiving.finish, reception.machine.received))
         reception.lines.end()
         now = self._clock.now()
         offer = reception.offer
@@ -380,10 +380,12 @@ class Intake:
         except StaleState:
             await self._follow(reception, reception.machine.fail("its receiver has ended meanwhile"))
             return
+        reception.receiving.settle()
         log_receiver_completed(done)
         self._board.publish(news)
         await self._follow(reception, reception.machine.mark_finished())
         self._let_go(reception)
+        await self._threads.do(partial(reception.receiving.tidy, files))
         sender, orderer = reception.link.peer_id, offer.ends.ordering_peer_id
         await self._recognition.remember(reception.receiving.destination, files, sender=sender, orderer=orderer)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import json
 import os
 from pathlib import Path
@@ -83,11 +84,11 @@ class PartNotes:
         os.rename(self._draft, self._note)
 
     def read(self, offer: Offer, *, max_folders: int) -> PartNote | None:
-        """Return what was noted of exactly this offer's content, if anything."""
+        """Return what was noted of exactly this offer's content, if anything. Raises `OSError` where it cannot be read now."""
         try:
             with self._note.open() as file:
                 fields = json.loads(file.read(NOTE_BYTES_MAX))
-        except (OSError, ValueError):
+        except ValueError:
             return None
         match fields:
             case {
@@ -103,7 +104,7 @@ class PartNotes:
         try:
             entries = _read_manifest(self._manifest, offer, max_folders=max_folders)
             present = read_present(base64.b64decode(bits, validate=True), entries)
-        except (OSError, ValueError, ManifestRefused, PresentRefused):
+        except (ValueError, ManifestRefused, PresentRefused):
             return None
         if not offer.manifest_bytes <= offset <= offer.stream_bytes - size_of(present, entries):
             return None
@@ -124,6 +125,11 @@ class PartNotes:
         for path in (self._note, self._draft, self._manifest):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
+
+
+def is_gone(error: OSError) -> bool:
+    """Say whether a file or folder is not there as such: other errors say nothing of what is on the disk."""
+    return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 
 
 def manifest_beside(destination: Path) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, assert_never
@@ -24,7 +24,7 @@ from rnd.workers.copying import Reader, copy_verified, no_progress
 from rnd.workers.durability import reserve
 from rnd.workers.earlier_files import RECOGNISED_FROM_BYTES, EarlierFile, EarlierFolders
 from rnd.workers.files import buffer_bytes, never_cancelled
-from rnd.workers.part_notes import PartNote, PartNotes
+from rnd.workers.part_notes import PartNote, PartNotes, is_gone
 from rnd.workers.part_stamps import PartStamps, stamp_of
 from rnd.workers.staged_folder import StagedFolder, write_all, write_failure
 
@@ -95,15 +95,21 @@ class Receiving:
         """Go on with what an earlier process has received of this offer; `None`, and nothing is left of it, if nothing can be.
 
         The part of the file that was being written is hashed again; those before it were verified before they were noted, and
-        are hashed again where one of them has been touched since, or the system was started anew.
+        are hashed again where one of them has been touched since, or the system was started anew. Where all was in its place, and
+        not settled, it is staged again. Raises `OSError` where it cannot be looked at now, and leaves it as it is.
         """
-        note = self._notes.read(offer, max_folders=max_folders)
         try:
+            note = self._notes.read(offer, max_folders=max_folders)
             if note is not None and self._stand_at(note, note.offset - offer.manifest_bytes):
                 self._is_noted = True
                 return Kept(offer=offer, entries=note.entries, offset=note.offset, present=note.present)
-        except OSError:
-            pass  # a folder or a file of it is gone: it comes anew
+        except CalledOff:
+            self.close()
+            raise
+        except OSError as error:
+            if not is_gone(error):
+                self.close()
+                raise
         self.clear_away()
         return None
 
@@ -188,8 +194,12 @@ class Receiving:
     def _mark_durable(self, ended: int) -> None:
         self._ended_durable = ended
 
-    def finish(self) -> tuple[FileEntry, ...]:
-        """Put the folder in its place and return its entries. All of it is durable then, and not before."""
+    def finish(self, offset: int | None = None) -> tuple[FileEntry, ...]:
+        """Put the folder in its place and return its entries. All of it is durable then, and not before.
+
+        Until `settle`, `discard` takes it away again, and so does `take_up` of a later process: `offset`, where the stream has ended,
+        is noted for that.
+        """
         with self._all_or_nothing():
             entries = self._laid_out()
             missing = sum(1 for entry in entries if entry.sha256) - self._ended
@@ -197,12 +207,22 @@ class Receiving:
                 raise TransferFailed(f"{missing:,} files have not arrived")
             self._check_wanted()
             self._staged.put_in_place()
+        if self._is_noted and offset is not None:
+            with suppress(OSError):  # then some of it comes again if this process is killed now
+                self._notes.note(offset, stamps=str(self._stamps))
+        return entries
+
+    def settle(self) -> None:
+        """Have what was put in its place stay there: it is committed."""
         self._entries = None
+        self._staged.settle()
+
+    def tidy(self, entries: tuple[FileEntry, ...]) -> None:
+        """Remove what was noted of a delivery that is settled, but for its manifest where it may be recognised by that."""
         if sum(entry.size_bytes for entry in entries) >= RECOGNISED_FROM_BYTES:
             self._notes.keep_manifest(entries)
             self._is_noted = False
         self._forget_notes()
-        return entries
 
     def discard(self) -> None:
         """Delete what was staged. Nothing to delete is fine."""

@@ -55,8 +55,15 @@ class StagedFolder:
             (self.path / folder).mkdir()
 
     def take_up(self, names: Sequence[str]) -> None:
-        """Go on with the folder that an earlier process has left in this state. Raises `OSError` where it is not there."""
-        self._open()
+        """Go on with the folder that an earlier process has left in this state, or has put in its place and not settled.
+
+        Raises `OSError` where it is not there.
+        """
+        try:
+            self._open()
+        except FileNotFoundError:
+            os.rename(self.destination, self.path)
+            self._open()
         self._names = names
         self._is_taken_up = True
 
@@ -83,17 +90,23 @@ class StagedFolder:
         os.unlink(f"{self.path}/{name}")
 
     def put_in_place(self) -> None:
-        """Rename the folder to its destination and make all of it durable; what stood there is deleted."""
+        """Rename the folder to its destination and make all of it durable; what stood there is deleted.
+
+        `discard` takes it away again, until `settle`.
+        """
         _put_in_place(self.path, self.destination)
         self._is_in_doubt = True
         self._flush()
-        self._is_in_doubt = False
         self._changed = []
         self.close()
         clear_tree(_displaced(self.destination))
 
+    def settle(self) -> None:
+        """Have what was put in its place stay there."""
+        self._is_in_doubt = False
+
     def discard(self) -> None:
-        """Delete what was staged, and what is in its place but may not be durable.
+        """Delete what was staged, and what is in its place but not settled.
 
         What resists is hidden or unacknowledged, and the next folder for the same place clears it.
         """

@@ -11,9 +11,10 @@ import pytest
 
 from rnd.p2p import intake
 from rnd.protocol.transfer_messages import DataTransferAccept, DataTransferComplete, DataTransferStop
+from rnd.types.peers import RejectionCode
 from rnd.workers.files import free_bytes
 from tests.core.core_peer import Machine
-from tests.p2p.one_receiver import Line, Parcel, Receiver, play
+from tests.p2p.one_receiver import Line, Parcel, Receiver, code_of, play
 
 BIG = 9 << 20
 """Long enough that it is noted how far it is."""
@@ -172,5 +173,43 @@ def test_a_link_that_was_lost_while_an_offer_was_looked_at_keeps_no_place(machin
         await receiver.offer(**parcel.fields)
         receiver.line = Line()
         assert (await receiver.offer_again(2, **parcel.fields)).offset == 0
+
+    play(machine, test)
+
+
+def test_what_has_arrived_for_a_job_that_ended_in_the_same_moment_does_not_stay(machine: Machine) -> None:
+    async def test(receiver: Receiver) -> None:
+        parcel = Parcel(os.urandom(BIG))
+        await receiver.offer(**parcel.fields)
+        receiver.send(parcel)
+        await receiver.until_written(parcel, len(parcel.stream))
+        receiver.database.before_write = receiver.cancel
+        assert not (await receiver.announce()).success
+        assert receiver.parts == []
+        assert list(receiver.daemon.folders.data_dir.rglob("0.bin")) == []
+
+    play(machine, test)
+
+
+def test_what_cannot_be_looked_at_now_is_asked_for_again(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def test(receiver: Receiver) -> None:
+        parcel = Parcel(os.urandom(BIG))
+        await receiver.offer(**parcel.fields)
+        receiver.send(parcel, end=8 << 20)
+        await receiver.until_written(parcel, 8 << 20)
+        receiver.lose_link()
+        await receiver.until_transfer_is("PENDING")
+        with monkeypatch.context() as out_of_descriptors:
+            out_of_descriptors.setattr(os, "lstat", refuse)
+            out_of_descriptors.setattr(os, "readv", refuse)
+            answer = await receiver.offer(2, **parcel.fields)
+            while "another transfer" in answer.reason:  # the attempt before has not given its place back yet
+                answer = await receiver.offer(2, **parcel.fields)
+        assert code_of(answer) is RejectionCode.BUSY
+        assert "Too many open files" in answer.reason
+        assert (await receiver.offer_again(2, **parcel.fields)).offset == 8 << 20
 
     play(machine, test)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import shutil
@@ -198,6 +199,71 @@ def test_all_is_hashed_again_unless_the_system_has_run_since(
     assert kept is None
     assert journey.states == DONE
     assert manifest_of(destination) == manifest_of(root)
+
+
+def killed_before_commit(root: Path, destination: Path) -> None:
+    """Receive all of it, put it in its place, and end as a process that is killed then."""
+    with Sending(OpenedSource(root), under_own_names(manifest_of(root))) as sending:
+        journey = Journey(sending, Receiving(destination), frame_bytes=FRAME_BYTES)
+        journey.commits = False
+        journey.make()
+    assert destination.is_dir()
+    assert not part_of(destination).exists()
+
+
+def test_what_is_in_its_place_and_not_committed_does_not_come_again(root: Path, destination: Path) -> None:
+    killed_before_commit(root, destination)
+    kept, journey = go_on(root, destination)
+    assert kept is not None
+    assert kept.offset == journey.sender.offer.stream_bytes
+    assert journey.frames_sent == 0
+    assert journey.states == DONE
+    assert manifest_of(destination) == manifest_of(root)
+    assert os.listdir(destination.parent) == ["1"]
+
+
+def test_what_is_in_its_place_and_was_altered_before_it_was_committed_comes_anew(root: Path, destination: Path) -> None:
+    killed_before_commit(root, destination)
+    _touch_one_byte(destination / "big")
+    kept, journey = go_on(root, destination)
+    assert kept is None
+    assert journey.states == DONE
+    assert manifest_of(destination) == manifest_of(root)
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_what_is_in_its_place_can_be_discarded_until_it_is_settled(
+    root: Path, destination: Path, settled: bool
+) -> None:
+    receiving = Receiving(destination)
+    with Sending(OpenedSource(root), under_own_names(manifest_of(root))) as sending:
+        journey = Journey(sending, receiving)
+        journey.commits = settled
+        journey.make()
+    receiving.discard()
+    assert os.listdir(destination.parent) == (["1"] if settled else [])
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EIO])
+@pytest.mark.parametrize("call", ["open", "lstat", "readv"])
+def test_what_cannot_be_looked_at_now_stays_as_it_is(
+    root: Path, destination: Path, call: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted = stopped(root, destination, noted_at=5, stopped_at=5)
+    assert noted is not None
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with Sending(OpenedSource(root), under_own_names(manifest_of(root))) as sending, monkeypatch.context() as refusing:
+        offer = offer_of(sending)
+        refusing.setattr(os, call, refuse)
+        with pytest.raises(OSError, match=os.strerror(code)):
+            Receiving(destination).take_up(offer, max_folders=100)
+    kept, journey = go_on(root, destination)
+    assert kept is not None
+    assert kept.offset == noted.offset
+    assert journey.states == DONE
 
 
 def left(root: Path, destination: Path) -> tuple[Receiving, Kept]:
