@@ -182,7 +182,7 @@ class Intake:
     def _stand_still(self, reception: Reception, reason: str) -> None:
         """Take no more of an attempt that has come to a stop; what has come of it waits for another one."""
         transfer_id = reception.offer.transfer_id
-        self._tell(reception, DataTransferStop(transfer_id=transfer_id, reason=reason))
+        self._tell(reception, DataTransferStop(transfer_id=transfer_id, reason=reason, paused=True))
         reception.machine.lose_link(reason)
 
     # ---- what follows

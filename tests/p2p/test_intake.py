@@ -43,6 +43,7 @@ def test_what_could_not_be_flushed_comes_anew(machine: Machine) -> None:
         await receiver.until_transfer_is("PENDING")
         (stop,) = (each for each in receiver.line.told if isinstance(each, DataTransferStop))
         assert "Input/output error" in stop.reason
+        assert not stop.paused
         assert receiver.parts == []
 
         again = await receiver.offer_again(2, **parcel.fields)
@@ -122,6 +123,8 @@ def test_what_stands_still_with_its_end_announced_waits_for_another_link(
         answer = await announced
         assert isinstance(answer, DataTransferComplete)
         assert not answer.success
+        (stop,) = (each for each in receiver.line.told if isinstance(each, DataTransferStop))
+        assert stop.paused
         await receiver.until_transfer_is("PENDING")
 
         disk.is_full = False
