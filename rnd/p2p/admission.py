@@ -109,9 +109,13 @@ class Admission:
             seal = self._seals.answer(offer, link.peer_id, share)
         except SealRefused as error:
             return _reject(offer, RejectionCode.MALFORMED, str(error))
-        with self._receptions.holding(key_of(offer)):
-            receiving, kept = await self._paused.take_up(offer, waiting.destination)
-            recognises = kept is None and await self._recognition.may_know(link.peer_id, offer)
+        try:
+            with self._receptions.holding(key_of(offer)):
+                receiving, kept = await self._paused.take_up(offer, waiting.destination)
+                recognises = kept is None and await self._recognition.may_know(link.peer_id, offer)
+        except OSError as error:
+            words = f"what has come of it before cannot be looked at now: {error.strerror or error}"
+            return _reject(offer, RejectionCode.BUSY, words)
         receiving.report_to(lines.add)
         machine = ReceiveTransfer(
             offer, terms, sender_peer_id=link.peer_id, seal=seal, kept=kept, recognises=recognises

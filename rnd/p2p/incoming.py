@@ -246,5 +246,7 @@ class Incoming:
         """Have a delivery taken from here on, if this peer is not stopping."""
         if self._group is None:
             return False
+        if not reception.link.is_open:  # it was lost while this was decided, and nobody will say so again
+            reception.machine.lose_link()
         self._group.create_task(self._intake.take(reception, instructions))
         return True

@@ -33,6 +33,7 @@ from rnd.protocol.instructions import (
     StagingInstruction,
     Stop,
     TellPresent,
+    TransferState,
     Unseal,
     Write,
 )
@@ -40,17 +41,25 @@ from rnd.protocol.messages import Message
 from rnd.protocol.recognition import NONE_PRESENT
 from rnd.protocol.transfer import ENDED
 from rnd.protocol.transfer_messages import ChunkAck, DataTransferComplete, DataTransferPresent, DataTransferStop
-from rnd.types.errors import CalledOff, DatabaseGone, DatabaseNotNow, PeerUnreachable, RndError, StaleState
+from rnd.types.errors import (
+    CalledOff,
+    DatabaseGone,
+    DatabaseNotNow,
+    PeerUnreachable,
+    RndError,
+    StaleState,
+    TransferFailed,
+)
 from rnd.types.executions import FileEntry, Transfer
 from rnd.types.log_events import LogEvent
 from rnd.types.seams import Clock
+from rnd.workers.checkpoints import Checkpoint
 from rnd.workers.delivery_log import log_receiver_completed
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.earlier_files import EarlierFile
 from rnd.workers.insistence import insist
 from rnd.workers.news_board import NewsBoard
 from rnd.workers.pace import Pace
-from rnd.workers.receiving import Checkpoint
 from rnd.workers.underway import LOOK_AGAIN_S
 
 PROGRESS_INTERVAL_S: Final = 0.5
@@ -97,6 +106,7 @@ class Intake:
         try:
             await self._follow(reception, instructions)
             await self._take_stream(reception)
+            await self._conclude(reception)
         except DatabaseGone:
             raise
         except (RndError, OSError) as error:
@@ -110,31 +120,30 @@ class Intake:
     # ---- what comes
 
     async def _take_stream(self, reception: Reception) -> None:
-        while True:
-            if reception.machine.kept is not None and not reception.is_called_off():
-                await self._pause(reception)
-                return
-            if not reception.is_taken():
-                await self._give_up(reception, reception.called_off or reception.machine.reason)
-                return
-            while reception.queue and await self._may_take_next(reception):
-                item = reception.queue.popleft()
-                if isinstance(item, DataTransferComplete):
-                    await self._follow(
-                        reception, reception.machine.take_complete(success=item.success, error=item.error or "")
-                    )
-                    return
-                await self._follow(reception, await self._take_frames(reception, item))
-                await self._note(reception)
-                await self._tell_progress(reception)
-            if not reception.is_taken():
-                continue
-            reception.news.clear()
-            try:
-                async with asyncio.timeout(reception.idle_s):
-                    await reception.news.wait()
-            except TimeoutError:
-                self._stand_still(reception, f"no byte has come for {reception.idle_s:g} s (transfer_idle)")
+        """Take what comes for as long as more may: until it has arrived, stands still, or comes to nothing."""
+        while reception.is_taken():
+            if not reception.queue:
+                await self._wait(reception)
+            elif await self._may_take_next(reception):
+                await self._take_next(reception)
+
+    async def _wait(self, reception: Reception) -> None:
+        reception.news.clear()
+        try:
+            async with asyncio.timeout(reception.idle_s):
+                await reception.news.wait()
+        except TimeoutError:
+            self._stand_still(reception, f"no byte has come for {reception.idle_s:g} s (transfer_idle)")
+
+    async def _take_next(self, reception: Reception) -> None:
+        item = reception.queue.popleft()
+        if isinstance(item, DataTransferComplete):
+            instructions = reception.machine.take_complete(success=item.success, error=item.error or "")
+            await self._follow(reception, instructions)
+            return
+        await self._follow(reception, await self._take_frames(reception, item))
+        await self._note(reception)
+        await self._tell_progress(reception)
 
     async def _may_take_next(self, reception: Reception) -> bool:
         """Say whether what has come next is to be taken; first hold bytes up while the disk is nearly full.
@@ -151,7 +160,7 @@ class Intake:
                 self._stand_still(reception, no_room)
             else:
                 await asyncio.sleep(LOOK_AGAIN_S)
-        return not reception.is_called_off()
+        return reception.is_taken()
 
     async def _take_frames(self, reception: Reception, first: Frame) -> list[ReceiveInstruction]:
         """Return what follows from a frame and from those that have come after it meanwhile: one way to the thread for all."""
@@ -173,7 +182,7 @@ class Intake:
     def _stand_still(self, reception: Reception, reason: str) -> None:
         """Take no more of an attempt that has come to a stop; what has come of it waits for another one."""
         transfer_id = reception.offer.transfer_id
-        self._tell(reception, DataTransferStop(transfer_id=transfer_id, reason=reason))
+        self._tell(reception, DataTransferStop(transfer_id=transfer_id, reason=reason, paused=True))
         reception.machine.lose_link(reason)
 
     # ---- what follows
@@ -285,10 +294,13 @@ class Intake:
                 reception.noting = asyncio.get_running_loop().create_task(self._make_durable(reception, checkpoint))
 
     async def _make_durable(self, reception: Reception, checkpoint: Checkpoint) -> None:
+        """Have it flushed and noted. What could not be flushed is not what was written any more: nothing of it is taken further."""
         try:
             await self._threads.do(checkpoint.make_durable)
-        except OSError as error:
-            # Only a restart would have profited; where the disk fails for good, writing does too.
+        except TransferFailed as error:
+            reception.called_off = str(error)
+            reception.news.set()
+        except OSError as error:  # of the note: only a restart would have profited
             log.warning(
                 LogEvent.TRANSFER_NOT_NOTED,
                 transfer_id=reception.offer.transfer_id,
@@ -303,7 +315,9 @@ class Intake:
             await reception.noting
 
     async def _tell_progress(self, reception: Reception) -> None:
-        """Say in the row how far it is, now and then; a courtesy that nothing waits for."""
+        """Say in the row how far it is, now and then: what comes next waits for that, so it is seldom. Where it cannot be written
+        the next time will do.
+        """
         now_s = asyncio.get_running_loop().time()
         if now_s - reception.told_s < PROGRESS_INTERVAL_S:
             return
@@ -330,10 +344,21 @@ class Intake:
 
     # ---- ends
 
+    async def _conclude(self, reception: Reception) -> None:
+        """See to it that a delivery of which no more is taken has arrived, waits for another link, or leaves nothing."""
+        if reception.machine.state is TransferState.DONE:
+            return
+        if reception.machine.kept is not None and not reception.is_called_off():
+            await self._pause(reception)
+        else:
+            await self._give_up(reception, reception.called_off or reception.machine.reason)
+
     async def _finish(self, reception: Reception) -> None:
         """Put everything in its place, commit that the duty is done, and only then say so."""
         await self._noted(reception)
-        files = await self._threads.do(reception.receiving.finish)
+        if reception.is_called_off():
+            raise TransferFailed(reception.called_off)
+        files = await self._threads.do(partial(reception.receiving.finish, reception.machine.received))
         reception.lines.end()
         now = self._clock.now()
         offer = reception.offer
@@ -355,10 +380,12 @@ class Intake:
         except StaleState:
             await self._follow(reception, reception.machine.fail("its receiver has ended meanwhile"))
             return
+        reception.receiving.settle()
         log_receiver_completed(done)
         self._board.publish(news)
         await self._follow(reception, reception.machine.mark_finished())
         self._let_go(reception)
+        await self._threads.do(partial(reception.receiving.tidy, files))
         sender, orderer = reception.link.peer_id, offer.ends.ordering_peer_id
         await self._recognition.remember(reception.receiving.destination, files, sender=sender, orderer=orderer)
 
@@ -382,6 +409,9 @@ class Intake:
         checkpoint = reception.receiving.checkpoint(kept.offset)
         if checkpoint is not None:
             await self._make_durable(reception, checkpoint)
+        if reception.is_called_off():
+            await self._give_up(reception, reception.called_off)
+            return
         await self._threads.do(reception.receiving.give_back_room)
         await self._paused.put(key_of(reception.offer), reception.receiving, kept)
         await self._put_back(reception, reception.machine.reason, bytes_done=reception.bytes_done)

@@ -77,7 +77,7 @@ class LinkUser(Protocol):
         """The peer has greeted; return why the link has to be closed at once, if so."""
 
     def link_closed(self, link: Link) -> None:
-        """The link is over, whether it ever opened or not."""
+        """The link is over, whether it ever opened or not. What is still being answered has nobody to go to."""
 
     async def answer(self, link: Link, message: Message) -> Message:
         """Answer a request; what goes wrong is a `Refusal`, never an exception."""
@@ -119,6 +119,7 @@ class Link:
         self.used_at_s = 0.0
         """When the last message went or came, by the event loop's clock."""
         self._over = asyncio.Event()
+        self._is_told = False
         self._close_asked = asyncio.Event()
 
     @property
@@ -233,7 +234,10 @@ class Link:
     # ---- living
 
     async def run(self) -> None:
-        """Greet, then receive until the link ends. What goes wrong with it ends it and nothing else."""
+        """Greet, then receive until the link ends; its user is told at once, though answers may still be made for a while.
+
+        What goes wrong with it ends it and nothing else.
+        """
         try:
             async with asyncio.TaskGroup() as group:
                 helpers = [
@@ -247,9 +251,16 @@ class Link:
                     self._end()
                     for helper in helpers:
                         helper.cancel()
-            await self._shut()
+                await asyncio.wait(helpers)
+                await self._shut()
+                self._tell_user()
         finally:
             self._end()
+            self._tell_user()
+
+    def _tell_user(self) -> None:
+        if not self._is_told:
+            self._is_told = True
             self._user.link_closed(self)
 
     async def _receive(self, group: asyncio.TaskGroup) -> None:

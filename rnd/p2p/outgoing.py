@@ -194,11 +194,14 @@ class Outgoing:
             shipment.news.set()
 
     def take_stop(self, link: Link, message: Message) -> None:
-        """A receiver has failed on its side."""
+        """A receiver has failed on its side, or stands still."""
         assert isinstance(message, DataTransferStop)
         shipment = self._of(link, message.transfer_id)
         if shipment is not None:
-            shipment.machine.stop(message.reason)
+            if message.paused:
+                shipment.machine.pause(message.reason)
+            else:
+                shipment.machine.stop(message.reason)
             shipment.news.set()
 
     def link_lost(self, link: Link) -> None:

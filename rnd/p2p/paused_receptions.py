@@ -65,10 +65,15 @@ class PausedReceptions:
                 await self._threads.do(evicted.receiving.let_go)
 
     async def take_up(self, offer: Offer, destination: Path) -> tuple[Receiving, Kept | None]:
-        """Return what has come of an offer already: over a link that was lost, or, as its notes say, before a restart."""
+        """Return what has come of an offer already: over a link that was lost, or, as its notes say, before a restart.
+
+        Where somebody has touched the files since the link was lost, their notes are all that is believed.
+        """
         paused = self._paused.pop(key_of(offer), None)
         if paused is not None:
-            return paused.receiving, paused.kept
+            if await self._threads.do(partial(paused.receiving.is_as_left, paused.kept)):
+                return paused.receiving, paused.kept
+            await self._threads.do(paused.receiving.let_go)
         receiving = Receiving(destination)
         if offer.size_bytes < NOTED_FROM_BYTES:
             return receiving, None

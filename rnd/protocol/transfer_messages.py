@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final
 
 from rnd.protocol.fields import (
+    Absent,
     Binary,
     KeyDigits,
     Message,
@@ -124,13 +125,17 @@ class ChunkAck(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataTransferStop(Message):
-    """The transfer has failed on this side: send no more of it. It is not answered."""
+    """The transfer has failed on this side, or (`paused`) stands still there and keeps what has come: send no more of it now.
+
+    It is not answered.
+    """
 
     type = "data_transfer_stop"
     caller = Caller.RECEIVER
 
     transfer_id: TransferId
     reason: Sentence
+    paused: Annotated[bool, Absent()] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

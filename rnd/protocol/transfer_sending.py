@@ -219,9 +219,13 @@ class SendTransfer:
     def lose_link(self) -> None:
         """The link is gone; what was to be said cannot be said any more."""
         self._last_words = None
+        self.pause("the link was lost")
+
+    def pause(self, reason: str) -> None:
+        """No more of it can be sent now; what has come is kept, as far as the receiver knows how to."""
         if self.state in OPEN:
             self.state = TransferState.LINK_LOST
-            self.reason = "the link was lost"
+            self.reason = cut_words(reason, "the receiver stands still and did not say why")
 
     def _object(self, what: str) -> None:
         self._give_up(TransferState.FAILED, f"the receiver broke the rules of a transfer: {what}")

@@ -272,7 +272,7 @@ class LogEvent(StrEnum):
     )
     TRANSFER_NOT_NOTED = (
         "Transfer not noted: transfer_id={transfer_id}, reason={reason}",
-        "How far it is could not be made durable; a restart now would begin it anew.",
+        "How far it is could not be written down; a restart now would go on from where that was written down last.",
         "warning",
     )
     TRANSFER_REJECTED = (

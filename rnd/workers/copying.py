@@ -90,6 +90,7 @@ def copy_entries(
                 source = tree_source(stack.enter_context(OpenTree(source)))
             _fill(source, items, staged, progress, cancelled)
         staged.put_in_place()
+        staged.settle()
     except BaseException as error:
         staged.discard()
         if isinstance(error, OSError):

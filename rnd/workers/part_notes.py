@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import json
 import os
 from pathlib import Path
@@ -20,6 +21,7 @@ from rnd.protocol.instructions import Offer
 from rnd.protocol.manifest import MANIFEST_BYTES_MAX, Announced, ManifestReader, ManifestRefused, write_manifest
 from rnd.protocol.recognition import NONE_PRESENT, PresentRefused, read_present, size_of, write_present
 from rnd.types.executions import FileEntry
+from rnd.workers.part_stamps import boot_id
 
 NOTE_BYTES_MAX: Final = (1 << 12) + 2 * PRESENT_BYTES_MAX
 
@@ -27,11 +29,14 @@ NOTE_BYTES_MAX: Final = (1 << 12) + 2 * PRESENT_BYTES_MAX
 class PartNote(NamedTuple):
     """Everything below `offset`, in bytes of the stream, is durable, and what ends there is verified; so are the entries that
     were `present` and are no part of the stream.
+
+    `stamps` are of the files that have ended, "" where they say nothing: the system has been started anew since.
     """
 
     entries: tuple[FileEntry, ...]
     present: frozenset[int]
     offset: int
+    stamps: str
 
 
 def parts_of(destination: Path) -> list[Path]:
@@ -63,36 +68,48 @@ class PartNotes:
         """Have it noted from now on that these entries are here, verified, and no part of the stream."""
         self._present = base64.b64encode(write_present(present, entry_count)).decode()
 
-    def note(self, offset: int) -> None:
-        """Write down that everything below `offset` is durable, and what is left out too; `begin` or `read` was called before.
+    def note(self, offset: int, *, stamps: str) -> None:
+        """Write down that everything below `offset` is durable, what is left out too, and the stamps of the files that have ended.
 
-        Raises `OSError`.
+        `begin` or `read` was called before. Raises `OSError`.
         """
-        note = {"manifest_sha256": self._sha256, "present": self._present, "offset": offset}
+        note = {
+            "manifest_sha256": self._sha256,
+            "boot_id": boot_id(),
+            "stamps": stamps,
+            "present": self._present,
+            "offset": offset,
+        }
         self._draft.write_text(json.dumps(note))
         os.rename(self._draft, self._note)
 
     def read(self, offer: Offer, *, max_folders: int) -> PartNote | None:
-        """Return what was noted of exactly this offer's content, if anything."""
+        """Return what was noted of exactly this offer's content, if anything. Raises `OSError` where it cannot be read now."""
         try:
             with self._note.open() as file:
                 fields = json.loads(file.read(NOTE_BYTES_MAX))
-        except (OSError, ValueError):
+        except ValueError:
             return None
         match fields:
-            case {"manifest_sha256": offer.manifest_sha256, "present": str(bits), "offset": int(offset)}:
+            case {
+                "manifest_sha256": offer.manifest_sha256,
+                "boot_id": str(boot),
+                "stamps": str(stamps),
+                "present": str(bits),
+                "offset": int(offset),
+            }:
                 pass
             case _:
                 return None
         try:
             entries = _read_manifest(self._manifest, offer, max_folders=max_folders)
             present = read_present(base64.b64decode(bits, validate=True), entries)
-        except (OSError, ValueError, ManifestRefused, PresentRefused):
+        except (ValueError, ManifestRefused, PresentRefused):
             return None
         if not offer.manifest_bytes <= offset <= offer.stream_bytes - size_of(present, entries):
             return None
         self._sha256, self._present = offer.manifest_sha256, bits
-        return PartNote(entries, present, offset)
+        return PartNote(entries, present, offset, stamps if boot == boot_id() != "" else "")
 
     def keep_manifest(self, entries: tuple[FileEntry, ...]) -> None:
         """Remove what is about a part now that all has come; its manifest stays beside it, `.<name>.manifest`."""
@@ -108,6 +125,11 @@ class PartNotes:
         for path in (self._note, self._draft, self._manifest):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
+
+
+def is_gone(error: OSError) -> bool:
+    """Say whether a file or folder is not there as such: other errors say nothing of what is on the disk."""
+    return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 
 
 def manifest_beside(destination: Path) -> Path:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -18,11 +19,13 @@ from rnd.protocol.instructions import Discard, EndFile, Kept, LayOut, Offer, Sta
 from rnd.protocol.recognition import Place, find_place
 from rnd.types.errors import CalledOff, TransferFailed, UnfitFiles
 from rnd.types.executions import FileEntry
+from rnd.workers.checkpoints import Checkpoint
 from rnd.workers.copying import Reader, copy_verified, no_progress
-from rnd.workers.durability import reserve, sync_filesystem
+from rnd.workers.durability import reserve
 from rnd.workers.earlier_files import RECOGNISED_FROM_BYTES, EarlierFile, EarlierFolders
 from rnd.workers.files import buffer_bytes, never_cancelled
-from rnd.workers.part_notes import PartNote, PartNotes
+from rnd.workers.part_notes import PartNote, PartNotes, is_gone
+from rnd.workers.part_stamps import PartStamps, stamp_of
 from rnd.workers.staged_folder import StagedFolder, write_all, write_failure
 
 if TYPE_CHECKING:
@@ -38,28 +41,6 @@ RESERVE_FROM_BYTES: Final = 1 << 20
 """Room on the disk is reserved for so much ahead, of files from this size on: less pieces, and it is known early that it is full."""
 HOLE_FROM_BYTES: Final = 64 << 10
 """What comes at a time, from this size on, becomes a hole where all of it is zeros."""
-
-
-class Checkpoint:
-    """A moment of a delivery; `make_durable` may run beside what is received after it. Not for two threads at once."""
-
-    def __init__(self, notes: PartNotes, *, fd: int, offset: int, one_file: bool) -> None:
-        """`fd` is of the open file, or of the folder where `one_file` is false; it is closed at the end."""
-        self.offset = offset
-        self._notes = notes
-        self._fd = fd
-        self._one_file = one_file
-
-    def make_durable(self) -> None:
-        """Flush all that had come by then, and note it. Raises `OSError`."""
-        try:
-            if self._one_file:
-                os.fdatasync(self._fd)
-            else:
-                sync_filesystem(self._fd)
-        finally:
-            os.close(self._fd)
-        self._notes.note(self.offset)
 
 
 class Receiving:
@@ -81,12 +62,14 @@ class Receiving:
         self._staged = StagedFolder(destination)
         self._notes = PartNotes(destination)
         self._is_noted = False
-        self._ended_noted = 0
+        self._ended_durable = 0
         self._progress = progress
         self._cancelled = cancelled
         self._entries: tuple[FileEntry, ...] | None = None
         self._ended = 0
+        self._stamps = PartStamps()
         self._open: _OpenFile | None = None
+        self._left_as: object = None
 
     def report_to(self, progress: Callable[[int], None]) -> None:
         """Tell somebody else of the bytes that come from now on."""
@@ -113,15 +96,22 @@ class Receiving:
     def take_up(self, offer: Offer, *, max_folders: int) -> Kept | None:
         """Go on with what an earlier process has received of this offer; `None`, and nothing is left of it, if nothing can be.
 
-        The part of the file that was being written is hashed again; those before it were verified before they were noted.
+        The part of the file that was being written is hashed again; those before it were verified before they were noted, and
+        are hashed again where one of them has been touched since, or the system was started anew. Where all was in its place, and
+        not settled, it is staged again. Raises `OSError` where it cannot be looked at now, and leaves it as it is.
         """
-        note = self._notes.read(offer, max_folders=max_folders)
         try:
+            note = self._notes.read(offer, max_folders=max_folders)
             if note is not None and self._stand_at(note, note.offset - offer.manifest_bytes):
                 self._is_noted = True
                 return Kept(offer=offer, entries=note.entries, offset=note.offset, present=note.present)
-        except OSError:
-            pass  # a folder or a file of it is gone: it comes anew
+        except CalledOff:
+            self.close()
+            raise
+        except OSError as error:
+            if not is_gone(error):
+                self.close()
+                raise
         self.clear_away()
         return None
 
@@ -150,7 +140,7 @@ class Receiving:
                     reader = folders.open(file)
                 except UnfitFiles:
                     continue
-                if self._copy(reader, entries[index], buffer, progress, cancelled):
+                if self._copy(reader, index, entries[index], buffer, progress, cancelled):
                     filled.add(index)
         present = frozenset(filled)
         self._ended += len(present)
@@ -160,6 +150,7 @@ class Receiving:
     def _copy(
         self,
         reader: Reader,
+        index: int,
         entry: FileEntry,
         buffer: bytearray,
         progress: Callable[[int], None],
@@ -170,6 +161,7 @@ class Receiving:
             fd = self._staged.create_file(entry.relative_path, executable=entry.executable)
             try:
                 copy_verified(reader, entry, fd, buffer, progress=progress, cancelled=cancelled)
+                self._stamps.add(index, os.fstat(fd))
             except TransferFailed:
                 self._staged.remove_file(entry.relative_path)
                 return False
@@ -186,19 +178,30 @@ class Receiving:
         """
         if not self._is_noted or self._entries is None:
             return None
-        one_file = self._open is not None and self._ended == self._ended_noted
-        self._ended_noted = self._ended
+        one_file = self._open is not None and self._ended == self._ended_durable
         try:
-            if one_file and self._open is not None:
-                fd = self._open.duplicate()
-            else:
-                fd = os.open(self._staged.path, os.O_RDONLY | os.O_DIRECTORY)
+            fd = self._open.duplicate() if one_file and self._open is not None else self._staged.duplicate()
         except OSError:
             return None  # out of descriptors; the next moment will do
-        return Checkpoint(self._notes, fd=fd, offset=offset, one_file=one_file)
+        return Checkpoint(
+            self._notes,
+            name=self.destination.name,
+            fd=fd,
+            offset=offset,
+            stamps=str(self._stamps),
+            one_file=one_file,
+            when_flushed=partial(self._mark_durable, self._ended),
+        )
 
-    def finish(self) -> tuple[FileEntry, ...]:
-        """Put the folder in its place and return its entries. All of it is durable then, and not before."""
+    def _mark_durable(self, ended: int) -> None:
+        self._ended_durable = ended
+
+    def finish(self, offset: int | None = None) -> tuple[FileEntry, ...]:
+        """Put the folder in its place and return its entries. All of it is durable then, and not before.
+
+        Until `settle`, `discard` takes it away again, and so does `take_up` of a later process: `offset`, where the stream has ended,
+        is noted for that.
+        """
         with self._all_or_nothing():
             entries = self._laid_out()
             missing = sum(1 for entry in entries if entry.sha256) - self._ended
@@ -206,12 +209,22 @@ class Receiving:
                 raise TransferFailed(f"{missing:,} files have not arrived")
             self._check_wanted()
             self._staged.put_in_place()
+        if self._is_noted and offset is not None:
+            with suppress(OSError):  # then some of it comes again if this process is killed now
+                self._notes.note(offset, stamps=str(self._stamps))
+        return entries
+
+    def settle(self) -> None:
+        """Have what was put in its place stay there: it is committed."""
         self._entries = None
+        self._staged.settle()
+
+    def tidy(self, entries: tuple[FileEntry, ...]) -> None:
+        """Remove what was noted of a delivery that is settled, but for its manifest where it may be recognised by that."""
         if sum(entry.size_bytes for entry in entries) >= RECOGNISED_FROM_BYTES:
             self._notes.keep_manifest(entries)
             self._is_noted = False
         self._forget_notes()
-        return entries
 
     def discard(self) -> None:
         """Delete what was staged. Nothing to delete is fine."""
@@ -230,10 +243,25 @@ class Receiving:
         self.discard()
 
     def give_back_room(self) -> None:
-        """Give back what room was reserved ahead: nobody knows when more will come."""
+        """Give back what room was reserved ahead: nobody knows when more will come. Until then nobody has it in hand."""
         with self._all_or_nothing():
             if self._open is not None:
                 self._open.give_back_room()
+                self._left_as = stamp_of(self._open.status())
+
+    def is_as_left(self, kept: Kept) -> bool:
+        """Say whether all files are on disk as they were when room was given back; `kept` is what had come by then."""
+        place = find_place(kept.entries, kept.present, kept.offset - kept.offer.manifest_bytes)
+        try:
+            stamps, _ = self._stamps_of(_ended(kept.entries, kept.present, place))
+            if str(stamps) != str(self._stamps):
+                return False
+            if self._open is None:
+                return True
+            path = self._staged.path / kept.entries[self._open.index].relative_path
+            return stamp_of(os.lstat(path)) == self._left_as
+        except OSError:
+            return False
 
     def let_go(self) -> None:
         """Leave what has come to `take_up`, if it was noted; what nobody can go on with is deleted."""
@@ -243,15 +271,17 @@ class Receiving:
             self.discard()
 
     def close(self) -> None:
-        """Let go of the open file; what has come stays, for `take_up`."""
+        """Let go of the open file and the folder; what has come stays, for `take_up`."""
         if self._open is not None:
             self._open.close()
             self._open = None
+        self._staged.close()
 
     def _lay_out(self, entries: tuple[FileEntry, ...]) -> None:
         self.discard()
         self._entries = entries
-        self._ended = self._ended_noted = 0
+        self._ended = self._ended_durable = 0
+        self._stamps = PartStamps()
         self._notes.remove()  # an earlier process may have noted other content
         self._staged.lay_out([entry.relative_path for entry in entries])
         if sum(entry.size_bytes for entry in entries) >= NOTED_FROM_BYTES:
@@ -265,31 +295,51 @@ class Receiving:
 
     def _stand_at(self, note: PartNote, content_bytes: int) -> bool:
         """Stand where so many bytes of content have come; False where what is on disk does not bear that out."""
-        entries, present = note.entries, note.present
+        entries, place = note.entries, find_place(note.entries, note.present, content_bytes)
         self._staged.take_up([entry.relative_path for entry in entries])
-        self._ended = 0
-        place = find_place(entries, present, content_bytes)
-        for index, entry in enumerate(entries):
-            if not entry.sha256:
-                continue
-            if index in present or index < place.entry_index:
-                if os.lstat(self._staged.path / entry.relative_path).st_size != entry.size_bytes:
-                    return False
-                self._ended += 1
-            elif index > place.entry_index or not place.file_offset:
-                (self._staged.path / entry.relative_path).unlink(missing_ok=True)
-        if place.file_offset and not self._reopen(entries, place):
+        ended = _ended(entries, note.present, place)
+        self._stamps, have_promised_sizes = self._stamps_of(ended)
+        if not have_promised_sizes:
             return False
+        if str(self._stamps) != note.stamps and not all(self._is_as_promised(*item) for item in ended):
+            return False
+        self._ended = self._ended_durable = len(ended)
+        if place.file_offset:
+            file = self._reopen(place.entry_index, entries[place.entry_index])
+            self._open = file  # `discard` closes it where this comes to nothing
+            if not file.stand_at(place.file_offset, cancelled=self._cancelled):
+                return False
+            self._left_as = stamp_of(file.status())
+        self._remove_behind(entries, note.present, place)
         self._entries = entries
-        self._ended_noted = self._ended
         return True
 
-    def _reopen(self, entries: tuple[FileEntry, ...], place: Place) -> bool:
-        """Open the file that was being written, and stand where it was; False where it has less."""
-        entry = entries[place.entry_index]
-        fd = self._staged.reopen_file(entry.relative_path)
-        self._open = _OpenFile(place.entry_index, fd, promised_bytes=entry.size_bytes)  # `discard` closes it
-        return self._open.stand_at(place.file_offset, cancelled=self._cancelled)
+    def _remove_behind(self, entries: tuple[FileEntry, ...], present: frozenset[int], place: Place) -> None:
+        """Remove the files of which nothing is noted."""
+        begin = place.entry_index + bool(place.file_offset)
+        for index, entry in enumerate(entries[begin:], begin):
+            if entry.sha256 and index not in present:
+                (self._staged.path / entry.relative_path).unlink(missing_ok=True)
+
+    def _stamps_of(self, ended: Iterable[tuple[int, FileEntry]]) -> tuple[PartStamps, bool]:
+        """Return the stamps of files as they are now, and whether all have their promised sizes. Raises `OSError`."""
+        stamps, have_promised_sizes = PartStamps(), True
+        for index, entry in ended:
+            status = os.lstat(self._staged.path / entry.relative_path)
+            have_promised_sizes &= status.st_size == entry.size_bytes
+            stamps.add(index, status)
+        return stamps, have_promised_sizes
+
+    def _is_as_promised(self, index: int, entry: FileEntry) -> bool:
+        """Hash a file again that has come whole."""
+        file = self._reopen(index, entry)
+        try:
+            return file.read_again(entry.size_bytes, cancelled=self._cancelled) and file.sha256 == entry.sha256
+        finally:
+            file.close()
+
+    def _reopen(self, index: int, entry: FileEntry) -> _OpenFile:
+        return _OpenFile(index, self._staged.reopen_file(entry.relative_path), promised_bytes=entry.size_bytes)
 
     def _write(self, index: int, offset: int, data: memoryview) -> None:
         self._check_wanted()
@@ -303,6 +353,7 @@ class Receiving:
         self._check_wanted()
         file = self._file(index)
         self._open = None
+        self._stamps.add(index, file.status())
         file.close()
         entry = self._laid_out()[index]
         if file.size_bytes != entry.size_bytes:
@@ -343,6 +394,15 @@ class Receiving:
             raise
 
 
+def _ended(entries: tuple[FileEntry, ...], present: frozenset[int], place: Place) -> list[tuple[int, FileEntry]]:
+    """Return the files that have ended at a place of the stream, or were there before, with their indexes."""
+    return [
+        (index, entry)
+        for index, entry in enumerate(entries)
+        if entry.sha256 and (index < place.entry_index or index in present)
+    ]
+
+
 class _OpenFile:
     """The file that is being written."""
 
@@ -358,16 +418,27 @@ class _OpenFile:
     def sha256(self) -> str:
         return self._digest.hexdigest()
 
+    def status(self) -> os.stat_result:
+        return os.fstat(self._fd)
+
     def stand_at(self, size_bytes: int, *, cancelled: Callable[[], bool]) -> bool:
         """Hash what an earlier process has written, up to this size, and cut off the rest; False if there is less."""
+        if not self.read_again(size_bytes, cancelled=cancelled):
+            return False
+        os.ftruncate(self._fd, size_bytes)
+        return True
+
+    def read_again(self, size_bytes: int, *, cancelled: Callable[[], bool]) -> bool:
+        """Hash what an earlier process has written, up to this size; False if there is less. Raises `CalledOff`."""
         buffer = memoryview(bytearray(buffer_bytes([size_bytes])))
         while self.size_bytes < size_bytes:
             count = os.readv(self._fd, [buffer[: size_bytes - self.size_bytes]])
-            if count == 0 or cancelled():
+            if cancelled():
+                raise CalledOff("receiving was cancelled")
+            if count == 0:
                 return False
             self._digest.update(buffer[:count])
             self.size_bytes += count
-        os.ftruncate(self._fd, size_bytes)
         return True
 
     def duplicate(self) -> int:

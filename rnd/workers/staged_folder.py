@@ -29,6 +29,8 @@ WRITE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O
 class StagedFolder:
     """The folder `.<name>.part` beside `destination`, until it is put in its place.
 
+    It is kept open from the beginning: the system tells of what it could not write once only, to whoever has the file system
+    open by then. Let go of it by `put_in_place`, `discard` or `close`.
     Every method raises `OSError` where the disk refuses; `discard` it then. It never does so itself.
     """
 
@@ -39,6 +41,7 @@ class StagedFolder:
         self._changed: list[Path] = []
         self._is_in_doubt = False
         self._is_taken_up = False
+        self._fd: int | None = None
 
     def lay_out(self, names: Sequence[str]) -> None:
         """Make the folder anew, with all folders that these relative names need; what an earlier run left is deleted."""
@@ -47,15 +50,26 @@ class StagedFolder:
         clear_tree(self.path)
         clear_tree(_displaced(self.destination))
         self.path.mkdir()
+        self._open()
         for folder in parent_folders(names):
             (self.path / folder).mkdir()
 
     def take_up(self, names: Sequence[str]) -> None:
-        """Go on with the folder that an earlier process has left in this state. Raises `OSError` where it is not there."""
-        with os.scandir(self.path):
-            pass
+        """Go on with the folder that an earlier process has left in this state, or has put in its place and not settled.
+
+        Raises `OSError` where it is not there.
+        """
+        try:
+            self._open()
+        except FileNotFoundError:
+            os.rename(self.destination, self.path)
+            self._open()
         self._names = names
         self._is_taken_up = True
+
+    def duplicate(self) -> int:
+        """Return a descriptor for flushing the file system that the folder is on; the caller closes it."""
+        return os.dup(self._descriptor())
 
     def reopen_file(self, name: str) -> int:
         """Return a descriptor of a file that an earlier process has begun, for reading and writing; the caller closes it."""
@@ -76,31 +90,54 @@ class StagedFolder:
         os.unlink(f"{self.path}/{name}")
 
     def put_in_place(self) -> None:
-        """Rename the folder to its destination and make all of it durable; what stood there is deleted."""
+        """Rename the folder to its destination and make all of it durable; what stood there is deleted.
+
+        `discard` takes it away again, until `settle`.
+        """
         _put_in_place(self.path, self.destination)
         self._is_in_doubt = True
         self._flush()
-        self._is_in_doubt = False
         self._changed = []
+        self.close()
         clear_tree(_displaced(self.destination))
 
+    def settle(self) -> None:
+        """Have what was put in its place stay there."""
+        self._is_in_doubt = False
+
     def discard(self) -> None:
-        """Delete what was staged, and what is in its place but may not be durable.
+        """Delete what was staged, and what is in its place but not settled.
 
         What resists is hidden or unacknowledged, and the next folder for the same place clears it.
         """
+        self.close()
         for path in [self.path, self.destination] if self._is_in_doubt else [self.path]:
             try:
                 clear_tree(path)
             except OSError:
                 continue
 
+    def close(self) -> None:
+        """Let go of the folder; what is in it stays."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def _open(self) -> None:
+        self.close()
+        self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def _descriptor(self) -> int:
+        if self._fd is None:
+            raise ValueError("the folder is not open")
+        return self._fd
+
     def _flush(self) -> None:
         """Make the folder durable: its files, its folders, and the names that lead to it."""
+        if self._is_taken_up or not flushes_each(self._names):  # nobody knows which folders are durable already
+            sync_filesystem(self._descriptor())
+            return
         with OpenTree(self.destination) as tree, ExitStack() as stack:
-            if self._is_taken_up or not flushes_each(self._names):  # nobody knows which folders are durable already
-                sync_filesystem(tree.folder(""))
-                return
             files = [name for name in self._names if not name.endswith("/")]
             inside = ["", *parent_folders(self._names)]
             above = [self.destination.parent, *self._changed]

@@ -113,3 +113,27 @@ def test_a_link_that_is_cut_again_and_again_brings_all_of_it(way: Way, errand: E
         "SELECT attempts FROM transfers WHERE workflow_execution_id = ? AND direction = 'OUTGOING'", execution_id
     )
     assert attempts >= 5
+
+
+def test_a_receiver_that_is_killed_when_all_is_in_its_place_takes_nothing_again(way: Way) -> None:
+    with way.source.open("r+b") as file:
+        file.write(os.urandom(1 << 20))
+    expected = hashlib.sha256(way.source.read_bytes()).hexdigest()
+    before = way.proxy.to_client
+    execution_id = way.sender.execute(way.workflow)
+    wait_until(lambda: bool(parts(way.receiver)), "a part")
+    (part,) = parts(way.receiver)
+    while part.exists():  # between the rename and the commit lies the flush
+        pass
+    killed(way.receiver, way.proxy, way)
+    assert way.sender.wait(execution_id, timeout_s=120)["status"] == "COMPLETED"
+    (content,) = way.sender.results(execution_id).values()
+    assert content.decode().split()[0] == expected
+    twice = way.proxy.to_client - before - SIZE_BYTES
+    assert twice < SIZE_BYTES * 5 // 100, f"{twice:,} bytes were sent twice"
+    assert parts(way.receiver) == []
+
+
+def parts(peer: Peer) -> list[Path]:
+    """Return the folders of a peer that are being filled."""
+    return list((peer.data_dir / "workflows").rglob(".*.part"))

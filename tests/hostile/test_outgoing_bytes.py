@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from rnd.p2p.outgoing import RECEIVER_FAILURES_MAX
 from rnd.protocol.frames import HEADER_BYTES, read_frame
 from rnd.protocol.messages import (
     ChunkAck,
@@ -205,6 +206,27 @@ def test_a_receiver_that_fails_again_and_again_fails_for_good(peer: Daemon) -> N
             await until(lambda: order.transfer()[0] == "FAILED", "it is given up")
             assert "my disk is full" in (order.transfer()[1] or "")
             await until(lambda: peer.job(order.job_id)["status"] == "ERRORED", "the job says so")
+
+    play(test())
+
+
+def test_a_receiver_that_stands_still_again_and_again_has_not_failed(peer: Daemon) -> None:
+    """A disk that is full for a while takes what has come with it into the next attempt."""
+
+    async def test() -> None:
+        async with cast(who := orderer()), receiving(peer) as (receiver, taking):
+            link = taking.link
+            assert link is not None
+            control = await peer.control(who)
+            order = await order_for(peer, control, receiver, is_big=True)
+            for times in range(1, RECEIVER_FAILURES_MAX + 2):
+                await link.until(lambda times=times: len(taking.offers) >= times, "it is offered")
+                frames = len(link.frames)
+                await link.until(lambda frames=frames: len(link.frames) > frames, "it comes")
+                stop = DataTransferStop(transfer_id=taking.offers[-1].transfer_id, reason="no room", paused=True)
+                await link.say(stop)
+            await link.until(lambda: len(taking.offers) > RECEIVER_FAILURES_MAX + 1, "it is offered once more")
+            await cancelled(control, order)
 
     play(test())
 

@@ -311,6 +311,7 @@ EXAMPLES: tuple[tuple[Message, int | None], ...] = (
     (DataChunk(stream=3, offset=8_388_608, data=b"\x00\xff some bytes"), None),
     (ChunkAck(transfer_id=TRANSFER, offset=8_388_608), None),
     (DataTransferStop(transfer_id=TRANSFER, reason="The disk is full."), None),
+    (DataTransferStop(transfer_id=TRANSFER, reason="The disk is full.", paused=True), None),
     (DataTransferComplete(transfer_id=TRANSFER, success=True, bytes_received=0, error=None), None),
     (DataTransferComplete(transfer_id=TRANSFER, success=True, bytes_received=1_099_511_627_893, error=None), 7),
     (

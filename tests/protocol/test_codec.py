@@ -31,7 +31,7 @@ from tests.protocol.strategies import BY_TYPE, json_values, messages
 
 GOLDEN = (Path(__file__).parent / "golden" / "messages.txt").read_text(encoding="utf-8").splitlines()
 BY_WORD: dict[str, dict[str, Any]] = {json.loads(line)["type"]: json.loads(line) for line in GOLDEN}
-ABSENT_BEFORE = {"reuse_of", "reused", "image_digest"}
+ABSENT_BEFORE = {"reuse_of", "reused", "image_digest", "paused"}
 """Fields that peers of earlier releases neither say nor know."""
 PING: dict[str, Any] = {"v": 1, "type": "ping", "id": 1}
 

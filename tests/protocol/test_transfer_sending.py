@@ -101,6 +101,15 @@ def test_a_receiver_that_says_stop_stops_the_sending() -> None:
     assert (machine.state, machine.reason) == (TransferState.FAILED, "the disk is full")
 
 
+def test_a_receiver_that_stands_still_has_not_failed() -> None:
+    machine = sender()
+    machine.accept(0)
+    machine.pause("the disk is nearly full")
+    machine.complete(success=False, bytes_received=0, error="the disk is nearly full")
+    assert drain(machine) == []
+    assert (machine.state, machine.reason) == (TransferState.LINK_LOST, "the disk is nearly full")
+
+
 def test_a_receiver_that_fails_without_a_word_gets_words() -> None:
     machine = sender()
     machine.accept(0)

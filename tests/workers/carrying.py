@@ -85,6 +85,8 @@ class Journey:
             ack_bytes=window_bytes - frame_bytes,
         )
         self.frames_sent = 0
+        self.commits = True
+        """Whether what is in its place is committed; else the receiver ends there, as a killed process does."""
         self._earlier = earlier or {}
         self._sending = sending
         self._receiving = receiving
@@ -150,7 +152,11 @@ class Journey:
                 if isinstance(step, Recognise):
                     self._act(self._recognise(step.entries))
             if Finish() in instructions:
-                self._receiving.finish()
+                entries = self._receiving.finish(self.receiver.received)
+                if not self.commits:
+                    return
+                self._receiving.settle()
+                self._receiving.tidy(entries)
                 instructions = self.receiver.mark_finished()
         except (TransferFailed, CalledOff) as error:
             instructions = self.receiver.fail(str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import pytest
 
 from rnd.protocol.instructions import Kept, LayOut, TransferState
 from rnd.types.errors import CalledOff
+from rnd.workers import part_notes, part_stamps
 from rnd.workers import receiving as receiving_module
 from rnd.workers.earlier_files import EarlierFile
 from rnd.workers.receiving import Receiving
@@ -106,6 +108,9 @@ SPOILT: list[tuple[str, Callable[[Path], object]]] = [
     ("half a manifest", lambda to: os.truncate(beside(to, "manifest"), 50)),
     ("a verified file is gone", lambda to: (part_of(to) / "a").unlink()),
     ("a verified file is short", lambda to: os.truncate(part_of(to) / "a", 29_999)),
+    ("a verified file is another", lambda to: (part_of(to) / "a").write_bytes(b"?" * 30_000)),
+    ("a verified file was written to", lambda to: _touch_one_byte(part_of(to) / "a")),
+    ("a verified file is a link", lambda to: _link_away(part_of(to) / "a")),
     ("the open file is gone", lambda to: (part_of(to) / "big").unlink()),
     ("the open file is short", lambda to: os.truncate(part_of(to) / "big", 10)),
     ("the open file is a link", lambda to: _link_away(part_of(to) / "big")),
@@ -117,6 +122,13 @@ def _set_offset(destination: Path, offset: int) -> None:
     note = beside(destination, "json")
     text = note.read_text()
     note.write_text(text[: text.index('"offset"')] + f'"offset": {offset}}}')
+
+
+def _touch_one_byte(path: Path) -> None:
+    with path.open("r+b") as file:
+        byte = file.read(1)
+        file.seek(0)
+        file.write(bytes([byte[0] ^ 1]))
 
 
 def _link_away(path: Path) -> None:
@@ -148,15 +160,141 @@ def test_other_content_than_was_noted_comes_anew(root: Path, destination: Path) 
 
 def test_bytes_that_the_disk_has_changed_meanwhile_never_arrive(root: Path, destination: Path) -> None:
     stopped(root, destination, noted_at=5, stopped_at=5)
-    with (part_of(destination) / "big").open("r+b") as file:
-        byte = file.read(1)
-        file.seek(0)
-        file.write(bytes([byte[0] ^ 1]))
+    _touch_one_byte(part_of(destination) / "big")
     kept, journey = go_on(root, destination)
     assert kept is not None
     assert journey.states == (TransferState.FAILED, TransferState.FAILED)
     assert "big did not arrive as promised" in journey.receiver.reason
     assert os.listdir(destination.parent) == []
+
+
+def test_what_is_touched_and_still_right_goes_on(root: Path, destination: Path) -> None:
+    noted = stopped(root, destination, noted_at=5, stopped_at=5)
+    (part_of(destination) / "a").touch()
+    kept, journey = go_on(root, destination)
+    assert noted is not None
+    assert kept is not None
+    assert kept.offset == noted.offset
+    assert journey.states == DONE
+
+
+@pytest.mark.parametrize("boot", ["another", ""], ids=["after another boot", "when nobody knows"])
+def test_all_is_hashed_again_unless_the_system_has_run_since(
+    root: Path, destination: Path, boot: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut may leave a file in its size and without its bytes, and nothing of that in its times."""
+    stopped(root, destination, noted_at=5, stopped_at=5)
+    verified = part_of(destination) / "a"
+    before = verified.stat()
+    _touch_one_byte(verified)
+    monkeypatch.setattr(part_stamps, "stamp_of", lambda status: (status.st_size,))
+    assert before.st_size == verified.stat().st_size
+    note = beside(destination, "json")
+    fields = json.loads(note.read_text())
+    stamps = part_stamps.PartStamps()
+    stamps.add(0, before)
+    note.write_text(json.dumps({**fields, "stamps": str(stamps)}))
+    monkeypatch.setattr(part_notes, "boot_id", lambda: boot)
+    kept, journey = go_on(root, destination)
+    assert kept is None
+    assert journey.states == DONE
+    assert manifest_of(destination) == manifest_of(root)
+
+
+def killed_before_commit(root: Path, destination: Path) -> None:
+    """Receive all of it, put it in its place, and end as a process that is killed then."""
+    with Sending(OpenedSource(root), under_own_names(manifest_of(root))) as sending:
+        journey = Journey(sending, Receiving(destination), frame_bytes=FRAME_BYTES)
+        journey.commits = False
+        journey.make()
+    assert destination.is_dir()
+    assert not part_of(destination).exists()
+
+
+def test_what_is_in_its_place_and_not_committed_does_not_come_again(root: Path, destination: Path) -> None:
+    killed_before_commit(root, destination)
+    kept, journey = go_on(root, destination)
+    assert kept is not None
+    assert kept.offset == journey.sender.offer.stream_bytes
+    assert journey.frames_sent == 0
+    assert journey.states == DONE
+    assert manifest_of(destination) == manifest_of(root)
+    assert os.listdir(destination.parent) == ["1"]
+
+
+def test_what_is_in_its_place_and_was_altered_before_it_was_committed_comes_anew(root: Path, destination: Path) -> None:
+    killed_before_commit(root, destination)
+    _touch_one_byte(destination / "big")
+    kept, journey = go_on(root, destination)
+    assert kept is None
+    assert journey.states == DONE
+    assert manifest_of(destination) == manifest_of(root)
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_what_is_in_its_place_can_be_discarded_until_it_is_settled(
+    root: Path, destination: Path, settled: bool
+) -> None:
+    receiving = Receiving(destination)
+    with Sending(OpenedSource(root), under_own_names(manifest_of(root))) as sending:
+        journey = Journey(sending, receiving)
+        journey.commits = settled
+        journey.make()
+    receiving.discard()
+    assert os.listdir(destination.parent) == (["1"] if settled else [])
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EIO])
+@pytest.mark.parametrize("call", ["open", "lstat", "readv"])
+def test_what_cannot_be_looked_at_now_stays_as_it_is(
+    root: Path, destination: Path, call: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted = stopped(root, destination, noted_at=5, stopped_at=5)
+    assert noted is not None
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with Sending(OpenedSource(root), under_own_names(manifest_of(root))) as sending, monkeypatch.context() as refusing:
+        offer = offer_of(sending)
+        refusing.setattr(os, call, refuse)
+        with pytest.raises(OSError, match=os.strerror(code)):
+            Receiving(destination).take_up(offer, max_folders=100)
+    kept, journey = go_on(root, destination)
+    assert kept is not None
+    assert kept.offset == noted.offset
+    assert journey.states == DONE
+
+
+def left(root: Path, destination: Path) -> tuple[Receiving, Kept]:
+    """Receive some frames, and leave what came to another link."""
+    receiving = Receiving(destination)
+    with Sending(OpenedSource(root), under_own_names(manifest_of(root))) as sending:
+        journey = Journey(sending, receiving, frame_bytes=FRAME_BYTES)
+        journey.make(lose_link_after=5)
+    receiving.give_back_room()
+    assert journey.receiver.kept is not None
+    return receiving, journey.receiver.kept
+
+
+@pytest.mark.parametrize(
+    "touch",
+    [
+        lambda part: _touch_one_byte(part / "a"),
+        lambda part: _touch_one_byte(part / "big"),
+        lambda part: (part / "a").unlink(),
+        lambda part: (part / "big").unlink(),
+        lambda part: part.rename(part.with_name("elsewhere")),
+    ],
+)
+def test_what_was_touched_while_no_link_was_there_is_noticed(
+    root: Path, destination: Path, touch: Callable[[Path], object]
+) -> None:
+    receiving, kept = left(root, destination)
+    assert receiving.is_as_left(kept)
+    touch(part_of(destination))
+    assert not receiving.is_as_left(kept)
+    receiving.close()
 
 
 def test_nothing_is_noted_of_what_is_short(root: Path, destination: Path, monkeypatch: pytest.MonkeyPatch) -> None:
