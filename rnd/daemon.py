@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import gc
-import importlib
 import os
 import secrets
 import signal
@@ -30,7 +29,7 @@ from rnd.api.handlers_node import capabilities_of
 from rnd.api.server import ApiServer
 from rnd.api.sockets import AddressInUse
 from rnd.api.uploads import UploadStore
-from rnd.core.container_sweep import ContainerStore, ContainerSweep
+from rnd.core.container_sweep import ContainerSweep
 from rnd.core.docker_jobs import DockerJobs
 from rnd.core.explaining import Explainer
 from rnd.core.job_manager import JobManager
@@ -44,9 +43,9 @@ from rnd.peer_side import PeerSide
 from rnd.services import linux, processes
 from rnd.services.data_directory import prepare_data_directory
 from rnd.services.data_service import DataService
+from rnd.services.docker_service import DockerExecutor
 from rnd.services.executor import Executor
 from rnd.services.image_pulls import ImagePulls
-from rnd.services.images import Images
 from rnd.services.service_secrets import ServiceSecrets
 from rnd.services.standalone_service import StandaloneExecutor
 from rnd.services.vault import Vault, load_vault
@@ -199,12 +198,9 @@ class _Daemon:
         data_service = DataService(database=database, clock=clock, entropy=entropy, config=config, vault=vault)
         standalone = StandaloneExecutor(config.data_dir)
         _, sandbox = await asyncio.gather(data_service.sweep(), standalone.sandbox())
-        executors: dict[ServiceType, Executor] = {ServiceType.STANDALONE: standalone}
-        engine = _container_engine(config)
-        pulls: ImagePulls | None = None
-        if engine is not None:
-            executors[ServiceType.DOCKER] = engine
-            pulls = ImagePulls(images=engine, database=database, clock=clock)
+        docker = DockerExecutor(config.data_dir)
+        executors: dict[ServiceType, Executor] = {ServiceType.STANDALONE: standalone, ServiceType.DOCKER: docker}
+        pulls = ImagePulls(images=docker, database=database, clock=clock)
         service_secrets = ServiceSecrets(database, vault)
         desk = DeliveryDesk(config=config, folders=folders, data_service=data_service)
         name = config.name or os.uname().nodename
@@ -304,12 +300,10 @@ class _Daemon:
         await self._log_recovery()
         endpoints.peer_addresses = await peer_side.start()
         await server.start()
-        containers: tuple[_Part, ...] = ()
-        if engine is not None:
-            containers = engine, ContainerSweep(database=database, clock=clock, store=engine, runner=runner)
+        sweep = ContainerSweep(database=database, clock=clock, store=docker, runner=runner)
         parts = [
             asyncio.create_task(part.run(), name=type(part).__name__)
-            for part in (standalone, *containers, data_worker, job_manager, workflow_manager, peer_side, server)
+            for part in (standalone, docker, sweep, data_worker, job_manager, workflow_manager, peer_side, server)
         ]
         log.info(
             LogEvent.DAEMON_READY,
@@ -357,23 +351,6 @@ class _Daemon:
         executions, jobs, moving = await self._database.read(count)
         if executions or jobs or moving:
             log.info(LogEvent.RECOVERY_STARTED, executions=executions, jobs=jobs, transfers=moving)
-
-
-class ContainerEngine(Executor, Images, ContainerStore, Protocol):
-    """What runs containers and keeps their images."""
-
-    async def run(self) -> None:
-        """Hold what is held while the daemon runs."""
-
-
-def _container_engine(config: Config) -> ContainerEngine | None:
-    """Return the container engine's executor. Imported here and only here: what it stands on is slow to load."""
-    try:
-        module = importlib.import_module("rnd.services.docker_service")
-    except ModuleNotFoundError:
-        return None
-    engine: ContainerEngine = module.DockerExecutor(config.data_dir)
-    return engine
 
 
 def root_cause(error: BaseException) -> BaseException:

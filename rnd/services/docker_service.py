@@ -100,7 +100,10 @@ class DockerExecutor:
     async def find(self, engine_name: str, directory: Path) -> str | None:
         """Return the handle of a run that was submitted under this name in `directory`, or `None`."""
         path = os.fspath(directory.absolute())  # noqa: ASYNC240 - asks the kernel at most for the current folder
-        answer = await self._exec.request("find", engine_name=engine_name, directory=path)
+        try:
+            answer = await self._exec.request("find", engine_name=engine_name, directory=path)
+        except OSError as error:
+            raise ExecutorUnavailable(f"rnd-exec cannot be started: {error}") from error
         container_id = str(answer["container_id"])
         return _handle(engine_name, directory, container_id) if container_id else None
 

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.cuts.harmed_way import HARMS, Way, check_harmed, harmed_delivery, running_way
+from tests.cuts.harmed_way import HARMS, Way, check_harmed, harmed_delivery, killed, running_way
+from tests.running_peers import Peer, wait_until
 
 SIZE_BYTES = 256 << 20
 SEALED_BYTES = 192 << 20
@@ -115,20 +116,18 @@ def test_a_link_that_is_cut_again_and_again_brings_all_of_it(way: Way, errand: E
     assert attempts >= 5
 
 
-def test_a_receiver_that_is_killed_when_all_is_in_its_place_takes_nothing_again(way: Way) -> None:
-    with way.source.open("r+b") as file:
+def test_a_receiver_that_is_killed_when_all_is_in_its_place_takes_nothing_again(way: Way, errand: Errand) -> None:
+    with errand.source.open("r+b") as file:
         file.write(os.urandom(1 << 20))
-    expected = hashlib.sha256(way.source.read_bytes()).hexdigest()
     before = way.proxy.to_client
-    execution_id = way.sender.execute(way.workflow)
+    execution_id = way.sender.execute(errand.workflow)
     wait_until(lambda: bool(parts(way.receiver)), "a part")
     (part,) = parts(way.receiver)
     while part.exists():  # between the rename and the commit lies the flush
         pass
-    killed(way.receiver, way.proxy, way)
+    killed(way.receiver, way)
     assert way.sender.wait(execution_id, timeout_s=120)["status"] == "COMPLETED"
-    (content,) = way.sender.results(execution_id).values()
-    assert content.decode().split()[0] == expected
+    assert summed(way, execution_id) == sha256_of(errand.source)
     twice = way.proxy.to_client - before - SIZE_BYTES
     assert twice < SIZE_BYTES * 5 // 100, f"{twice:,} bytes were sent twice"
     assert parts(way.receiver) == []

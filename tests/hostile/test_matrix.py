@@ -34,6 +34,7 @@ from rnd.protocol.messages import (
     CapabilitiesRequest,
     CapabilitiesResponse,
     ChunkAck,
+    DataChunk,
     DataTransferAccept,
     DataTransferComplete,
     DataTransferFailed,
@@ -281,6 +282,7 @@ MOVING: Final[dict[type[Message], tuple[str, Callable[[World], Message]]]] = {
     ),
 }
 UNANSWERED: Final[dict[type[Message], Callable[[], Message]]] = {
+    DataChunk: lambda: DataChunk(stream=77, offset=0, data=b"x"),
     ChunkAck: lambda: ChunkAck(transfer_id=fresh_transfer_id(), offset=1),
     DataTransferPresent: lambda: DataTransferPresent(transfer_id=fresh_transfer_id(), bytes_read=0, present=b""),
     DataTransferStop: lambda: DataTransferStop(transfer_id=fresh_transfer_id(), reason="no"),
