@@ -19,7 +19,7 @@ import time
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from rnd import __version__
 from rnd.api.auth import TicketBook, TokenGate
@@ -156,13 +156,6 @@ def _serve(config: Config) -> int:
     except (RndError, OSError, ValueError) as error:
         log.critical(LogEvent.DAEMON_FAILED, reason=str(error))
         return EXIT_FAILED
-
-
-class _Part(Protocol):
-    """What runs as long as the daemon does."""
-
-    async def run(self) -> None:
-        """Run until cancelled."""
 
 
 class _Daemon:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import Enum, auto
 from typing import Final, Protocol
 
@@ -17,7 +17,7 @@ from rnd.core.job_runner import JobRunner
 from rnd.database import job_executions, offered_services
 from rnd.database.connection import Database
 from rnd.log import get_logger
-from rnd.services.executor import LABEL_ATTEMPT, LABEL_JOB
+from rnd.services.executor import LABEL_ATTEMPT, LABEL_JOB, OwnContainer
 from rnd.types.enums import JobStatus
 from rnd.types.errors import DatabaseNotNow, ExecutorUnavailable
 from rnd.types.ids import JobExecutionId
@@ -30,22 +30,6 @@ LOOK_EVERY_S: Final = 600.0
 ORPHAN_GRACE: Final = timedelta(hours=1)
 
 log = get_logger()
-
-
-class OwnContainer(Protocol):
-    """A container of this data directory, as its engine has it."""
-
-    @property
-    def name(self) -> str:
-        """Return what the engine calls it."""
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        """Return of which job and attempt it is."""
-
-    @property
-    def created_at(self) -> datetime:
-        """Return when it was created."""
 
 
 class ContainerStore(Protocol):

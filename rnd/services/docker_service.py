@@ -12,7 +12,6 @@ import json
 import os
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -20,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from rnd import __version__
 from rnd.services import seat
 from rnd.services.exec_client import ExecClient
-from rnd.services.executor import Health, JobRun, Observation, Phase
+from rnd.services.executor import Health, JobRun, Observation, OwnContainer, Phase
 from rnd.services.images import ImageFacts, PullProgress, RegistryAuth, Tell
 from rnd.types.definitions import JobPlan
 from rnd.types.enums import LogStream
@@ -32,19 +31,6 @@ IMAGE_TIMEOUT_S: Final = 3900.0
 """Longer than the bounds of a pull and of a build in rnd-exec."""
 BOUND_NAMES: Final = ("cpus", "memory_bytes", "pids", "disk_bytes", "open_files", "gpus")
 ORPHAN_GRACE_S: Final = 3600.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnContainer:
-    """A container of this data directory, as the engine has it; `labels` say of which peer, job and attempt."""
-
-    container_id: str
-    name: str
-    engine_name: str
-    directory: Path
-    labels: Mapping[str, str]
-    state: str
-    created_at: datetime
 
 
 class DockerExecutor:

@@ -113,6 +113,19 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnContainer:
+    """A container of this data directory, as the engine has it; `labels` say of which peer, job and attempt."""
+
+    container_id: str
+    name: str
+    engine_name: str
+    directory: Path
+    labels: Mapping[str, str]
+    state: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobRun:
     """One attempt of one job, ready to run.
 
