@@ -109,8 +109,9 @@ class Receptions:
         self._by_duty[key_of(reception.offer)] = reception
 
     def forget(self, reception: Reception) -> None:
-        """Take the place of a delivery back."""
-        self._by_stream.pop((reception.link, reception.offer.stream), None)
+        """Take the place of a delivery back, if it is not another's by now."""
+        if self._by_stream.get((reception.link, reception.offer.stream)) is reception:
+            del self._by_stream[reception.link, reception.offer.stream]
         key = key_of(reception.offer)
         if self._by_duty.get(key) is reception:
             del self._by_duty[key]
