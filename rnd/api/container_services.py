@@ -138,7 +138,16 @@ async def _at_hand(
     purpose = Purpose(members={"service_name": name})
     if "build_context" in given:
         return await pulls.build(Path(given["build_context"]), image, purpose)
-    return await pulls.look_up(image) or await pulls.pull(image, auth, purpose)
+    here = await pulls.look_up(image)
+    if here is not None:
+        return here
+    try:
+        return await pulls.pull(image, auth, purpose)
+    except ExecutorUnavailable as error:
+        raise ExecutorUnavailable(
+            f"The image {image} is not on this machine and cannot be pulled: {error}",
+            hint="Correct its name, give registry_auth if its registry asks who you are, or bring it here by docker load.",
+        ) from error
 
 
 async def _check_context(api: ApiContext, context: str, image: str) -> None:

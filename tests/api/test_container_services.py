@@ -180,7 +180,9 @@ def test_a_mount_over_what_a_container_has_of_its_own_is_refused(site: Site) -> 
 def test_what_a_registry_and_an_engine_say_reaches_the_owner(site: Site) -> None:
     error = site.refusal(image="nobody/nothing")
     assert (error.code, error.data["error"]) == (1400, "EXECUTOR_UNAVAILABLE")
+    assert error.message.startswith("The image nobody/nothing is not on this machine and cannot be pulled: ")
     assert "pull access denied for nobody/nothing" in error.message
+    assert "docker load" in error.data["hint"]
     site.images.trouble = "no engine answers at /var/run/docker.sock"
     assert site.refusal().message == "no engine answers at /var/run/docker.sock"
     site.images.broken = True
