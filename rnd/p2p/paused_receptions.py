@@ -77,7 +77,7 @@ class PausedReceptions:
         receiving = Receiving(destination)
         if offer.size_bytes < NOTED_FROM_BYTES:
             return receiving, None
-        return receiving, await self._threads.do(partial(receiving.take_up, offer, max_folders=self._max_folders))
+        return receiving, await self._threads.do_long(partial(receiving.take_up, offer, max_folders=self._max_folders))
 
     async def discard(self, key: DutyKey) -> None:
         """Delete what waits for a sender that is not wanted any more."""

@@ -168,6 +168,10 @@ class ReceivingThreads:
         """Do work in a thread; return or raise what it does."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
+    async def do_long(self, work: Callable[[], T]) -> T:
+        """Do what may read a whole delivery in a thread of those that copy."""
+        return await asyncio.get_running_loop().run_in_executor(self._copying, work)
+
     def begin_copying(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Begin to copy in a thread. That goes on when nobody waits for it any more: tell it to stop."""
         return asyncio.get_running_loop().run_in_executor(self._copying, work)
