@@ -45,6 +45,8 @@ from rnd.workers.pace import Pace
 from rnd.workers.receiving import Receiving
 
 DUTY_BYTES_MAX: Final = 64 << 30
+ANSWER_WITHIN_S: Final = 30.0
+"""A sender gives up waiting for an answer after 60 s: what took longer to look through is kept for its next offer."""
 
 Begin = Callable[[Reception, list[ReceiveInstruction]], bool]
 """Has a delivery taken from here on; false where this peer is stopping."""
@@ -109,6 +111,7 @@ class Admission:
             seal = self._seals.answer(offer, link.peer_id, share)
         except SealRefused as error:
             return _reject(offer, RejectionCode.MALFORMED, str(error))
+        begun_s = asyncio.get_running_loop().time()
         try:
             with self._receptions.holding(key_of(offer)):
                 receiving, kept = await self._paused.take_up(offer, waiting.destination)
@@ -123,6 +126,10 @@ class Admission:
         *instructions, answer = machine.begin()
         assert isinstance(answer, Accept)
         no_place = self._no_place(link.peer_id, offer, missing_bytes=machine.stream_bytes - machine.received)
+        if asyncio.get_running_loop().time() - begun_s > ANSWER_WITHIN_S:
+            no_place = _reject(
+                offer, RejectionCode.BUSY, "what has come of it before was looked through; offer it again"
+            )
         if no_place is not None:
             await self._paused.put(key_of(offer), receiving, kept)
             return no_place

@@ -194,6 +194,31 @@ def test_what_has_arrived_for_a_job_that_ended_in_the_same_moment_does_not_stay(
     play(machine, test)
 
 
+def test_what_took_long_to_look_through_is_there_for_the_next_offer(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sender waits no longer for the answer; nobody would follow what was taken on for it."""
+
+    async def test(receiver: Receiver) -> None:
+        parcel = Parcel(os.urandom(BIG))
+        await receiver.offer(**parcel.fields)
+        receiver.send(parcel, end=8 << 20)
+        await receiver.until_written(parcel, 8 << 20)
+        receiver.lose_link()
+        await receiver.until_transfer_is("PENDING")
+        with monkeypatch.context() as impatient:
+            impatient.setattr("rnd.p2p.admission.ANSWER_WITHIN_S", -1.0)
+            answer = await receiver.offer(2, **parcel.fields)
+            while "another transfer" in answer.reason:  # the attempt before has not given its place back yet
+                answer = await receiver.offer(2, **parcel.fields)
+        assert code_of(answer) is RejectionCode.BUSY
+        assert "offer it again" in answer.reason
+        again = await receiver.offer_again(3, **parcel.fields)
+        assert again.offset >= 8 << 20
+
+    play(machine, test)
+
+
 def test_what_cannot_be_looked_at_now_is_asked_for_again(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
