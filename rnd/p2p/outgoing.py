@@ -315,7 +315,9 @@ class Outgoing:
 
     async def _attempt(self, delivery: Delivery, underway: Underway, max_bytes: int | None) -> None:
         transfer = delivery.transfer
-        await self._links.data_link(transfer.dest_peer_id)  # before anything is read for a receiver that is not there
+        if delivery.service is None and delivery.outputs_job is None:
+            # What is still to be hashed is not read for a receiver that is not there; what is not allowed fails without one.
+            await self._links.data_link(transfer.dest_peer_id)
         with ExitStack() as stack:
             sending = await self._in_thread(self._open, delivery, stack, underway)
             stack.callback(sending.close)

@@ -128,7 +128,7 @@ def test_an_explanation_does_not_tell_an_orderer_where_things_lie_here(peer: Dae
             told = await link.ask(JobExplainRequest(execution_uid=uid, node_id=plan.node_id))
             assert isinstance(told, JobExplainResponse)
             words = " ".join([told.because, told.do, *(check.evidence for check in told.checks)])
-            assert "is missing" in words  # the folder of its input
+            assert "comes with its files" in words  # the folder of its input
             assert str(peer.data_dir) not in words
 
     play(test())

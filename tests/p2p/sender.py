@@ -176,10 +176,16 @@ async def sending(
     daemon: Daemon, source: Path, *, way: Way, slots: int = 8, from_job: bool = False
 ) -> AsyncIterator[Sender]:
     """Have one delivery waiting, of `source` or of what a job has left that has just ended, and run what makes it."""
-    job_id, row = await _ended_job(daemon)
+    job_id, row, own_row = await _ended_job(daemon)
     transfer = _transfer(source, row)
     if from_job:
-        transfer = replace(transfer, source_job_execution_id=job_id, source_path=None)
+        transfer = replace(
+            transfer,
+            source_job_execution_id=job_id,
+            source_path=None,
+            source_peer_row_id=own_row,
+            dest_peer_row_id=None,
+        )
     await daemon.database.write(lambda conn: transfers.create_transfer(conn, transfer, now=daemon.clock.now()))
     config = replace(daemon.config, transfer_slots=slots, queue_interval_s=10.0)
     database = CountedDatabase(daemon)
@@ -236,13 +242,13 @@ def _transfer(source: Path, row: InterfacePeerId) -> NewTransfer:
     )
 
 
-async def _ended_job(daemon: Daemon) -> tuple[JobExecutionId, InterfacePeerId]:
-    """Return a job that another peer ordered and that has just ended, and a row of its routing."""
+async def _ended_job(daemon: Daemon) -> tuple[JobExecutionId, InterfacePeerId, InterfacePeerId]:
+    """Return a job that another peer ordered and that has just ended, and its rows of what it gets and what it gives."""
     now = daemon.clock.now()
     await daemon.database.write(
         lambda conn: peers.add_peer(conn, ORDERER, self_peer_id=ME, state=PeerState.ALLOWED, now=now)
     )
-    drawn = await daemon.draw([await daemon.program("a"), await daemon.program("b")], [edge(0, 1)])
+    drawn = await daemon.draw([await daemon.program("a"), await daemon.program("b")], [edge(0, 1), edge(1, None)])
     report = await daemon.workflow_manager.validate(drawn.workflow_id)
     assert report.definition is not None
     plan: JobPlan = report.definition.jobs[1]
@@ -258,6 +264,6 @@ async def _ended_job(daemon: Daemon) -> tuple[JobExecutionId, InterfacePeerId]:
     )
     (answer,) = await daemon.job_manager.create_jobs([request])
     assert answer.job_execution_id is not None, answer.reasons
-    ((row,),) = await daemon.sql("SELECT id FROM job_interface_peers ORDER BY id LIMIT 1")
+    (row,), (own_row,) = await daemon.sql("SELECT id FROM job_interface_peers ORDER BY peer_mount_function DESC")
     await daemon.database.write(lambda conn: conn.execute(_END_JOBS, {"now": to_text(now)}).rowcount)
-    return answer.job_execution_id, InterfacePeerId(row)
+    return answer.job_execution_id, InterfacePeerId(row), InterfacePeerId(own_row)
