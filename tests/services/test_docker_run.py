@@ -179,12 +179,12 @@ def test_the_output_folder_is_always_there_and_writable() -> None:
 
 
 def test_mounts_are_at_their_paths_and_inputs_cannot_be_written() -> None:
-    service = _service(_mount("/data/in"), _mount("/model", "OUTPUT"), _mount("/both/", "BOTH"))
+    service = _service(_mount("/data/in"), _mount("/model", "OUTPUT"), _mount("/shared/", "BOTH"))
     assert _mounts(service) == [
         ("/job/mounts/data/in", "/data/in", False),
         ("/job/mounts/model", "/model", True),
         ("/job/output", "/output", True),
-        ("/job/mounts/both", "/both", True),
+        ("/job/mounts/shared", "/shared", True),
     ]
 
 
