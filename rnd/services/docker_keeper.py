@@ -1,4 +1,4 @@
-"""Keeps one run in a container: starts it, takes its output, ends it when it must, writes down how it ended (ADR 12).
+"""Keeps one run in a container: starts it, takes its output, ends it when it must, writes down how it ended (ADR 13).
 
 It has nothing that its record and the engine do not have too. After a restart of this process, of the daemon or of the
 engine the same run is taken up where the engine has it: created is started, running is followed, exited is accounted for.

@@ -1,6 +1,6 @@
 """The DOCKER executor: containers, and the images they are made of (document: DOCKER Service Execution).
 
-All that concerns the engine is done by rnd-exec (ADR 12); this is the daemon's side of it, which never sees the engine's
+All that concerns the engine is done by rnd-exec (ADR 13); this is the daemon's side of it, which never sees the engine's
 socket. `docker_run` turns a job and its service into what is run; `DockerExecutor` has it run.
 """
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from rnd.rules import containers
 from rnd.services.executor import LABEL_ENGINE_NAME, SECRETS_TARGET
 
 LABEL_DIRECTORY: Final = "rnd.directory"
@@ -22,18 +23,12 @@ DEFAULT_PIDS: Final = 256
 DEFAULT_OPEN_FILES: Final = 1024
 SHARED_MEMORY_BYTES: Final = 64 << 20
 ENGINE_LOG_BYTES: Final = 16 << 20
-"""What the engine keeps of a container's output, twice at most: enough to go on after we were killed (ADR 12)."""
+"""What the engine keeps of a container's output, twice at most: enough to go on after we were killed (ADR 13)."""
 VOLUME_BYTES: Final = 64 << 20
 """Where an image declares a volume that the job does not mount, it gets memory instead of a folder without bound."""
 TMPFS_MAX_BYTES: Final = 64 << 30
 
-CAPABILITIES: Final = frozenset(
-    {
-        *("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETFCAP"),
-        *("SETGID", "SETPCAP", "SETUID", "SYS_CHROOT", "IPC_LOCK", "SYS_NICE"),
-    }
-)
-"""What an owner may give back: what any container has by default, but for raw sockets and devices, and two harmless ones."""
+CAPABILITIES: Final = frozenset(containers.CAPABILITIES)
 NETWORKS: Final = frozenset({"none", "bridge"})
 TEMPORARY: Final = "/tmp"  # noqa: S108 - the container's own
 FORBIDDEN_TARGETS: Final = ("/proc", "/sys", "/dev")

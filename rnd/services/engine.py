@@ -1,6 +1,6 @@
 """The container engine through the docker SDK, on a bounded pool of threads, each call with a bound in time.
 
-Only the process that holds the engine's socket imports this (ADR 12); the SDK itself is imported at its first use. What
+Only the process that holds the engine's socket imports this (ADR 13); the SDK itself is imported at its first use. What
 lasts as long as a container does is in `engine_streams`.
 """
 

@@ -1,4 +1,4 @@
-"""rnd-exec: the one process that holds the container engine's socket (ADR 12).
+"""rnd-exec: the one process that holds the container engine's socket (ADR 13).
 
 The daemon starts it when it needs it, or a unit of its own does; it speaks in lines of JSON over
 `<data-dir>/run/exec.sock` to its own user alone. It runs hardened containers over folders of jobs of this data directory
