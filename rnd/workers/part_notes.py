@@ -3,7 +3,7 @@
 Beside the folder `.<name>.part` lie `.<name>.part.manifest`, the manifest as it came, and `.<name>.part.json`: how much of the
 stream is durable, and which files are no part of it, since they were here. Neither is flushed: what a power cut leaves of them
 is read as nothing, and the delivery begins anew. The manifest stays when all has come, so that a file of it is recognised when
-it is offered again. Synchronous, for threads.
+it is offered again. Synchronous, for threads: what is noted by one is not there any more once another has removed it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import contextlib
 import errno
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -55,6 +56,7 @@ class PartNotes:
         self._kept = manifest_beside(destination)
         self._sha256 = ""
         self._present = ""
+        self._writing = threading.Lock()
 
     def begin(self, entries: tuple[FileEntry, ...]) -> None:
         """Write down what is to come. Raises `OSError`."""
@@ -71,17 +73,20 @@ class PartNotes:
     def note(self, offset: int, *, stamps: str) -> None:
         """Write down that everything below `offset` is durable, what is left out too, and the stamps of the files that have ended.
 
-        `begin` or `read` was called before. Raises `OSError`.
+        `begin` or `read` was called before; after `remove` there is nothing to note. Raises `OSError`.
         """
-        note = {
-            "manifest_sha256": self._sha256,
-            "boot_id": boot_id(),
-            "stamps": stamps,
-            "present": self._present,
-            "offset": offset,
-        }
-        self._draft.write_text(json.dumps(note))
-        os.rename(self._draft, self._note)
+        with self._writing:
+            if not self._sha256:
+                return
+            note = {
+                "manifest_sha256": self._sha256,
+                "boot_id": boot_id(),
+                "stamps": stamps,
+                "present": self._present,
+                "offset": offset,
+            }
+            self._draft.write_text(json.dumps(note))
+            os.rename(self._draft, self._note)
 
     def read(self, offer: Offer, *, max_folders: int) -> PartNote | None:
         """Return what was noted of exactly this offer's content, if anything. Raises `OSError` where it cannot be read now."""
@@ -121,10 +126,11 @@ class PartNotes:
 
     def remove(self) -> None:
         """Remove what was written down. What resists says nothing without the folder beside it."""
-        self._sha256 = ""
-        for path in (self._note, self._draft, self._manifest):
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+        with self._writing:
+            self._sha256 = ""
+            for path in (self._note, self._draft, self._manifest):
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
 
 
 def is_gone(error: OSError) -> bool:

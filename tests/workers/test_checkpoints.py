@@ -101,3 +101,18 @@ def test_files_that_have_ended_are_flushed_before_anything_behind_them_is_noted(
         checkpoint.make_durable()
         assert len(flushed) == times
     receiving.close()
+
+
+@pytest.mark.parametrize("is_settled", [False, True], ids=["called off", "arrived"])
+def test_a_moment_that_is_noted_too_late_leaves_nothing(root: Path, destination: Path, is_settled: bool) -> None:
+    """It was being flushed while the delivery came to its end, and its note would lie there for good."""
+    receiving, offset = received(root, destination, frames=5)
+    checkpoint = receiving.checkpoint(offset)
+    assert checkpoint is not None
+    if is_settled:
+        receiving.tidy(tuple(manifest_of(root)))
+    else:
+        receiving.discard()
+    checkpoint.make_durable()
+    assert not list(destination.parent.glob(".1.part.json*"))
+    receiving.close()
