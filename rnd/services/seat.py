@@ -65,6 +65,46 @@ def listen(folder: int, name: str) -> socket.socket:
     return listener
 
 
+def unit_name(name: str) -> str:
+    """Return how the file is called that says that a service manager runs who has this seat."""
+    return f"{name}.unit"
+
+
+def note_unit(folder: int, name: str) -> None:
+    """Say that a service manager runs who has this seat: nobody else is to take it while that one is away."""
+    os.close(os.open(unit_name(name), os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=folder))
+
+
+def has_unit(data_dir: str, name: str) -> bool:
+    """Say whether a service manager runs who has this seat."""
+    return os.path.exists(os.path.join(data_dir, "run", unit_name(name)))
+
+
+def await_listener(data_dir: str, name: str, timeout_s: float) -> bool:
+    """Return whether somebody listens at this seat, or does so before the time is up."""
+    folder = open_folder(data_dir)
+    until = time.monotonic() + timeout_s
+    try:
+        while True:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                if probe.connect_ex(socket_path(folder, name)) == 0:
+                    return True
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
+    finally:
+        os.close(folder)
+
+
+def tell_service_manager(state: str) -> None:
+    """Tell the service manager that started this process, if one did, how far it is (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, contextlib.suppress(OSError):
+            channel.connect("\0" + address[1:] if address.startswith("@") else address)
+            channel.sendall(state.encode())
+
+
 def may_speak(connection: socket.socket) -> bool:
     """Say whether who has connected is this user, or root."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
