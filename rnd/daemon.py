@@ -34,6 +34,7 @@ from rnd.core.docker_jobs import DockerJobs
 from rnd.core.explaining import Explainer
 from rnd.core.job_manager import JobManager
 from rnd.core.job_runner import JobRunner
+from rnd.core.worker_slots import WorkerSlots
 from rnd.core.workflow_manager import WorkflowManager
 from rnd.database import job_executions, transfers, workflow_executions
 from rnd.database.connection import Database
@@ -220,6 +221,7 @@ class _Daemon:
             board=board,
             peer_id=peer_id,
         )
+        slots = WorkerSlots(config, board)
         runner = JobRunner(
             database=database,
             clock=clock,
@@ -228,10 +230,13 @@ class _Daemon:
             folders=folders,
             executors=executors,
             secrets=service_secrets,
-            docker_jobs=DockerJobs(database=database, clock=clock, config=config, pulls=pulls, secrets=service_secrets),
+            docker_jobs=DockerJobs(
+                database=database, clock=clock, config=config, pulls=pulls, secrets=service_secrets, slots=slots
+            ),
             data_worker=data_worker,
             disk=disk,
             board=board,
+            slots=slots,
             sandbox=sandbox,
         )
         job_manager = JobManager(
@@ -246,6 +251,7 @@ class _Daemon:
             explainer=Explainer(database=database, clock=clock, folders=folders, runner=runner),
             disk=disk,
             board=board,
+            slots=slots,
             peer_id=peer_id,
             boot_id=processes.boot_id(),
             sandbox=sandbox,

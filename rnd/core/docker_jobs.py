@@ -1,8 +1,8 @@
 """What a DOCKER job needs before its container can be created: mounts that are there, and its image (document: DOCKER
 Service Execution, steps 2, 3 and 5).
 
-An image that is not here is pulled as a step of its own: the row says until when at most (`pull_by`), the job's own time
-begins when the image is there, and the pull ends with the job.
+An image that is not here is pulled as a step of its own: the row says until when at most (`pull_by`), the job holds no worker
+meanwhile, its own time begins when the image and a worker are there, and the pull ends with the job.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from rnd.core.job_run import RunningJob, runtime_bound
+from rnd.core.worker_slots import WorkerSlots
 from rnd.database import job_moves
 from rnd.database.connection import Database
 from rnd.log import get_logger
@@ -44,6 +45,7 @@ class DockerJobs:
         config: Config,
         pulls: ImagePulls | None,
         secrets: ServiceSecrets,
+        slots: WorkerSlots,
     ) -> None:
         """`pulls` is `None` on a peer without a container engine."""
         self._database = database
@@ -51,6 +53,7 @@ class DockerJobs:
         self._config = config
         self._pulls = pulls
         self._secrets = secrets
+        self._slots = slots
 
     async def prepare(self, running: RunningJob, settings: DockerSettings, staged: StagedJob) -> JobRun:
         """Return the run of a staged job whose image is here.
@@ -79,7 +82,7 @@ class DockerJobs:
         found = await self._pulls.look_up(settings.image_id)
         if found is not None:
             if running.claimed.job.pull_by is not None:  # it came while no daemon was there to see it
-                await self._begin_own_time(running)
+                await self._go_on(running)
             return found
         job = running.claimed.job
         try:
@@ -105,6 +108,7 @@ class DockerJobs:
         await insist(self._database, lambda conn, _: job_moves.mark_pulling(conn, job, pull_by=pull_by))
         if running.called_off():
             raise CalledOff
+        self._slots.let_go(running)
         purpose = Purpose(
             members={"job_execution_id": job.id, "execution_id": job.workflow_execution_id, "node_id": job.node_id},
             execution_id=job.workflow_execution_id,
@@ -124,10 +128,20 @@ class DockerJobs:
         finally:
             running.bound = None
             running.pull = None
-        await self._begin_own_time(running)
+        await self._go_on(running)
         return facts
 
-    async def _begin_own_time(self, running: RunningJob) -> None:
+    async def _go_on(self, running: RunningJob) -> None:
+        """Begin the own time of a job whose image is here, once there is a worker for it. Raises `CalledOff`."""
+        if running.called_off():
+            raise CalledOff
+        try:
+            async with asyncio.timeout(None) as running.bound:
+                await self._slots.wait_for_one(running)
+        except TimeoutError:
+            raise CalledOff from None
+        finally:
+            running.bound = None
         claimed = running.claimed
         bound_s, _ = runtime_bound(claimed.job, claimed.service)
         run_by = self._clock.now() + timedelta(seconds=bound_s)

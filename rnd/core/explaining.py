@@ -134,6 +134,8 @@ class Explainer:
             return HandleState.NONE
         if self._runner.pull_of(job.id) is not None:
             return HandleState.PULLING
+        if self._runner.waits_for_worker(job.id):
+            return HandleState.QUEUED
         if self._runner.has_handle(job.id):
             return HandleState.RUNNING
         return HandleState.SUBMITTING if self._runner.running_among({job.id}) else HandleState.NONE

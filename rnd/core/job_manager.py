@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,6 +31,7 @@ from rnd.core.job_orders import (
 from rnd.core.job_run import ClaimedJob, Stop, StopKind, runtime_bound
 from rnd.core.job_runner import JobRunner
 from rnd.core.repairs import honour_job_repairs
+from rnd.core.worker_slots import WorkerSlots
 from rnd.database import executor_handles, job_executions, job_interfaces, job_moves, service_revisions
 from rnd.database.connection import Database
 from rnd.database.consequences import check_inputs, fail_open_job, spread_failure, start_jobs
@@ -100,6 +100,7 @@ class JobManager:
         explainer: Explainer,
         disk: DiskGuard,
         board: NewsBoard,
+        slots: WorkerSlots,
         peer_id: PeerId,
         boot_id: str,
         sandbox: Sandbox,
@@ -116,16 +117,14 @@ class JobManager:
         self._explainer = explainer
         self._disk = disk
         self._board = board
+        self._slots = slots
         self._peer_id = peer_id
         self._boot_id = boot_id
         self._sandbox = sandbox
         self._turns = asyncio.Semaphore(TURNS_AT_ONCE)
         self._looks = asyncio.Semaphore(LOOKS_AT_ONCE)
-        self._reserved = 0
         self._next_attempt_at: datetime | None = None
         self._repairs_are_due = True  # also those that were typed while no daemon ran
-        slots = config.job_slots or max(8, 4 * (os.cpu_count() or 1))
-        self._slots = min(slots, config.limits.concurrent_jobs)
 
     # ---- the endpoint that the WorkflowManager speaks to
 
@@ -293,7 +292,7 @@ class JobManager:
 
     def slots(self) -> tuple[int, int]:
         """Return how many workers are busy and how many there are."""
-        return self._runner.busy(), self._slots
+        return self._slots.busy, self._slots.total
 
     # ---- the queue
 
@@ -321,20 +320,19 @@ class JobManager:
 
     async def _take_turn(self, changed: set[JobExecutionId], group: asyncio.TaskGroup) -> None:
         """Take one turn of the queue, with the workers that no other turn has reserved."""
-        free = self._free_workers()
-        self._reserved += free
+        free = self._slots.reserve()
         rings = self._board.ready_rings
         try:
             turn = await self._turn(changed, free)
             self._board.has_ready_jobs = turn.leaves_programs or self._board.ready_rings != rings
             self._act_on(turn, group)
         finally:
-            self._reserved -= free
+            self._slots.give_up(free)
             self._turns.release()
         waits_for_another_time = free > 0 and turn.next_attempt_at != self._next_attempt_at
         if waits_for_another_time:
             self._next_attempt_at = turn.next_attempt_at
-        has_work = self._board.has_ready_jobs and self._free_workers() > 0
+        has_work = self._board.has_ready_jobs and self._slots.free() > 0
         if waits_for_another_time or has_work or turn.leaves_data:
             self._board.jobs.ring()
 
@@ -348,9 +346,6 @@ class JobManager:
         finally:
             for _ in range(TURNS_AT_ONCE):
                 self._turns.release()
-
-    def _free_workers(self) -> int:
-        return max(0, self._slots - self._runner.busy() - self._reserved)
 
     async def _turn(self, changed: set[JobExecutionId], free: int) -> _Turn:
         now = self._clock.now()

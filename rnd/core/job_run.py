@@ -69,7 +69,7 @@ class RunningJob:
     """A job in the hands of an executor. `handle` is `None` until the engine has taken it on.
 
     `bound` ends the wait for its image or its program, at its time or as soon as somebody wants it stopped; `pull` is how
-    far its image is while that is on its way; `trouble` is why its engine cannot be asked; `left` is set when its task is over, however that came.
+    far its image is while that is on its way; `waits_for_worker` is set when that is here; `trouble` is why its engine cannot be asked; `left` is set when its task is over, however that came.
     """
 
     claimed: ClaimedJob
@@ -79,7 +79,8 @@ class RunningJob:
     bound: asyncio.Timeout | None = None
     pull: PullProgress | None = None
     trouble: str = ""
-    holds_slot: bool = True
+    holds_slot: bool = False
+    waits_for_worker: bool = False
     left: bool = False
 
     def decide(self, stop: Stop) -> None:

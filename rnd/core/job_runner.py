@@ -26,6 +26,7 @@ from rnd.core.job_run import (
     remark,
     runtime_bound,
 )
+from rnd.core.worker_slots import WorkerSlots
 from rnd.database import holdings, job_executions, job_moves
 from rnd.database.connection import Database
 from rnd.database.consequences import cancel_job, complete_job, complete_owed, fail_job
@@ -84,6 +85,7 @@ class JobRunner:
         data_worker: DataWorker,
         disk: DiskGuard,
         board: NewsBoard,
+        slots: WorkerSlots,
         sandbox: Sandbox,
     ) -> None:
         """`sandbox` is what native programs are confined with on this machine."""
@@ -98,6 +100,7 @@ class JobRunner:
         self._data_worker = data_worker
         self._disk = disk
         self._board = board
+        self._slots = slots
         self._sandbox = sandbox
         self._growth = Growth(database=database, clock=clock, config=config, folders=folders)
         self._running: dict[JobExecutionId, RunningJob] = {}
@@ -118,6 +121,8 @@ class JobRunner:
             group.create_task(self._run_data(claimed))
             return
         running = RunningJob(claimed=claimed, stop=claimed.stop)
+        if job.pull_by is None:  # else it waited for its image when its daemon ended, and does so again
+            self._slots.hold(running)
         self._running[job.id] = running
         group.create_task(self._run_program(running))
 
@@ -125,10 +130,6 @@ class JobRunner:
         """Take up again what an earlier daemon was running."""
         for found in claimed:
             self.begin(found, group)
-
-    def busy(self) -> int:
-        """Return how many workers are held."""
-        return sum(1 for running in self._running.values() if running.holds_slot)
 
     def in_hand(self) -> set[JobExecutionId]:
         """Return the programs that a task sees to."""
@@ -147,6 +148,11 @@ class JobRunner:
         """Return how far the image of a job is; `None` where it is not on its way."""
         running = self._running.get(job_id)
         return None if running is None else running.pull
+
+    def waits_for_worker(self, job_id: JobExecutionId) -> bool:
+        """Say whether a job whose image has come waits for a worker."""
+        running = self._running.get(job_id)
+        return running is not None and running.waits_for_worker
 
     def trouble_of(self, job_id: JobExecutionId) -> str:
         """Return why the engine of a job cannot be asked what became of it; "" where it can."""
@@ -188,7 +194,7 @@ class JobRunner:
             log.exception(LogEvent.INTERNAL_ERROR, where="job", job_id=job.id)
         finally:
             running.left = True
-            self._free_worker(running)
+            self._slots.let_go(running)
             del self._running[job.id]
         if running.stop is not None and running.stop.kind is StopKind.DISOWNED:
             self._board.ring_for_ready()  # another attempt may have waited for this one to be out of the way
@@ -198,7 +204,7 @@ class JobRunner:
         try:
             observation = await self._carry_out(running)
             running.ended = True
-            self._free_worker(running)
+            self._slots.let_go(running)
             await self._settle(running, observation)
         except DatabaseGone:
             raise
@@ -211,12 +217,6 @@ class JobRunner:
             # A container that was not begun may be tried again: its registry, or its engine, may be back by then.
             is_away = isinstance(error, ExecutorUnavailable) and claimed.job.service_type is ServiceType.DOCKER
             await self._fail(claimed, JobEnd(error=str(error)), retry=is_away)
-
-    def _free_worker(self, running: RunningJob) -> None:
-        if running.holds_slot:
-            running.holds_slot = False
-            if self._board.has_ready_jobs:
-                self._board.jobs.ring()
 
     async def _carry_out(self, running: RunningJob) -> Observation | None:
         """Start the program, or find it after a restart, and return how it ended; `None` if it was stopped before."""

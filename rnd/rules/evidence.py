@@ -13,12 +13,13 @@ from rnd.types.ids import ConnectionId
 
 
 class HandleState(StrEnum):
-    """What the engine says of a job's program. NONE: nothing was handed to an engine; PULLING: its image is on its way; LOST:
-    the engine knows nothing.
+    """What the engine says of a job's program. NONE: nothing was handed to an engine; PULLING: its image is on its way; QUEUED:
+    that has come, and it waits for a worker; LOST: the engine knows nothing.
     """
 
     NONE = "NONE"
     PULLING = "PULLING"
+    QUEUED = "QUEUED"
     SUBMITTING = "SUBMITTING"
     RUNNING = "RUNNING"
     EXITED = "EXITED"

@@ -205,6 +205,11 @@ def _why_running(evidence: Evidence) -> Finding:
             )
         case HandleState.PULLING:
             because, do = f"{pull_words(evidence)}.", _about_execution(job, "watch")
+        case HandleState.QUEUED:
+            because = (
+                f"Its image is here; it waits for one of the {evidence.slots_total} job slots of this peer, all in use."
+            )
+            do = _about_execution(job, "watch")
         case HandleState.NONE | HandleState.SUBMITTING if evidence.executor_reason:
             because = (
                 f"The {job.service_type} engine does not say what became of it: {evidence.executor_reason}. "

@@ -57,6 +57,7 @@ class ContainerRun:
         self._kill_at: float | None = None
         self._wanted = asyncio.Event()
         self._output: CapturedOutput | None = None
+        self._splitter = Demultiplexer()
         self._broken_off: list[str] = []
         self._whole = False
         self._running = False
@@ -91,6 +92,10 @@ class ContainerRun:
             container_record.add(self.directory, self.engine_name, cancel=grace_s)
         self._cancelled = True
         self._end_within(grace_s)
+
+    def is_loose(self) -> bool:
+        """Say whether another process can take the run up and lose nothing of it: no input is under way, all output is kept."""
+        return not self._cut_short and (_is_kept(self._splitter) or bool(self._broken_off))
 
     def give_up(self, ended: dict[str, Any]) -> None:
         """Call the run ended although nobody saw how."""
@@ -189,14 +194,14 @@ class ContainerRun:
         """Say whether the engine still has every byte: it throws the oldest away only beyond a size that is not reached."""
         if self._broken_off:
             return False
-        kept, splitter = 0, Demultiplexer()
+        splitter = Demultiplexer()
         output = await self._engine.output(self.container_id, follow=False)
         try:
-            async for pieces in output.output(splitter):
-                kept += sum(len(piece) for _, piece in pieces)
+            async for _ in output.output(splitter):
+                pass
         finally:
             await output.close()
-        return kept + splitter.frames * ENTRY_BYTES < ENGINE_LOG_BYTES
+        return _is_kept(splitter)
 
     # ------------------------------------------------------------- while it runs
 
@@ -241,7 +246,8 @@ class ContainerRun:
 
     async def _pump(self, output: Opened) -> None:
         assert self._output is not None
-        async for pieces in output.output(Demultiplexer()):
+        self._splitter = Demultiplexer()
+        async for pieces in output.output(self._splitter):
             self._output.take(pieces)
         self._output.finish()
 
@@ -406,6 +412,11 @@ class ContainerRun:
             self._output.close()
             self._output = None
         self._output = CapturedOutput(self.directory, self._begun.stream_bytes)
+
+
+def _is_kept(splitter: Demultiplexer) -> bool:
+    """Say whether the engine still has every byte of the output that was split."""
+    return splitter.payload_bytes + splitter.frames * ENTRY_BYTES < ENGINE_LOG_BYTES
 
 
 def _start_words(words: str) -> str:

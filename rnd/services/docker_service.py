@@ -30,7 +30,6 @@ from rnd.types.times import from_text
 IMAGE_TIMEOUT_S: Final = 3900.0
 """Longer than the bounds of a pull and of a build in rnd-exec."""
 BOUND_NAMES: Final = ("cpus", "memory_bytes", "pids", "disk_bytes", "open_files", "gpus")
-ORPHAN_GRACE_S: Final = 3600.0
 
 
 class DockerExecutor:
@@ -41,7 +40,6 @@ class DockerExecutor:
     def __init__(self, data_dir: Path, *, version: str = __version__) -> None:
         self._data_dir = data_dir
         self._exec = ExecClient(data_dir, version=version)
-        self._pulls: dict[tuple[str, str, str], _Pull] = {}
         self._builds = 0
 
     async def run(self) -> None:
@@ -144,36 +142,23 @@ class DockerExecutor:
         return None if found is None else _image_facts(found, image)
 
     async def pull(self, image: str, auth: RegistryAuth | None, tell: Tell) -> ImageFacts:
-        """Have an image brought here, by one pull for all who want it now. See `Images.pull`."""
-        key = (image, auth.username, auth.password) if auth else (image, "", "")
-        pull = self._pulls.get(key)
-        if pull is None:
-            pull = self._pulls[key] = _Pull(image)
-            pull.task = asyncio.ensure_future(self._carry_out(pull, auth))
-            pull.task.add_done_callback(lambda _: self._pulls.pop(key, None))
-        assert pull.task is not None
-        pull.listeners.append(tell)
-        try:
-            return await asyncio.shield(pull.task)
-        finally:
-            pull.listeners.remove(tell)
-
-    async def _carry_out(self, pull: _Pull, auth: RegistryAuth | None) -> ImageFacts:
+        """Have an image brought here; rnd-exec has one pull for all who want it now. See `Images.pull`."""
+        progress = _Progress(image, tell)
         fields = None if auth is None else {"username": auth.username, "password": auth.password}
         try:
-            await self._exec.request("pull", timeout_s=IMAGE_TIMEOUT_S, news=pull.hear, image=pull.image, auth=fields)
+            await self._exec.request("pull", timeout_s=IMAGE_TIMEOUT_S, news=progress.hear, image=image, auth=fields)
         except OSError as error:
             raise ExecutorUnavailable(f"rnd-exec cannot be started: {error}") from error
-        found = await self.look_up(pull.image)
+        found = await self.look_up(image)
         if found is None:
-            raise ExecutorUnavailable(f"{pull.image} was pulled and is gone again")
+            raise ExecutorUnavailable(f"{image} was pulled and is gone again")
         return found
 
     async def build(self, context: Path, tag: str, tell: Tell) -> ImageFacts:
         """Build an image from a folder with a Dockerfile, without network. See `Images.build`."""
         self._builds += 1
         tar = self._data_dir / "run" / f"build-{os.getpid()}-{self._builds}.tar"
-        progress = _Pull(tag, [tell])
+        progress = _Progress(tag, tell)
         try:
             await asyncio.to_thread(_pack, context, tar)
             await self._exec.request("build", timeout_s=IMAGE_TIMEOUT_S, news=progress.hear, context=tar.name, tag=tag)
@@ -188,13 +173,12 @@ class DockerExecutor:
         return found
 
 
-class _Pull:
-    """A pull or a build under way, and who wants to hear of it."""
+class _Progress:
+    """How far one pull or build is, of all that the engine says of it."""
 
-    def __init__(self, image: str, listeners: list[Tell] | None = None) -> None:
-        self.image = image
-        self.task: asyncio.Future[ImageFacts] | None = None
-        self.listeners = listeners or []
+    def __init__(self, image: str, tell: Tell) -> None:
+        self._image = image
+        self._tell = tell
         self._layers: dict[str, tuple[int, int]] = {}
 
     def hear(self, news: dict[str, Any]) -> None:
@@ -206,14 +190,13 @@ class _Pull:
             total = self._layers[str(news["id"])][1]
             self._layers[str(news["id"])] = total, total
         progress = PullProgress(
-            image=self.image,
+            image=self._image,
             status=str(news.get("status") or news.get("stream") or "").strip(),
             bytes_done=sum(done for done, _ in self._layers.values()),
             bytes_total=sum(total for _, total in self._layers.values()),
         )
         if progress.status:
-            for tell in tuple(self.listeners):
-                tell(progress)
+            self._tell(progress)
 
 
 class _Kept(NamedTuple):

@@ -11,8 +11,7 @@ import contextlib
 import os
 import socket
 import struct
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -27,16 +26,9 @@ DEFAULT_SOCKET = "/var/run/docker.sock"
 CALL_TIMEOUT_S = 60
 CALLERS = 8
 """Calls at once; an engine that is asked to start more containers at a time than this is none the faster."""
-PULLERS = 3
-PULL_TIMEOUT_S = 3600.0
-PULL_SILENCE_S = 120
-BUILD_TIMEOUT_S = 3600
-BUILD_MEMORY_BYTES = 4 << 30
-LAST_LINES = 20
+ONLY_SOCKETS = "a container engine is reached by a unix socket on this machine: DOCKER_HOST must be unix:///..."
 
 T = TypeVar("T")
-Tell = Callable[[dict[str, Any]], None]
-"""Takes one piece of news of a pull or a build, in whichever thread it is."""
 
 
 class EngineFacts(NamedTuple):
@@ -52,11 +44,12 @@ class EngineFacts(NamedTuple):
 class Engine:
     """One container engine, reached by a unix socket."""
 
-    def __init__(self, socket_path: str = "") -> None:
-        """Prepare; nothing is asked yet. `socket_path` empty means where `DOCKER_HOST` says, else the usual place."""
-        self.socket_path = socket_path or _socket_of(os.environ.get("DOCKER_HOST", ""))
+    def __init__(self, host: str = "", *, call_timeout_s: int = CALL_TIMEOUT_S) -> None:
+        """Prepare; nothing is asked yet. `host` is what `DOCKER_HOST` says, empty for the usual place."""
+        self.socket_path = host.removeprefix("unix://") if host else DEFAULT_SOCKET
+        self._unusable = "" if self.socket_path.startswith("/") else f"{ONLY_SOCKETS}, not {host}"
+        self._call_timeout_s = call_timeout_s
         self._callers = ThreadPoolExecutor(CALLERS, "engine")
-        self._pullers = ThreadPoolExecutor(PULLERS, "images")
         self._client: APIClient | None = None
         self._facts: EngineFacts | None = None
         self._volumes: dict[str, tuple[str, ...]] = {}
@@ -141,24 +134,27 @@ class Engine:
 
         return await self._ask_again(containers)
 
+    async def stream(self, method: str, path: str, **terms: Any) -> Opened:
+        """Ask what takes its time, and return its answer once it has begun; `terms` as `open_stream` takes them."""
+        api_version = (await self.facts()).api_version
+        return await open_stream(self.socket_path, method, f"/v{api_version}/{path}", **terms)
+
     async def attach(self, container_id: str) -> Opened:
         """Return the output of a container that has not been started: no byte of it is missed."""
-        return await self._stream(
-            "POST", f"containers/{container_id}/attach?stream=1&stdout=1&stderr=1", both_ways=True
-        )
+        return await self.stream("POST", f"containers/{container_id}/attach?stream=1&stdout=1&stderr=1", both_ways=True)
 
     async def attach_input(self, container_id: str) -> Opened:
         """Return the way to a container's standard input: apart, since it stays open while somebody has yet to write."""
-        return await self._stream("POST", f"containers/{container_id}/attach?stream=1&stdin=1", both_ways=True)
+        return await self.stream("POST", f"containers/{container_id}/attach?stream=1&stdin=1", both_ways=True)
 
     async def output(self, container_id: str, *, follow: bool) -> Opened:
         """Return what the engine has kept of a container's output, from its start, and what comes if it is followed."""
-        return await self._stream("GET", f"containers/{container_id}/logs?follow={int(follow)}&stdout=1&stderr=1")
+        return await self.stream("GET", f"containers/{container_id}/logs?follow={int(follow)}&stdout=1&stderr=1")
 
     async def end(self, container_id: str, *, started: bool) -> Opened:
         """Return an answer that ends, with the exit code, when the container does."""
         condition = "not-running" if started else "next-exit"
-        return await self._stream("POST", f"containers/{container_id}/wait?condition={condition}")
+        return await self.stream("POST", f"containers/{container_id}/wait?condition={condition}")
 
     # ------------------------------------------------------------- images
 
@@ -184,52 +180,14 @@ class Engine:
             self._volumes[image_id] = tuple((found.get("Config") or {}).get("Volumes") or ())
         return self._volumes[image_id]
 
-    async def pull(self, image: str, auth: dict[str, str] | None, tell: Tell) -> None:
-        """Have an image brought here. Raises `EngineRefused` with the registry's words."""
-
-        def pull(client: APIClient) -> None:
-            repository, tag = _name_and_tag(image)
-            news = client.pull(repository, tag=tag, stream=True, decode=True, auth_config=auth)
-            _follow(news, tell, time.monotonic() + PULL_TIMEOUT_S)
-
-        await self._call(pull, pool=self._pullers, silence_s=PULL_SILENCE_S)
-
-    async def build(self, context: int, tag: str, tell: Tell) -> None:
-        """Build an image from a tar, an open file, without network. Raises `EngineRefused` with its last lines."""
-
-        def build(client: APIClient) -> None:
-            with open(context, "rb", closefd=False) as tar:
-                news = client.build(
-                    fileobj=tar,
-                    custom_context=True,
-                    tag=tag,
-                    rm=True,
-                    forcerm=True,
-                    pull=False,
-                    decode=True,
-                    network_mode="none",
-                    container_limits={"memory": BUILD_MEMORY_BYTES, "memswap": BUILD_MEMORY_BYTES},
-                )
-                _follow(iter(news), tell, time.monotonic() + BUILD_TIMEOUT_S)
-
-        await self._call(build, pool=self._pullers, silence_s=BUILD_TIMEOUT_S)
-
     def close(self) -> None:
         """Let go of the threads; what they are in the middle of has its own bounds."""
         self._callers.shutdown(wait=False, cancel_futures=True)
-        self._pullers.shutdown(wait=False, cancel_futures=True)
 
     # ------------------------------------------------------------- within
 
-    async def _stream(self, method: str, path: str, *, both_ways: bool = False) -> Opened:
-        api_version = (await self.facts()).api_version
-        return await open_stream(self.socket_path, method, f"/v{api_version}/{path}", both_ways=both_ways)
-
-    async def _call(
-        self, act: Callable[[APIClient], T], *, pool: ThreadPoolExecutor | None = None, silence_s: int = CALL_TIMEOUT_S
-    ) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(pool or self._callers, self._ask, act, silence_s)
+    async def _call(self, act: Callable[[APIClient], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._callers, self._ask, act)
 
     async def _ask_again(self, act: Callable[[APIClient], T]) -> T:
         """Ask what can be asked twice: a connection that was kept open may have broken since."""
@@ -238,30 +196,32 @@ class Engine:
         except EngineGone:
             return await self._call(act)
 
-    def _ask(self, act: Callable[[APIClient], T], silence_s: int) -> T:
+    def _ask(self, act: Callable[[APIClient], T]) -> T:
         """Ask in this thread, and say in two words what can go wrong."""
         import requests
         from docker.errors import APIError, DockerException
         from urllib3.exceptions import HTTPError
 
         try:
-            return act(self._connected(silence_s))
+            return act(self._connected())
         except APIError as error:
             status = int(error.response.status_code) if error.response is not None else 500
             raise EngineRefused(status, str(error.explanation or error)) from None
         except (DockerException, requests.RequestException, HTTPError, OSError) as error:
+            self._client = self._facts = None  # it may be another version when it is back
             raise EngineGone(f"the container engine at {self.socket_path} does not answer: {_plain(error)}") from None
 
-    def _connected(self, silence_s: int) -> APIClient:
+    def _connected(self) -> APIClient:
         from docker import APIClient
 
-        if silence_s != CALL_TIMEOUT_S:
-            return APIClient(f"unix://{self.socket_path}", version="auto", timeout=silence_s)
-        if self._client is None:
-            self._client = APIClient(
-                f"unix://{self.socket_path}", version="auto", timeout=CALL_TIMEOUT_S, num_pools=CALLERS
+        client = self._client
+        if client is None:
+            if self._unusable:
+                raise EngineGone(self._unusable)
+            client = self._client = APIClient(
+                f"unix://{self.socket_path}", version="auto", timeout=self._call_timeout_s, num_pools=CALLERS
             )
-        return self._client
+        return client
 
 
 def _facts(client: APIClient) -> EngineFacts:
@@ -274,34 +234,6 @@ def _facts(client: APIClient) -> EngineFacts:
         rootless=any("name=rootless" in option for option in security),
         remapped=any("name=userns" in option for option in security),
     )
-
-
-def _socket_of(host: str) -> str:
-    return host.removeprefix("unix://") if host.startswith("unix://") else DEFAULT_SOCKET
-
-
-def _name_and_tag(image: str) -> tuple[str, str]:
-    """Part a name from its tag or digest; `latest` where it has neither."""
-    name, at, digest = image.partition("@")
-    if at:
-        return name.partition(":")[0] if ":" in name.rpartition("/")[2] else name, digest
-    head, slash, last = image.rpartition("/")
-    last, _, tag = last.partition(":")
-    return f"{head}{slash}{last}", tag or "latest"
-
-
-def _follow(news: Iterator[dict[str, Any]], tell: Tell, until: float) -> None:
-    """Hand on what a pull or a build says. Raises `EngineRefused` with what went wrong, in the engine's words."""
-    lines: list[str] = []
-    for piece in news:
-        if "error" in piece:
-            words = str((piece.get("errorDetail") or {}).get("message") or piece["error"])
-            raise EngineRefused(500, "\n".join([*lines[-LAST_LINES:], words]))
-        if stream := str(piece.get("stream", "")).strip():
-            lines.append(stream)
-        tell(piece)
-        if time.monotonic() > until:
-            raise EngineRefused(504, "it took too long")
 
 
 def _plain(error: Exception) -> str:

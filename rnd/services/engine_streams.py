@@ -1,7 +1,8 @@
-"""The answers of the container engine that last as long as a container: its output, and word of its end.
+"""The answers of the container engine that take their time: a container's output, word of its end, news of a pull.
 
-They are read from the engine's socket in the event loop, since a thread each is what many containers could not have. All
-other calls are `engine.Engine`'s. Source: Engine API, ContainerAttach ("Stream format"), ContainerLogs, ContainerWait.
+They are read from the engine's socket in the event loop, since a thread each is what many containers could not have, and a
+thread cannot be called off. All other calls are `engine.Engine`'s. Source: Engine API, ContainerAttach ("Stream format"),
+ContainerLogs, ContainerWait, ImageCreate, ImageBuild.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Mapping
 from typing import NamedTuple
 
 HEADER_TIMEOUT_S = 60.0
 HEADER_MAX_BYTES = 1 << 16
 CHUNK_BYTES = 1 << 16
+NEWS_MAX_BYTES = 1 << 20
 STREAM_NAMES = {1: "stdout", 2: "stderr"}
 _FRAME_HEADER_BYTES = 8
 
@@ -40,6 +43,7 @@ class Demultiplexer:
         self._stream = ""
         self._left_bytes = 0
         self.frames = 0
+        self.payload_bytes = 0
 
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
         """Return what `data` adds to which stream, in order. Raises `ValueError` where it makes no sense."""
@@ -68,6 +72,7 @@ class Demultiplexer:
         self._stream = STREAM_NAMES.get(kind, "")
         self._header = b""
         self.frames += 1
+        self.payload_bytes += self._left_bytes
 
 
 class Opened(NamedTuple):
@@ -98,6 +103,26 @@ class Opened(NamedTuple):
             raise EngineGone(f"the engine answers {data[:100]!r}")
         return found
 
+    async def news(self, silence_s: float) -> AsyncIterator[dict[str, object]]:
+        """Yield the JSON objects that arrive, a line each, until the end. Raises `EngineGone`, also after so long a silence."""
+        unread = b""
+        while True:
+            try:
+                async with asyncio.timeout(silence_s):
+                    data = await self.reader.read(CHUNK_BYTES)
+                *lines, unread = (unread + data).split(b"\n")
+                pieces = [json.loads(line) for line in lines if line.strip()]
+            except TimeoutError:
+                raise EngineGone(f"nothing has been heard for {silence_s:.0f} s") from None
+            except (OSError, ValueError) as error:
+                raise EngineGone(f"the engine's news break off: {error}") from error
+            for piece in pieces:
+                yield piece
+            if not data:
+                return
+            if len(unread) > NEWS_MAX_BYTES:
+                raise EngineGone("the engine's news make no sense")
+
     async def close(self) -> None:
         """Hang up at once, whatever has not been sent."""
         self.writer.transport.abort()
@@ -105,10 +130,20 @@ class Opened(NamedTuple):
             await self.writer.wait_closed()
 
 
-async def open_stream(socket_path: str, method: str, path: str, *, both_ways: bool = False) -> Opened:
+async def open_stream(
+    socket_path: str,
+    method: str,
+    path: str,
+    *,
+    both_ways: bool = False,
+    headers: Mapping[str, str] | None = None,
+    body: int | None = None,
+    timeout_s: float = HEADER_TIMEOUT_S,
+) -> Opened:
     """Ask the engine and return once its answer has begun. Raises `EngineGone` and `EngineRefused`.
 
-    `path` begins with the version of the API. `both_ways` keeps the connection for what is sent after the question.
+    `path` begins with the version of the API. `both_ways` keeps the connection for what is sent after the question; `body` is
+    an open file that is sent with it. `timeout_s` is how long the answer may take to begin.
     """
     try:
         async with asyncio.timeout(HEADER_TIMEOUT_S):
@@ -119,9 +154,13 @@ async def open_stream(socket_path: str, method: str, path: str, *, both_ways: bo
     try:
         # HTTP/1.0, so that the answer is not cut into chunks; a connection both ways has none, but asks to be upgraded.
         version, upgrade = ("1.1", "Connection: Upgrade\r\nUpgrade: tcp\r\n") if both_ways else ("1.0", "")
-        question = f"{method} {path} HTTP/{version}\r\nHost: docker\r\n{upgrade}Content-Length: 0\r\n\r\n"
+        more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+        size = 0 if body is None else os.fstat(body).st_size
+        question = f"{method} {path} HTTP/{version}\r\nHost: docker\r\n{upgrade}{more}Content-Length: {size}\r\n\r\n"
         writer.write(question.encode("ascii"))
-        async with asyncio.timeout(HEADER_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
+            if body is not None:
+                await _send_body(writer, body)
             await writer.drain()
             header = await reader.readuntil(b"\r\n\r\n")
             status = int(header.split(b" ", 2)[1])
@@ -134,6 +173,13 @@ async def open_stream(socket_path: str, method: str, path: str, *, both_ways: bo
         writer.transport.abort()
         raise
     return stream
+
+
+async def _send_body(writer: asyncio.StreamWriter, body: int) -> None:
+    with contextlib.suppress(ConnectionError):  # an engine that wants no more of it says in its answer why
+        while data := await asyncio.to_thread(os.read, body, CHUNK_BYTES):
+            writer.write(data)
+            await writer.drain()
 
 
 def _words(body: bytes) -> str:

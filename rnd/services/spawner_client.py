@@ -100,9 +100,7 @@ class SpawnerClient(SeatClient[SpawnerLink]):
 def probe_confinement(data_dir: Path) -> str:
     """Return "" or why programs cannot be confined here. Blocks while a process of its own tries it."""
     try:
-        done = run_entry(
-            ENTRY, OPTIONS, data_dir, "--probe", env={}, timeout_s=START_TIMEOUT_S, stdout=subprocess.PIPE
-        )
+        done = run_entry(ENTRY, OPTIONS, data_dir, "--probe", env={}, timeout_s=START_TIMEOUT_S, stdout=subprocess.PIPE)
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"the probe of it does not run: {error}"
     words = (done.stderr if done.returncode != 0 else done.stdout).decode(errors="replace").strip()

@@ -19,6 +19,7 @@ from rnd.core.docker_jobs import DockerJobs
 from rnd.core.explaining import Explainer
 from rnd.core.job_manager import JobManager
 from rnd.core.job_runner import JobRunner
+from rnd.core.worker_slots import WorkerSlots
 from rnd.core.workflow_manager import WorkflowManager
 from rnd.database import offered_services, workflow_connections, workflow_executions, workflow_nodes, workflows
 from rnd.database.connection import Database
@@ -349,17 +350,19 @@ class Daemon:
         secrets = ServiceSecrets(database, vault)
         desk = DeliveryDesk(config=self.config, folders=self.folders, data_service=self.data)
         self.data_worker = DataWorker(**seams, folders=self.folders, desk=desk, disk=disk, board=self.board, peer_id=ME)
+        slots = WorkerSlots(self.config, self.board)
         self.runner = JobRunner(
             **seams,
             folders=self.folders,
             executors=executors,
             secrets=secrets,
             docker_jobs=DockerJobs(
-                database=database, clock=machine.clock, config=self.config, pulls=pulls, secrets=secrets
+                database=database, clock=machine.clock, config=self.config, pulls=pulls, secrets=secrets, slots=slots
             ),
             data_worker=self.data_worker,
             disk=disk,
             board=self.board,
+            slots=slots,
             sandbox=machine.sandbox,
         )
         explainer = Explainer(database=database, clock=machine.clock, folders=self.folders, runner=self.runner)
@@ -372,6 +375,7 @@ class Daemon:
             explainer=explainer,
             disk=disk,
             board=self.board,
+            slots=slots,
             peer_id=ME,
             boot_id=machine.boot_id,
             sandbox=machine.sandbox,
