@@ -29,10 +29,12 @@ from rnd.api.handlers_node import capabilities_of
 from rnd.api.server import ApiServer
 from rnd.api.sockets import AddressInUse
 from rnd.api.uploads import UploadStore
+from rnd.core.claims import Claims
 from rnd.core.container_sweep import ContainerSweep
 from rnd.core.docker_jobs import DockerJobs
 from rnd.core.explaining import Explainer
 from rnd.core.job_manager import JobManager
+from rnd.core.job_queue import JobQueue
 from rnd.core.job_runner import JobRunner
 from rnd.core.worker_slots import WorkerSlots
 from rnd.core.workflow_manager import WorkflowManager
@@ -221,7 +223,8 @@ class _Daemon:
             board=board,
             peer_id=peer_id,
         )
-        slots = WorkerSlots(config, board)
+        slots = WorkerSlots(config, board, clock)
+        claims = Claims(board=board, slots=slots, peer_id=peer_id, boot_id=processes.boot_id())
         runner = JobRunner(
             database=database,
             clock=clock,
@@ -236,8 +239,21 @@ class _Daemon:
             data_worker=data_worker,
             disk=disk,
             board=board,
+            claims=claims,
             slots=slots,
             sandbox=sandbox,
+        )
+        queue = JobQueue(
+            database=database,
+            clock=clock,
+            config=config,
+            folders=folders,
+            runner=runner,
+            claims=claims,
+            slots=slots,
+            board=board,
+            peer_id=peer_id,
+            boot_id=processes.boot_id(),
         )
         job_manager = JobManager(
             database=database,
@@ -251,9 +267,9 @@ class _Daemon:
             explainer=Explainer(database=database, clock=clock, folders=folders, runner=runner),
             disk=disk,
             board=board,
+            queue=queue,
             slots=slots,
             peer_id=peer_id,
-            boot_id=processes.boot_id(),
             sandbox=sandbox,
         )
         peer_side.attach(job_manager, lambda: capabilities_of(context))

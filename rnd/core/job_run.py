@@ -69,7 +69,8 @@ class RunningJob:
     """A job in the hands of an executor. `handle` is `None` until the engine has taken it on.
 
     `bound` ends the wait for its image or its program, at its time or as soon as somebody wants it stopped; `pull` is how
-    far its image is while that is on its way; `waits_for_worker` is set when that is here; `trouble` is why its engine cannot be asked; `left` is set when its task is over, however that came.
+    far its image is while that is on its way; `waits_for_worker` is set when that is here; `trouble` is why its engine cannot be
+    asked; `began_s` is when its program began, by the monotonic clock; `left` is set when its task is over, however that came.
     """
 
     claimed: ClaimedJob
@@ -80,6 +81,8 @@ class RunningJob:
     pull: PullProgress | None = None
     trouble: str = ""
     holds_slot: bool = False
+    shares_slot: bool = False
+    began_s: float | None = None
     waits_for_worker: bool = False
     left: bool = False
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
+from rnd.core.claims import Claims, Succession, Turn
 from rnd.core.docker_jobs import DockerJobs
 from rnd.core.growth import Growth
 from rnd.core.job_run import (
@@ -85,6 +86,7 @@ class JobRunner:
         data_worker: DataWorker,
         disk: DiskGuard,
         board: NewsBoard,
+        claims: Claims,
         slots: WorkerSlots,
         sandbox: Sandbox,
     ) -> None:
@@ -100,6 +102,7 @@ class JobRunner:
         self._data_worker = data_worker
         self._disk = disk
         self._board = board
+        self._claims = claims
         self._slots = slots
         self._sandbox = sandbox
         self._growth = Growth(database=database, clock=clock, config=config, folders=folders)
@@ -204,6 +207,7 @@ class JobRunner:
         try:
             observation = await self._carry_out(running)
             running.ended = True
+            self._slots.note_ended(running)
             self._slots.let_go(running)
             await self._settle(running, observation)
         except DatabaseGone:
@@ -238,6 +242,7 @@ class JobRunner:
             if running.called_off():
                 return None
             running.handle = await self._start(running, run)
+            self._slots.note_began(running)
         return await self._watch(running, running.handle)
 
     async def _watch(self, running: RunningJob, handle: str) -> Observation:
@@ -411,10 +416,37 @@ class JobRunner:
             for peer in interface.peers
         ):
             outputs, prompt = await asyncio.to_thread(self._collect, running)
+        succession = self._claims.open_succession() if prompt else None
+        turn: Turn | None = None
+        try:
+            made, turn, news = await self._commit_completion(claimed, observation, outputs, prompt, succession)
+            if job.service_type is ServiceType.DOCKER:
+                log.info(LogEvent.DOCKER_SERVICE_COMPLETED, job_id=job.id, status=JobStatus.COMPLETED)
+            else:
+                log.info(LogEvent.STANDALONE_SERVICE_COMPLETED, job_id=job.id)
+            if made or news.transfers_created or news.outgoing_created:
+                log.info(LogEvent.TRANSFERRING_OUTPUTS, count=_count_files(outputs.values()), job_id=job.id)
+            self._log_prompt(job, prompt, made)
+            self._board.publish(news)
+        finally:
+            if succession is not None:
+                self._claims.close_succession(succession, turn)
+
+    async def _commit_completion(
+        self,
+        claimed: ClaimedJob,
+        observation: Observation,
+        outputs: Mapping[str, Sequence[FileEntry]],
+        prompt: Sequence[PromptDelivery],
+        succession: Succession | None,
+    ) -> tuple[list[Transfer | None], Turn | None, News]:
+        """Commit that a job has completed, what was delivered at once, and the claim of what that makes ready."""
+        job = claimed.job
         now = self._clock.now()
+        in_hand = self.in_hand()
         left_bytes = sum(entry.size_bytes for entries in outputs.values() for entry in entries)
 
-        def work(conn: sqlite3.Connection, news: News) -> list[Transfer | None]:
+        def work(conn: sqlite3.Connection, news: News) -> tuple[list[Transfer | None], Turn | None]:
             if job.hold_s is None and left_bytes >= LEFT_FROM_BYTES:
                 holdings.set_left_bytes(conn, {job.id: left_bytes})
             complete_job(
@@ -428,20 +460,16 @@ class JobRunner:
                 now=now,
                 news=news,
             )
-            return [
+            made = [
                 complete_owed(conn, job.id, one.connection_id, one.receiver, one.files, now=now, news=news)
                 for one in prompt
             ]
+            if succession is None:
+                return made, None
+            return made, self._claims.claim_successors(conn, news, succession, in_hand, now=now)
 
-        made, news = await insist(self._database, work)
-        if job.service_type is ServiceType.DOCKER:
-            log.info(LogEvent.DOCKER_SERVICE_COMPLETED, job_id=job.id, status=JobStatus.COMPLETED)
-        else:
-            log.info(LogEvent.STANDALONE_SERVICE_COMPLETED, job_id=job.id)
-        if made or news.transfers_created or news.outgoing_created:
-            log.info(LogEvent.TRANSFERRING_OUTPUTS, count=_count_files(outputs.values()), job_id=job.id)
-        self._log_prompt(job, prompt, made)
-        self._board.publish(news)
+        (made, turn), news = await insist(self._database, work)
+        return made, turn, news
 
     def _collect(self, running: RunningJob) -> tuple[dict[str, list[FileEntry]], list[PromptDelivery]]:
         """In a thread: make the outputs of an ended job durable, and copy at once what is little and stays here."""

@@ -61,8 +61,8 @@ class Config:
     left: for `execution.retry`, which runs again what it does not find, and for people. Results and logs stay with the
     execution. What other peers ordered stays for their `hold_s`.
 
-    `job_slots` is how many DOCKER and STANDALONE jobs run at once (0: four a processor, at least 8, at most
-    `limits.concurrent_jobs`). `operate_roots` are the folders whose files a token of scope `operate` may name (none: it
+    `job_slots` is how many DOCKER and STANDALONE jobs run at once (0: four a processor, at least 8, and four times as many of
+    services whose programs end within a tenth of a second; at most `limits.concurrent_jobs`). `operate_roots` are the folders whose files a token of scope `operate` may name (none: it
     sends what it has uploaded). A delivery to another peer goes in frames of `chunk_bytes`, of which at most `window_bytes`
     are on their way unacknowledged; what a receiver holds of a delivery is bounded by that. `data_codec` `base64` sends them as text,
     for people who read along: slower, and any receiver takes it. `log_file` True writes `<data-dir>/logs/peer.log` beside standard error.

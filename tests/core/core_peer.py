@@ -15,9 +15,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rnd.core.claims import Claims
 from rnd.core.docker_jobs import DockerJobs
 from rnd.core.explaining import Explainer
 from rnd.core.job_manager import JobManager
+from rnd.core.job_queue import JobQueue
 from rnd.core.job_runner import JobRunner
 from rnd.core.worker_slots import WorkerSlots
 from rnd.core.workflow_manager import WorkflowManager
@@ -273,6 +275,7 @@ class Machine:
     boot_id: str = "boot 1"
     sandbox: Sandbox = field(default_factory=lambda: Sandbox(tier="landlock", reason=""))
     tick_s: float = 0.2
+    job_slots: int = 4
     daemons: int = 0
 
     @contextlib.asynccontextmanager
@@ -330,7 +333,7 @@ class Daemon:
         self.tasks: list[asyncio.Task[None]] = []
         self.config = Config(
             data_dir=machine.data_dir,
-            job_slots=4,
+            job_slots=machine.job_slots,
             queue_interval_s=machine.tick_s,
             status_interval_s=machine.tick_s,
             deadlines=machine.deadlines,
@@ -350,7 +353,8 @@ class Daemon:
         secrets = ServiceSecrets(database, vault)
         desk = DeliveryDesk(config=self.config, folders=self.folders, data_service=self.data)
         self.data_worker = DataWorker(**seams, folders=self.folders, desk=desk, disk=disk, board=self.board, peer_id=ME)
-        slots = WorkerSlots(self.config, self.board)
+        slots = WorkerSlots(self.config, self.board, machine.clock)
+        claims = Claims(board=self.board, slots=slots, peer_id=ME, boot_id=machine.boot_id)
         self.runner = JobRunner(
             **seams,
             folders=self.folders,
@@ -362,8 +366,21 @@ class Daemon:
             data_worker=self.data_worker,
             disk=disk,
             board=self.board,
+            claims=claims,
             slots=slots,
             sandbox=machine.sandbox,
+        )
+        queue = JobQueue(
+            database=database,
+            clock=machine.clock,
+            config=self.config,
+            folders=self.folders,
+            runner=self.runner,
+            claims=claims,
+            slots=slots,
+            board=self.board,
+            peer_id=ME,
+            boot_id=machine.boot_id,
         )
         explainer = Explainer(database=database, clock=machine.clock, folders=self.folders, runner=self.runner)
         self.job_manager = JobManager(
@@ -375,9 +392,9 @@ class Daemon:
             explainer=explainer,
             disk=disk,
             board=self.board,
+            queue=queue,
             slots=slots,
             peer_id=ME,
-            boot_id=machine.boot_id,
             sandbox=machine.sandbox,
         )
         self.workflow_manager = WorkflowManager(

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from rnd.core.job_manager import DATA_JOBS_A_TURN
+from rnd.core.claims import DATA_JOBS_A_TURN
 from rnd.services.executor import Observation, Phase
 from rnd.types.enums import ExecutionStatus
 from tests.core.core_peer import Daemon, Machine, Script, edge
