@@ -91,7 +91,7 @@ class Claims:
     ) -> Turn:
         """Move the changed jobs that are whole to READY, then claim for the reserved workers; `in_hand` are not claimed again."""
         turn = Turn(news=news)
-        for job_id in sorted(changed):
+        for job_id in sorted(set(changed)):
             self._look_at(conn, job_id, turn, now=now)
         programs = self._ready_programs(conn, turn, reserved, in_hand, now=now)
         data = job_executions.list_ready_data(conn, executor=self._peer_id, limit=data_jobs) if data_jobs else []
