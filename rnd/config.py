@@ -30,7 +30,7 @@ GROUPS: Final[Mapping[str, type]] = {"deadlines": Deadlines, "limits": Limits}
 
 # Variables of the client and of jobs, which share the prefix but are no keys of the daemon.
 OTHER_VARIABLES: Final = frozenset({"RND_CONFIG", "RND_URL", "RND_TOKEN", "RND_TOKEN_FILE"})
-OTHER_PREFIXES: Final = ("RND_MOUNT_", "RND_TEST_")
+OTHER_PREFIXES: Final = ("RND_MOUNT_", "RND_TEST_", "RND_CRASH_")
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from rnd import __version__
+from rnd import __version__, crash_points
 from rnd.api.auth import TicketBook, TokenGate
 from rnd.api.context import ApiContext, Endpoints
 from rnd.api.events import EventHub
@@ -148,6 +148,7 @@ def _serve(config: Config) -> int:
     if new:
         log.info(LogEvent.DATABASE_CREATED, path=path)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    crash_points.arm(os.environ)
     try:
         return asyncio.run(_Daemon(config, database).run())
     except AddressInUse as error:

@@ -99,6 +99,19 @@ class Peer(RunningPeer):
             within_s=within_s,
         )
 
+    @contextlib.contextmanager
+    def variables(self, more: Mapping[str, str]) -> Iterator[None]:
+        """Have the daemon, when it is started meanwhile, find these variables in its environment too."""
+        before, self._env = self._env, {**self._env, **more}
+        try:
+            yield
+        finally:
+            self._env = before
+
+    def is_dead(self) -> bool:
+        """Say whether the daemon has ended by itself."""
+        return self.process is None or self.process.poll() is not None
+
     def freeze(self) -> None:
         """Let the daemon stand still, as if the network had swallowed it."""
         assert self.process is not None

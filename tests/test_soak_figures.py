@@ -57,3 +57,18 @@ def test_other_figures_are_said_by_their_names(tmp_path: Path) -> None:
     assert summed_up(tmp_path, [MANY], 1) == (0, "many entries: entries 100,000, took_s 20.5\n")
     assert summed_up(tmp_path, [MANY], 2)[0] == 1
     assert summed_up(tmp_path, [], 2) == (1, "cuts: nothing was measured\n")
+
+
+def test_kills_are_summed_up_in_a_line_and_one_that_is_missing_is_a_failure(tmp_path: Path) -> None:
+    kills = [
+        {"stage": "kills", "what": f"seed {each}", "fate": "ample", "converged_s": each / 10} for each in range(1, 101)
+    ]
+    code, line = summed_up(tmp_path, kills, 100)
+    assert code == 0
+    assert line == (
+        "killed at random moments, 100 workflows: 100 came to an end; that came, in seconds after the last restart: median 5.0, "
+        "95th percentile 9.5, most 10.0\n"
+    )
+    code, line = summed_up(tmp_path, kills[1:], 100)
+    assert code == 1
+    assert "100 workflows: 99 came to an end" in line

@@ -22,7 +22,9 @@ def main() -> int:
     figures = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     points = [each for each in figures if "twice_bytes" in each]
     lines = [words_of_points(points, expected)] if points else []
-    lines += [words_of(each) for each in figures if each not in points]
+    kills = [each for each in figures if "converged_s" in each]
+    lines += [words_of_kills(kills, expected)] if kills else []
+    lines += [words_of(each) for each in figures if each not in points and each not in kills]
     print("\n".join(lines) or f"{path.name}: nothing was measured")
     return 0 if len(figures) == expected and all(map(is_good, points)) else 1
 
@@ -37,6 +39,16 @@ def words_of_points(points: Sequence[Figures], expected: int) -> str:
     return (
         f"{points[0]['what']}, {expected} points: {words}; went twice, in million bytes: median {statistics.median(twice):.1f}, "
         f"most {max(twice):.1f}, allowed {allowed:.1f} (5 % or 7 MiB, and one window), beyond that {beyond}"
+    )
+
+
+def words_of_kills(kills: Sequence[Figures], expected: int) -> str:
+    """Return what came of workflows whose daemons were killed; those of which nothing was measured went wrong."""
+    took = sorted(each["converged_s"] for each in kills)
+    p95 = took[max(0, -(-len(took) * 95 // 100) - 1)]
+    return (
+        f"killed at random moments, {expected} workflows: {len(kills)} came to an end; that came, in seconds after the last "
+        f"restart: median {statistics.median(took):.1f}, 95th percentile {p95:.1f}, most {took[-1]:.1f}"
     )
 
 

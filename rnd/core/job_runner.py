@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
+from rnd import crash_points
 from rnd.core.claims import Claims, Succession, Turn
 from rnd.core.docker_jobs import DockerJobs
 from rnd.core.growth import Growth
@@ -324,13 +325,17 @@ class JobRunner:
 
     async def _submit(self, running: RunningJob, run: JobRun) -> str:
         """Have a program started. Where the answer is that it cannot be, make sure that it was not: what runs has not failed."""
+        service_type = running.claimed.job.service_type
+        crash_points.reach("submit", service_type)
         try:
-            return await self._executors[running.claimed.job.service_type].submit(run)
+            handle = await self._executors[service_type].submit(run)
         except ExecutorUnavailable:
-            handle = await self._find(running)
-            if handle is None:
+            found = await self._find(running)
+            if found is None:
                 raise
-            return handle
+            handle = found
+        crash_points.reach("submitted", service_type)
+        return handle
 
     async def _find(self, running: RunningJob) -> str | None:
         """Return the handle of a run that may be there, or `None`.

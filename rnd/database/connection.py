@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
+from rnd import crash_points
 from rnd.database.faults import is_fsync_failure, named_error
 from rnd.database.opening import mark_closed, open_connections
 from rnd.types.errors import DatabaseBusy, DatabaseClosed, DatabaseFailed, RndError
@@ -231,7 +232,9 @@ class Database:
             conn.execute("BEGIN IMMEDIATE")
             for call in group:
                 self._run_in_savepoint(call)
+            crash_points.reach_commit("commit", lambda: [call.work for call in group])
             conn.execute("COMMIT")
+            crash_points.reach_commit("committed", lambda: [call.work for call in group])
         except (sqlite3.Error, RndError) as error:
             self._fail_group(group, error)
             return False

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple, Protocol, assert_never
 
 from aiohttp import ClientWebSocketResponse, WSMsgType, web
 
+from rnd import crash_points
 from rnd.log import get_logger
 from rnd.protocol.messages import Hello, Message, Refusal
 from rnd.protocol.session import Close, CloseCode, Deliver, Ignored, Opened, Resolve, Send, Session
@@ -165,6 +166,7 @@ class Link:
         number: int | None = None
         try:
             number, text = self._session.ask(message)
+            crash_points.reach("say", message.type)
             answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
             self._waiting[number] = answer
             self._say(text)
@@ -189,7 +191,9 @@ class Link:
     def tell(self, message: Message) -> None:
         """Send a message that wants no answer. Raises `PeerUnreachable`."""
         try:
-            self._say(self._session.tell(message))
+            text = self._session.tell(message)
+            crash_points.reach("say", message.type)
+            self._say(text)
         except LinkNotOpen as error:
             raise PeerUnreachable(f"the link to {self.peer_id} has ended") from error
 
@@ -323,7 +327,9 @@ class Link:
     def _say_answer(self, number: int, reply: Message) -> None:
         try:
             try:
-                self._say(self._session.answer(number, reply))
+                text = self._session.answer(number, reply)
+                crash_points.reach("say", reply.type)
+                self._say(text)
             except MalformedMessage as error:
                 log.error(LogEvent.PEER_ANSWER_UNSAID, peer_id=self.peer_id, type=reply.type, reason=error.reason)
                 refusal = Refusal(code=RefusalCode.INTERNAL, reason="the answer cannot be said; it is in the log")
@@ -342,6 +348,7 @@ class Link:
                     async with asyncio.timeout(SEND_TIMEOUT_S):
                         if isinstance(item, str):
                             await self._websocket.send_str(item)
+                            crash_points.reach_message("said", item)
                         else:
                             await self._websocket.send_bytes(item.content)  # type: ignore[arg-type]  # any buffer will do
                 except (TimeoutError, ConnectionError, RuntimeError):

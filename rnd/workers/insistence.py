@@ -7,6 +7,7 @@ daemon nor turn a job that has succeeded into a failed one.
 from __future__ import annotations
 
 import asyncio
+import functools
 import sqlite3
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -34,7 +35,7 @@ async def insist(database: Database, work: Callable[[sqlite3.Connection, News], 
     told = False
     while True:
         try:
-            return await database.write(lambda conn: _with_news(conn, work))
+            return await database.write(functools.partial(_with_news, work))
         except DatabaseNotNow as trouble:
             if not told:
                 log.warning(LogEvent.DATABASE_WAITS, reason=str(trouble))
@@ -42,6 +43,6 @@ async def insist(database: Database, work: Callable[[sqlite3.Connection, News], 
         await asyncio.sleep(PAUSE_S)
 
 
-def _with_news(conn: sqlite3.Connection, work: Callable[[sqlite3.Connection, News], T]) -> tuple[T, News]:
+def _with_news(work: Callable[[sqlite3.Connection, News], T], conn: sqlite3.Connection) -> tuple[T, News]:
     news = News()
     return work(conn, news), news

@@ -17,6 +17,7 @@ import threading
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from rnd import crash_points
 from rnd.protocol.fields import PRESENT_BYTES_MAX
 from rnd.protocol.instructions import Offer
 from rnd.protocol.manifest import MANIFEST_BYTES_MAX, Announced, ManifestReader, ManifestRefused, write_manifest
@@ -86,6 +87,7 @@ class PartNotes:
                 "offset": offset,
             }
             self._draft.write_text(json.dumps(note))
+            crash_points.reach("rename", "part note")
             os.rename(self._draft, self._note)
 
     def read(self, offer: Offer, *, max_folders: int) -> PartNote | None:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from rnd import crash_points
 from rnd.types.errors import TransferFailed
 from rnd.workers.durability import (
     create_folders,
@@ -172,6 +173,7 @@ def write_failure(name: str, error: OSError) -> TransferFailed:
 
 def _put_in_place(staging: Path, destination: Path) -> None:
     """Rename a finished folder into place; what stood there makes way under another name."""
+    crash_points.reach("rename", "arrived folder")
     try:
         os.rename(staging, destination)
     except OSError as error:
@@ -179,6 +181,7 @@ def _put_in_place(staging: Path, destination: Path) -> None:
             raise
         os.rename(destination, _displaced(destination))
         os.rename(staging, destination)
+    crash_points.reach("renamed", "arrived folder")
 
 
 def _displaced(destination: Path) -> Path:

@@ -466,7 +466,7 @@ def test_a_long_call_does_not_hold_up_others_of_the_connection(tmp_path: Path) -
 def test_a_client_that_takes_nothing_is_dropped_with_a_reason_and_others_are_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(api_websocket, "SEND_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(api_websocket, "SEND_TIMEOUT_S", 3.0)
     monkeypatch.setattr(api_websocket, "CLOSE_TIMEOUT_S", 0.2)
 
     def open_deaf(path: Path) -> socket.socket:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import random
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,3 +85,57 @@ def running_site(place: Path, *, config: str = "[deadlines]\ncancel_by_s = 2\n")
     with running_peers(place, "home", "b", "c", env=env, config=config) as (home, b, c):
         introduce((home, b), (home, c))
         yield Site(home=home, b=b, c=c, place=place)
+
+
+def settle_ports(*peers: Peer) -> None:
+    """Give peers ports of their own, outside of those that the system hands out, so that all find each other again."""
+    with contextlib.ExitStack() as held:
+        for peer in peers:
+            peer.stop()
+            peer.listen_at = f"127.0.0.1:{held.enter_context(_quiet_port()).getsockname()[1]}"
+    for peer in peers:
+        peer.start()
+        for other in peers:
+            other.sql(
+                "UPDATE peers SET addresses = :addresses WHERE peer_id = :peer_id",
+                addresses=json.dumps([peer.address]),
+                peer_id=peer.peer_id,
+            )
+
+
+def _quiet_port() -> socket.socket:
+    """Return a socket that holds a free port."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        held = socket.socket()
+        try:
+            held.bind(("127.0.0.1", port))
+        except OSError:
+            held.close()
+        else:
+            return held
+    raise AssertionError("no port is free")
+
+
+def until_nothing_is_open(site: Site, execution_uid: str) -> None:
+    """Wait until no job of an execution is open, to be told or under way on any peer."""
+    open_jobs = """
+        SELECT COUNT(*) FROM job_executions
+        WHERE execution_uid = ?
+          AND (status NOT IN ('COMPLETED', 'ERRORED', 'CANCELLED') OR settled_status IS NOT status)
+        """
+    for peer in (site.home, site.b, site.c):
+        peer.until(open_jobs, 0, execution_uid)
+    site.settle()
+
+
+def processes_of(name: str) -> list[str]:
+    """Return the command lines of the processes that run a program."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if any(word.endswith(b"/" + name.encode()) for word in words):
+            found.append(b" ".join(words).decode(errors="replace"))
+    return found

@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
-import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,11 +17,12 @@ from typing import Any
 
 import pytest
 
-from tests.integration.peer_sites import Site, running_site
+from tests.figures import note_figures
+from tests.integration.peer_sites import Site, processes_of, running_site, settle_ports, until_nothing_is_open
 from tests.running_peer import RpcError
 from tests.running_peers import Peer, wait_until
 
-SEEDS = os.environ.get("RND_TEST_KILL_SEEDS", "0:8")
+SEEDS = os.environ.get("RND_TEST_KILL_SEEDS", "0:25")
 CONFIG = "[deadlines]\ncancel_by_s = 2\ncancel_grace_s = 0.5\n"
 AMPLE_S = 40.0
 LATE_S = 8.0
@@ -33,37 +32,8 @@ LINES_WITHIN_S = 2.0
 @pytest.fixture(scope="module")
 def daemons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with running_site(tmp_path_factory.mktemp("site"), config=CONFIG) as site:
-        _settle_down(site.home, site.b, site.c)
+        settle_ports(site.home, site.b, site.c)
         yield site
-
-
-def _settle_down(*peers: Peer) -> None:
-    """Give peers ports of their own, outside of those that the system hands out, so that all find each other again."""
-    with contextlib.ExitStack() as held:
-        for peer in peers:
-            peer.stop()
-            peer.listen_at = f"127.0.0.1:{held.enter_context(_quiet_port()).getsockname()[1]}"
-    for peer in peers:
-        peer.start()
-        for other in peers:
-            other.sql(
-                "UPDATE peers SET addresses = :addresses WHERE peer_id = :peer_id",
-                addresses=json.dumps([peer.address]),
-                peer_id=peer.peer_id,
-            )
-
-
-def _quiet_port() -> socket.socket:
-    """Return a socket that holds a free port."""
-    for port in random.sample(range(20_000, 32_000), 100):
-        held = socket.socket()
-        try:
-            held.bind(("127.0.0.1", port))
-        except OSError:
-            held.close()
-        else:
-            return held
-    raise AssertionError("no port is free")
 
 
 @pytest.fixture
@@ -185,7 +155,9 @@ def test_killed_daemons_bring_a_workflow_to_its_right_end(site: Site, tmp_path: 
         killing.carry_out(_logged(killing.victims[0]) if number else logged)
     if fate == "cancel" and cancel_before == len(killings):
         _cancel(site, execution_id, cancel_after_s)
+    began_s = time.monotonic()
     execution = site.home.wait(execution_id, timeout_s=deadline_s + LATE_S)
+    note_figures("kills", what=f"seed {seed}", fate=fate, converged_s=round(time.monotonic() - began_s, 2))
     _check_end(site, graph, execution, fate)
     _check_rest(site, graph, execution)
 
@@ -217,14 +189,7 @@ def _check_end(site: Site, graph: Graph, execution: dict[str, Any], fate: str) -
 def _check_rest(site: Site, graph: Graph, execution: dict[str, Any]) -> None:
     """Nothing is open, to be told or under way on any peer, and each program ran once an attempt."""
     ((uid,),) = site.home.rows("SELECT execution_uid FROM workflow_executions WHERE id = ?", execution["id"])
-    open_jobs = """
-        SELECT COUNT(*) FROM job_executions
-        WHERE execution_uid = ?
-          AND (status NOT IN ('COMPLETED', 'ERRORED', 'CANCELLED') OR settled_status IS NOT status)
-        """
-    for peer in (site.home, site.b, site.c):
-        peer.until(open_jobs, 0, uid)
-    site.settle()
+    until_nothing_is_open(site, uid)
     for name, peer in graph.places.items():
         jobs = peer.rows(
             "SELECT status, attempt FROM job_executions WHERE job_name = ? AND executor_peer_id = ?", name, peer.peer_id
@@ -239,17 +204,4 @@ def _check_rest(site: Site, graph: Graph, execution: dict[str, Any]) -> None:
             assert len(shown) <= 1
         else:
             assert shown in ([], jobs)
-        wait_until(lambda name=name: not _processes_of(name), f"no process of {name} is left")
-
-
-def _processes_of(name: str) -> list[str]:
-    """Return the command lines of the processes that run a program."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = entry.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if any(word.endswith(b"/" + name.encode()) for word in words):
-            found.append(b" ".join(words).decode(errors="replace"))
-    return found
+        wait_until(lambda name=name: not processes_of(name), f"no process of {name} is left")
