@@ -93,13 +93,11 @@ class Dialer:
         path: str,
         *,
         max_message_bytes: int,
-        heartbeat_s: float | None = None,
         timeout_s: float = DIAL_TIMEOUT_S,
     ) -> Reached:
         """Return a websocket to a peer and the address that it was reached at: the first that answers.
 
-        `heartbeat_s` is how often a ping asks whether the other side is there. Raises `PeerRefused` where the peer
-        itself turns us away, `PeerUnreachable` with one reason an address, `ValueError` for what is no peer id.
+        Raises `PeerRefused` where the peer itself turns us away, `PeerUnreachable` with one reason an address, `ValueError` for what is no peer id.
         """
         context = client_context(self._identity, peer_id)
         failures: dict[PeerAddress, str] = {}
@@ -111,7 +109,6 @@ class Dialer:
                     ssl=context,
                     compress=0,
                     max_msg_size=max_message_bytes,
-                    heartbeat=heartbeat_s,
                     timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S),
                 )
             except _AnsweredOtherwise as answer:

@@ -218,7 +218,7 @@ class Incoming:
         """What was coming over a link has to be offered again."""
         for reception in self._receptions:
             if reception.link is link:
-                reception.machine.lose_link()
+                reception.machine.lose_link(f"the link was lost: {link.why_closed}")
                 reception.news.set()
 
     async def _take_notice(self, peer: PeerId, message: Message) -> Message:

@@ -63,6 +63,8 @@ from rnd.workers.pace import Pace
 from rnd.workers.underway import LOOK_AGAIN_S
 
 PROGRESS_INTERVAL_S: Final = 0.5
+ACKNOWLEDGED_EVERY_S: Final = 1.0
+"""How often a sender is told how much is written, also where that is little."""
 LOOKING_TOLD_EVERY_S: Final = 1.0
 """How often a sender is told that what has come before is still being copied."""
 COPYING_WAIT_S: Final = 5.0
@@ -142,8 +144,16 @@ class Intake:
             await self._follow(reception, instructions)
             return
         await self._follow(reception, await self._take_frames(reception, item))
+        await self._acknowledge(reception)
         await self._note(reception)
         await self._tell_progress(reception)
+
+    async def _acknowledge(self, reception: Reception) -> None:
+        """Let the sender see now and then that it goes on, also where that is slow."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - reception.acknowledged_s >= ACKNOWLEDGED_EVERY_S:
+            reception.acknowledged_s = now_s
+            await self._follow(reception, reception.machine.acknowledge())
 
     async def _may_take_next(self, reception: Reception) -> bool:
         """Say whether what has come next is to be taken; first hold bytes up while the disk is nearly full.

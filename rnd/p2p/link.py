@@ -7,17 +7,18 @@ comes in is handed over in its order: frames and what wants no answer at once, q
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol, assert_never
 
-from aiohttp import ClientWebSocketResponse, WSMsgType, web
+from aiohttp import WSMsgType
 
 from rnd import crash_points
 from rnd.log import get_logger
+from rnd.p2p.link_watch import LinkWatch, WebSocket
+from rnd.p2p.outflow import FRAMES_AHEAD
+from rnd.p2p.signs_of_life import LOOK_EVERY_S
 from rnd.protocol.messages import Hello, Message, Refusal
 from rnd.protocol.session import Close, CloseCode, Deliver, Ignored, Opened, Resolve, Send, Session
 from rnd.types.errors import (
@@ -36,20 +37,15 @@ from rnd.types.peers import RefusalCode
 
 TEXT_BYTES_MAX: Final = 4 << 20
 FRAME_BYTES_MAX: Final = (8 << 20) + 16
-HEARTBEAT_S: Final = 15.0
 HELLO_TIMEOUT_S: Final = 10.0
 STEADY_AFTER_S: Final = 5.0
-SEND_TIMEOUT_S: Final = 60.0
-"""How long the other side may let what we send lie; a link on which nothing moves is given up."""
 QUEUE_BYTES: Final = 2 << 20
-"""How much may wait to be written before a sender of frames has to wait."""
+"""How much may wait to be written, at most, before a sender of frames has to wait; less where frames are short, on a slow line."""
 
 ANSWERS_AT_ONCE: Final = 64
-"""How many answers are made at a time on a link, and none while more than QUEUE_BYTES of those before wait to be read."""
+"""How many answers are made at a time on a link, and none while so much of those before waits to be written."""
 REFLEX_BYTES: Final = 1 << 20
 """How much of what is answered without thought may wait: who asks that much and reads nothing is given up."""
-
-WebSocket = web.WebSocketResponse | ClientWebSocketResponse
 
 log = get_logger()
 
@@ -104,10 +100,12 @@ class Link:
         """The greeting of the other side, once it has come."""
         self.rtt_s: float | None = None
         self._websocket = websocket
+        self._watch = LinkWatch(websocket)
         self._session = Session(hello=hello, peer_id=peer_id)
         self._user = user
         self._queue: deque[str | _Frame] = deque()
         self._queued_bytes = 0
+        self._mark = 0
         self._has_work = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -117,6 +115,7 @@ class Link:
         self._opened = asyncio.Event()
         self._opened_at_s: float | None = None
         self._close_code: CloseCode | None = None
+        self._why_closed = ""
         self.used_at_s = 0.0
         """When the last message went or came, by the event loop's clock."""
         self._over = asyncio.Event()
@@ -141,10 +140,26 @@ class Link:
     @property
     def why_closed(self) -> str:
         """Return the words for the log of how the link ended."""
+        if self._why_closed:
+            return self._why_closed
         if self._close_code is None or self._close_code is CloseCode.DONE:
             code = self._websocket.close_code
             return "the connection ended" if code is None else f"closed by the other side with code {code}"
         return self._close_code.name.lower().replace("_", " ")
+
+    @property
+    def frame_bytes(self) -> int:
+        """How long a frame should be at most, so that what comes after it need not wait long."""
+        return self._watch.frame_bytes
+
+    @property
+    def mark(self) -> int:
+        """The place among all that is said on this link where the next thing will stand, for `has_left`."""
+        return self._mark
+
+    def has_left(self, mark: int) -> bool:
+        """Say whether all that was said before a mark is on the wire; also where nobody can know."""
+        return self._watch.has_left(mark)
 
     async def opened(self) -> bool:
         """Wait for the other side's greeting; False if the link ends before."""
@@ -160,8 +175,9 @@ class Link:
     async def ask(self, message: Message, *, timeout_s: float) -> Message:
         """Send a request and return its answer.
 
-        Raises `PeerRefused` with the other side's words, `LinkEnded` where the link is not open or ends, `PeerUnreachable`
-        where too many questions wait for an answer, `TimedOut`.
+        The time counts from when the request is on the wire: on a slow line there may be much before it. Raises `PeerRefused` with
+        the other side's words, `LinkEnded` where the link is not open or ends, `PeerUnreachable` where too many questions
+        wait for an answer, `TimedOut`.
         """
         number: int | None = None
         try:
@@ -170,10 +186,8 @@ class Link:
             answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
             self._waiting[number] = answer
             self._say(text)
-            async with asyncio.timeout(timeout_s):
-                reply = await answer
-        except TimeoutError:
-            raise TimedOut(f"peer {self.peer_id} has not answered for {timeout_s:g} s") from None
+            await self._await_answer(answer, self._mark, timeout_s)
+            reply = answer.result()
         except TooManyWaiting as error:
             raise PeerUnreachable(str(error)) from error
         except MalformedMessage as error:
@@ -187,6 +201,18 @@ class Link:
         if isinstance(reply, Refusal):
             raise PeerRefused(f"peer {self.peer_id} refused: {reply.reason}", reason=reply.reason, word=reply.code)
         return reply
+
+    async def _await_answer(self, answer: asyncio.Future[Message], mark: int, timeout_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        waits_since_s, pause_s = loop.time(), min(LOOK_EVERY_S, timeout_s)
+        while not (await asyncio.wait([answer], timeout=pause_s))[0]:
+            now_s = loop.time()
+            if not self.has_left(mark):
+                waits_since_s = now_s
+            elif now_s - waits_since_s >= timeout_s:
+                raise TimedOut(f"peer {self.peer_id} has not answered for {timeout_s:g} s")
+            else:
+                pause_s = waits_since_s + timeout_s - now_s
 
     def tell(self, message: Message) -> None:
         """Send a message that wants no answer. Raises `PeerUnreachable`."""
@@ -223,16 +249,22 @@ class Link:
     def _put(self, item: str | _Frame) -> None:
         """Queue what is to be sent. Texts are numbered in the order in which they stand here, so nothing may pass another."""
         self.used_at_s = asyncio.get_running_loop().time()
+        self._mark += 1
         self._queue.append(item)
         self._queued_bytes += len(item)
-        if self._queued_bytes > QUEUE_BYTES:
+        if self._queued_bytes > self._room_bytes:
             self._has_room.clear()
         self._has_work.set()
 
-    def close(self, code: CloseCode) -> None:
-        """Have the link closed; `run` sees to it."""
+    @property
+    def _room_bytes(self) -> int:
+        return min(QUEUE_BYTES, FRAMES_AHEAD * self.frame_bytes)
+
+    def close(self, code: CloseCode, why: str = "") -> None:
+        """Have the link closed; `run` sees to it. `why` are words for people, where the code does not say enough."""
         if self._close_code is None:
             self._close_code = code
+            self._why_closed = why
         self._close_asked.set()
 
     # ---- living
@@ -242,11 +274,17 @@ class Link:
 
         What goes wrong with it ends it and nothing else.
         """
+        self._watch.begin()
         try:
             async with asyncio.TaskGroup() as group:
                 helpers = [
                     group.create_task(part)
-                    for part in (self._close_when_asked(), self._expect_greeting(), self._send())
+                    for part in (
+                        self._close_when_asked(),
+                        self._expect_greeting(),
+                        self._send(),
+                        self._watch.run(self._give_up, group),
+                    )
                 ]
                 self._say(self._session.greet())
                 try:
@@ -309,7 +347,7 @@ class Link:
                 self._say(text)
                 self._reflex_bytes += len(text)
                 if self._reflex_bytes > REFLEX_BYTES:
-                    self.close(CloseCode.SILENT)
+                    self.close(CloseCode.SILENT, "it asks and does not read the answers")
             case Close(code=code, reason=reason):
                 log.warning(LogEvent.PEER_LINK_CLOSED, peer_id=self.peer_id, code=int(code), reason=reason)
                 self.close(code)
@@ -338,27 +376,28 @@ class Link:
             pass  # the link has ended meanwhile; who asked asks again on the next one
 
     async def _send(self) -> None:
-        """Write what is queued, in order. A link on which nothing can be written for long is given up."""
+        """Write what is queued, in order, and no more at a time than leaves soon."""
         while True:
             await self._has_work.wait()
             self._has_work.clear()
             while self._queue:
+                await self._watch.await_way()
                 item = self._queue.popleft()
+                self._watch.give(len(item))
                 try:
-                    async with asyncio.timeout(SEND_TIMEOUT_S):
-                        if isinstance(item, str):
-                            await self._websocket.send_str(item)
-                            crash_points.reach_message("said", item)
-                        else:
-                            await self._websocket.send_bytes(item.content)  # type: ignore[arg-type]  # any buffer will do
-                except (TimeoutError, ConnectionError, RuntimeError):
-                    self.close(CloseCode.SILENT)
+                    if isinstance(item, str):
+                        await self._websocket.send_str(item)
+                        crash_points.reach_message("said", item)
+                    else:
+                        await self._websocket.send_bytes(item.content)  # type: ignore[arg-type]  # any buffer will do
+                except (ConnectionError, RuntimeError):
+                    self.close(CloseCode.SILENT, "the connection broke")
                     return
                 finally:
                     if not isinstance(item, str):
                         item.give_back()
                 self._queued_bytes -= len(item)
-                if self._queued_bytes <= QUEUE_BYTES:
+                if self._queued_bytes <= self._room_bytes:
                     self._has_room.set()
             self._reflex_bytes = 0
 
@@ -367,7 +406,11 @@ class Link:
             async with asyncio.timeout(HELLO_TIMEOUT_S):
                 await self._opened.wait()
         except TimeoutError:
-            self.close(CloseCode.SILENT)
+            self.close(CloseCode.SILENT, f"no greeting for {HELLO_TIMEOUT_S:g} s")
+
+    def _give_up(self, why: str) -> None:
+        log.warning(LogEvent.PEER_LINK_GIVEN_UP, peer_id=self.peer_id, link=self.kind, reason=why)
+        self.close(CloseCode.SILENT, why)
 
     async def _close_when_asked(self) -> None:
         await self._close_asked.wait()
@@ -376,18 +419,8 @@ class Link:
     async def _shut(self) -> None:
         code = CloseCode.DONE if self._close_code is None else self._close_code
         if code is CloseCode.SILENT:
-            self._cut()
+            self._watch.cut()
         await self._websocket.close(code=int(code))
-
-    def _cut(self) -> None:
-        """End the connection under the link: who reads nothing would not read a goodbye either."""
-        try:
-            sock = self._websocket.get_extra_info("socket")
-        except AttributeError:  # asyncio's TLS transport has let go of its protocol: the connection is gone
-            return
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
 
     def _end(self) -> None:
         """Nothing more comes: whoever waits for an answer learns that."""

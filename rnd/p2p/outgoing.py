@@ -105,6 +105,8 @@ class _Shipment:
     news: asyncio.Event = field(default_factory=asyncio.Event)
     moved_at_s: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     """When bytes were last sent, or acknowledged that had not been, by the event loop's clock."""
+    mark: int = 0
+    """Where the last bytes that were sent stand among all that is said on the link."""
 
     def note_move(self) -> None:
         """Note that the delivery goes on."""
@@ -208,7 +210,7 @@ class Outgoing:
         """What was on its way over a link stands still."""
         for shipment in self._shipments.values():
             if shipment.link is link:
-                shipment.machine.lose_link()
+                shipment.machine.lose_link(f"the link was lost: {link.why_closed}")
                 shipment.news.set()
 
     def peer_came(self, peer_id: PeerId) -> None:
@@ -393,6 +395,7 @@ class Outgoing:
         feed = FrameFeed(sending, in_thread=self._in_thread, frame_bytes=machine.frame_bytes, sealer=machine.sealer)
         told_s = self._clock.monotonic()
         while True:
+            machine.shorten_frames(link.frame_bytes)
             instruction = machine.take()
             match instruction:
                 case LeaveOut(present=present):
@@ -410,6 +413,7 @@ class Outgoing:
                     for frame in frames:
                         await self._send_frame(link, frame)
                         shipment.note_move()
+                        shipment.mark = link.mark
                         lines.add(frame.length)
                 case Complete():
                     await self._announce(machine, link, instruction)
@@ -441,6 +445,11 @@ class Outgoing:
             async with asyncio.timeout_at(shipment.moved_at_s + idle_s):
                 await shipment.news.wait()
         except TimeoutError:
+            if not shipment.link.has_left(
+                shipment.mark
+            ):  # the receiver cannot acknowledge yet what is still on its way to it
+                shipment.note_move()
+                return
             shipment.machine.call_off(f"no acknowledgement for {idle_s:g} s (transfer_idle)")
             raise _TryAgain(f"the receiver has acknowledged nothing for {idle_s:g} s (transfer_idle)") from None
 

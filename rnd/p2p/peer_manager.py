@@ -20,7 +20,7 @@ from rnd.database.connection import Database
 from rnd.log import get_logger
 from rnd.p2p.data_links import BRIEF_PAUSE_S, RETRY_FIRST_S, RETRY_MOST_S, DataLinks
 from rnd.p2p.dialing import Dialer
-from rnd.p2p.link import FRAME_BYTES_MAX, HEARTBEAT_S, TEXT_BYTES_MAX, Link, LinkKind
+from rnd.p2p.link import FRAME_BYTES_MAX, TEXT_BYTES_MAX, Link, LinkKind
 from rnd.p2p.listener import PeerListener, peer_of
 from rnd.p2p.peer_book import PeerBook
 from rnd.protocol.address_records import verify_record
@@ -370,9 +370,7 @@ class PeerManager:
     async def _dial(self, peer_id: PeerId, kind: LinkKind) -> Link:
         """Open a link and return it when the other side has greeted. Raises `PeerUnreachable`, `PeerRefused`."""
         addresses = await self._addresses(peer_id)
-        websocket, address = await self._dialer.dial(
-            peer_id, addresses, kind, max_message_bytes=_max_bytes(kind), heartbeat_s=HEARTBEAT_S
-        )
+        websocket, address = await self._dialer.dial(peer_id, addresses, kind, max_message_bytes=_max_bytes(kind))
         link = Link(websocket, kind, peer_id=peer_id, dialled=True, hello=self._hello(), user=self)
         if self._group is None:
             await websocket.close()
@@ -396,7 +394,7 @@ class PeerManager:
 
     async def _accept(self, request: web.Request) -> web.WebSocketResponse:
         kind = LinkKind(request.path)
-        websocket = web.WebSocketResponse(max_msg_size=_max_bytes(kind), heartbeat=HEARTBEAT_S, compress=False)
+        websocket = web.WebSocketResponse(max_msg_size=_max_bytes(kind), compress=False)
         await websocket.prepare(request)
         link = Link(websocket, kind, peer_id=peer_of(request), dialled=False, hello=self._hello(), user=self)
         await self._live(link)

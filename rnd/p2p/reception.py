@@ -60,6 +60,8 @@ class Reception:
     looked_through_bytes: int = 0
     """How much has been read of what may be here already, until it is known what is."""
     noting: asyncio.Task[None] | None = None
+    acknowledged_s: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    """When the sender was last told how far it is because time had passed, by the event loop's clock."""
     told_s: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     """When the row was last told how far it is, by the event loop's clock."""
     news: asyncio.Event = field(default_factory=asyncio.Event)

@@ -121,6 +121,12 @@ class ReceiveTransfer:
         instructions += self._acknowledge()
         return instructions
 
+    def acknowledge(self) -> list[ReceiveInstruction]:
+        """Acknowledge what has come, however little: some time has passed since the last time."""
+        if self.state is not TransferState.STREAMING or self.received == self._acknowledged:
+            return []
+        return self._say_received()
+
     def recognise(self, present: frozenset[int], *, bytes_read: int) -> list[ReceiveInstruction]:
         """These files are here, whole and verified; so much was read to know that. It holds also if the link was lost meanwhile."""
         if self._entries is None or self.present is not None:
@@ -226,6 +232,9 @@ class ReceiveTransfer:
         is_all = self.received == self.stream_bytes
         if not is_all and self.received - self._acknowledged < self._ack_bytes:
             return []
+        return self._say_received()
+
+    def _say_received(self) -> list[ReceiveInstruction]:
         self._acknowledged = self.received
         return [Acknowledge(transfer_id=self.offer.transfer_id, offset=self.received)]
 

@@ -50,6 +50,7 @@ class SendTransfer:
         self.sealer: ChunkSealer | None = None
         """What seals each frame of a sealed transfer, once it is accepted."""
         self.frame_bytes = frame_bytes if seal is None else min(frame_bytes, CHUNK_BYTES_MAX)
+        self._now_bytes = self.frame_bytes
         self._entries = entries
         self._awaits_present = False
         self._leave_out: LeaveOut | None = None
@@ -72,6 +73,10 @@ class SendTransfer:
             return Complete(transfer_id=self.offer.transfer_id, success=True)
         return self._next_bytes()
 
+    def shorten_frames(self, frame_bytes: int) -> None:
+        """Make frames of at most so many bytes from now on, and never of more than was said at first."""
+        self._now_bytes = max(1, min(self.frame_bytes, frame_bytes))
+
     def take_bytes(self, first: SendBytes, *, at_most: int) -> list[SendBytes]:
         """Return `first` and what may be sent right after it, `at_most` so many in all; each counts as taken."""
         taken = [first]
@@ -93,7 +98,7 @@ class SendTransfer:
 
     def _next_bytes(self) -> SendBytes | None:
         end = self.offer.manifest_bytes if self._awaits_present else self.stream_bytes
-        length = min(self.frame_bytes, end - self.sent)
+        length = min(self._now_bytes, end - self.sent)
         if length == 0 or self.sent + length - self.acknowledged > self._window_bytes:
             return None
         instruction = SendBytes(stream=self.offer.stream, offset=self.sent, length=length)
@@ -216,10 +221,10 @@ class SendTransfer:
         """Somebody has cancelled it. Where the end was announced it may arrive all the same."""
         self._give_up(TransferState.CALLED_OFF, reason)
 
-    def lose_link(self) -> None:
+    def lose_link(self, reason: str = "the link was lost") -> None:
         """The link is gone; what was to be said cannot be said any more."""
         self._last_words = None
-        self.pause("the link was lost")
+        self.pause(reason)
 
     def pause(self, reason: str) -> None:
         """No more of it can be sent now; what has come is kept, as far as the receiver knows how to."""

@@ -556,6 +556,11 @@ class LogEvent(StrEnum):
         "debug",
     )
     PEER_DIAL_FAILED = ("Peer not reached: peer_id={peer_id}, reason={reason}", "A dial came to nothing.", "debug")
+    PEER_LINK_GIVEN_UP = (
+        "Peer link given up: peer_id={peer_id}, link={link}, reason={reason}",
+        "The other side gives no sign of life any more, or takes nothing of what is sent to it.",
+        "warning",
+    )
     PEER_LINK_CLOSED = (
         "Peer link closed: peer_id={peer_id}, code={code}, reason={reason}",
         "What the other side said breaks the protocol.",

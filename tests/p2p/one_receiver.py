@@ -50,6 +50,7 @@ class Line:
     peer_id: PeerId = SENDER
     told: list[Message] = field(default_factory=list)
     is_open: bool = True
+    why_closed: str = "the connection ended"
 
     def tell(self, message: Message) -> None:
         self.told.append(message)

@@ -87,8 +87,13 @@ class Line:
     asked: list[Message] = field(default_factory=list)
     sent_bytes: int = 0
     stream_bytes: int = 0
-    drained_at_s: float = 0.0
     sender: Outgoing | None = None
+    frame_bytes: int = 8 << 20
+    mark: int = 0
+    why_closed: str = "the connection ended"
+
+    def has_left(self, _mark: int) -> bool:
+        return True
 
     async def ask(self, message: Message, *, timeout_s: float) -> Message:
         self.asked.append(message)
