@@ -10,19 +10,27 @@ import time
 from collections.abc import Callable, Iterator
 
 PIECE_BYTES = 1 << 16
+SLOW_PIECE_BYTES = 1 << 12
+SLOW_BUFFER_BYTES = 1 << 14
+"""How much a slow way takes before it has passed it on, besides what the system rounds that up to."""
 
 
 class CuttingProxy:
     """Forwards TCP connections to `target`, a `host:port` that is set before the first one comes.
 
-    `to_client` counts the bytes that went back to those who connected. `pause_s` is how long every piece of them waits.
+    `to_client` counts the bytes that went back to those who connected. `pause_s` is how long every piece of them waits. With
+    `rate_bytes_s` so much goes in either direction of a connection. While `is_held` nothing goes and nothing ends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, rate_bytes_s: float | None = None) -> None:
         self.target = ""
         self.to_client = 0
         self.pause_s = 0.0
+        self.is_held = False
+        self._rate_bytes_s = rate_bytes_s
         self._server = socket.create_server(("127.0.0.1", 0))
+        if rate_bytes_s is not None:
+            self._server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SLOW_BUFFER_BYTES)
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._due: tuple[int, Callable[[], None]] | None = None
@@ -50,6 +58,7 @@ class CuttingProxy:
 
     def close(self) -> None:
         """End it."""
+        self.is_held = False
         self._server.close()
         self.cut()
 
@@ -61,7 +70,7 @@ class CuttingProxy:
                 return
             host, _, port = self.target.rpartition(":")
             try:
-                server = socket.create_connection((host, int(port)), timeout=5)
+                server = self._connect(host, int(port))
             except OSError:
                 client.close()
                 continue
@@ -71,9 +80,25 @@ class CuttingProxy:
             for source, sink, counts in ((client, server, False), (server, client, True)):
                 threading.Thread(target=self._carry, args=(source, sink, counts), daemon=True).start()
 
+    def _connect(self, host: str, port: int) -> socket.socket:
+        server = socket.socket()
+        server.settimeout(5)
+        if self._rate_bytes_s is not None:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SLOW_BUFFER_BYTES)
+        try:
+            server.connect((host, port))
+        except BaseException:
+            server.close()
+            raise
+        return server
+
     def _carry(self, source: socket.socket, sink: socket.socket, counts: bool) -> None:
         with contextlib.suppress(OSError):
-            while data := source.recv(PIECE_BYTES):
+            while data := source.recv(PIECE_BYTES if self._rate_bytes_s is None else SLOW_PIECE_BYTES):
+                if self._rate_bytes_s is not None:
+                    time.sleep(len(data) / self._rate_bytes_s)
+                while self.is_held:
+                    time.sleep(0.01)
                 sink.sendall(data)
                 if counts:
                     self._count(len(data))
@@ -97,9 +122,9 @@ class CuttingProxy:
 
 
 @contextlib.contextmanager
-def cutting_proxy() -> Iterator[CuttingProxy]:
+def cutting_proxy(*, rate_bytes_s: float | None = None) -> Iterator[CuttingProxy]:
     """Have such a way, and nothing of it afterwards."""
-    proxy = CuttingProxy()
+    proxy = CuttingProxy(rate_bytes_s=rate_bytes_s)
     try:
         yield proxy
     finally:

@@ -40,12 +40,14 @@ class SignsOfLife:
         has_taken = progress.acknowledged > self._last.acknowledged
         is_empty = not progress.queued
         if has_come:
-            self._came_at_s = self._lived_at_s = now_s
-            self._until_s = now_s + SILENT_AFTER_S
+            self._came_at_s = self._lived_at_s = now_s - progress.came_ago_s
+            self._until_s = self._came_at_s + SILENT_AFTER_S
             self._is_asked = self._has_arrived = False
-        elif has_taken and not self._has_arrived:
+        elif has_taken and not is_empty and not self._has_arrived:
             self._lived_at_s = now_s
-            self._until_s = max(self._until_s, now_s + (ANSWER_WITHIN_S if is_empty else SILENT_AFTER_S))
+            self._until_s = now_s + SILENT_AFTER_S
+        elif has_taken and not self._has_arrived:
+            self._until_s = max(self._until_s, now_s + ANSWER_WITHIN_S)
         # One look is not enough: what this process still has may not have followed yet.
         self._has_arrived |= self._is_asked and is_empty and self._was_empty
         if has_taken or is_empty:

@@ -12,6 +12,8 @@ _INFO_BYTES: Final = 232
 _BYTE_COUNTS: Final = struct.Struct("=QQ")
 _BYTE_COUNTS_AT: Final = 120
 """Where `tcpi_bytes_acked` and `tcpi_bytes_received` are in `struct tcp_info`."""
+_CAME_AGO: Final = struct.Struct("=I")
+_CAME_AGO_AT: Final = 52
 _UNSENT: Final = struct.Struct("=I")
 _UNSENT_AT: Final = 144
 _QUEUED: Final = struct.Struct("=i")
@@ -22,6 +24,8 @@ class TcpProgress(NamedTuple):
 
     received: int
     """How many bytes have come; this process may not have read them yet."""
+    came_ago_s: float
+    """How long ago the last of them came."""
     acknowledged: int
     """How many bytes the other side's system has."""
     queued: int
@@ -41,5 +45,6 @@ def look_at(sock: socket.socket) -> TcpProgress:
     # Asked second: what is acknowledged in between is counted in neither, and never in both.
     (queued,) = _QUEUED.unpack(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(_QUEUED.size)))
     acknowledged, received = _BYTE_COUNTS.unpack_from(info, _BYTE_COUNTS_AT)
+    (came_ago_ms,) = _CAME_AGO.unpack_from(info, _CAME_AGO_AT)
     (unsent,) = _UNSENT.unpack_from(info, _UNSENT_AT)
-    return TcpProgress(received, acknowledged, queued, min(unsent, queued))
+    return TcpProgress(received, came_ago_ms / 1000, acknowledged, queued, min(unsent, queued))
