@@ -148,6 +148,10 @@ class Link:
         return self._close_code.name.lower().replace("_", " ")
 
     @property
+    def _words_of_end(self) -> str:
+        return f"the link to {self.peer_id} has ended" + (f": {self._why_closed}" if self._why_closed else "")
+
+    @property
     def frame_bytes(self) -> int:
         """How long a frame should be at most, so that what comes after it need not wait long."""
         return self._watch.frame_bytes
@@ -193,7 +197,7 @@ class Link:
         except MalformedMessage as error:
             raise PeerRefused(f"what is to be said to {self.peer_id} cannot be said: {error.reason}") from error
         except LinkNotOpen as error:
-            raise LinkEnded(f"the link to {self.peer_id} has ended") from error
+            raise LinkEnded(self._words_of_end) from error
         finally:
             if number is not None:
                 self._waiting.pop(number, None)
@@ -221,7 +225,7 @@ class Link:
             crash_points.reach("say", message.type)
             self._say(text)
         except LinkNotOpen as error:
-            raise PeerUnreachable(f"the link to {self.peer_id} has ended") from error
+            raise PeerUnreachable(self._words_of_end) from error
 
     async def tell_in_turn(self, message: Message) -> None:
         """Send a message that wants no answer as soon as there is room for it. Raises `PeerUnreachable`."""
@@ -240,7 +244,7 @@ class Link:
             raise
         if not self.is_open:
             give_back()
-            raise PeerUnreachable(f"the link to {self.peer_id} has ended")
+            raise PeerUnreachable(self._words_of_end)
         self._put(_Frame(frame, give_back))
 
     def _say(self, text: str) -> None:
@@ -436,4 +440,4 @@ class Link:
         waiting, self._waiting = self._waiting, {}
         for answer in waiting.values():
             if not answer.done():
-                answer.set_exception(LinkEnded(f"the link to {self.peer_id} has ended"))
+                answer.set_exception(LinkEnded(self._words_of_end))
