@@ -23,7 +23,7 @@ from rnd.database.duties import OpenDuty
 from rnd.database.transfers import NewTransfer
 from rnd.p2p.link import Link
 from rnd.p2p.owner_rules import bytes_allowed
-from rnd.p2p.paused_receptions import PausedReceptions
+from rnd.p2p.paused_receptions import PausedReceptions, PlacesTaken
 from rnd.p2p.reception import ReceivingThreads, Reception, Receptions, key_of
 from rnd.p2p.recognition import Recognition
 from rnd.p2p.seals import Seals, Unsealing
@@ -34,6 +34,7 @@ from rnd.protocol.transfer_messages import SealShare
 from rnd.protocol.transfer_receiving import ReceiveTransfer
 from rnd.types.config import Config
 from rnd.types.enums import TransferDirection
+from rnd.types.errors import ToldToStop
 from rnd.types.executions import Transfer
 from rnd.types.ids import PeerId
 from rnd.types.peers import RejectionCode
@@ -114,8 +115,10 @@ class Admission:
         begun_s = asyncio.get_running_loop().time()
         try:
             with self._receptions.holding(key_of(offer)):
-                receiving, kept = await self._paused.take_up(offer, waiting.destination)
+                receiving, kept = await self._paused.take_up(offer, waiting.destination, sender=link.peer_id)
                 recognises = kept is None and await self._recognition.may_know(link.peer_id, offer)
+        except (PlacesTaken, ToldToStop) as error:
+            return _reject(offer, RejectionCode.BUSY, str(error))
         except OSError as error:
             words = f"what has come of it before cannot be looked at now: {error.strerror or error}"
             return _reject(offer, RejectionCode.BUSY, words)

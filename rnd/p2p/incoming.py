@@ -17,6 +17,7 @@ from rnd.database.consequences import take_notice
 from rnd.database.news import News
 from rnd.log import get_logger
 from rnd.p2p.admission import Admission
+from rnd.p2p.copying_places import CopyingPlaces
 from rnd.p2p.intake import Intake
 from rnd.p2p.link import Link
 from rnd.p2p.paused_receptions import PausedReceptions
@@ -83,12 +84,14 @@ class Incoming:
         self._unwanted: Bell[TransferId] = Bell()
         self._group: asyncio.TaskGroup | None = None
         self._threads = ReceivingThreads(config.transfer_slots)
+        places = CopyingPlaces()
         self._receptions = Receptions(peer_id)
         self._paused = PausedReceptions(
             database=database,
             folders=folders,
             receptions=self._receptions,
             threads=self._threads,
+            places=places,
             max_folders=config.limits.files_per_transfer,
         )
         recognition = Recognition(database=database, clock=clock, folders=folders, threads=self._threads)
@@ -115,6 +118,7 @@ class Incoming:
             paused=self._paused,
             recognition=recognition,
             threads=self._threads,
+            places=places,
         )
 
     async def run(self) -> None:
@@ -124,9 +128,12 @@ class Incoming:
             await insist(self._database, lambda conn, _: transfers.requeue_active(conn, direction=direction))
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                while True:
-                    for transfer_id in await self._unwanted.wait(self._config.queue_interval_s):
-                        await self._paused.clear_away(transfer_id)
+                try:
+                    while True:
+                        for transfer_id in await self._unwanted.wait(self._config.queue_interval_s):
+                            await self._paused.clear_away(transfer_id)
+                finally:
+                    self._threads.tell_to_stop()  # before what waits for them is told that nobody wants it any more
         finally:
             self._group = None
             self._threads.stop()

@@ -17,8 +17,9 @@ from rnd.database.connection import Database
 from rnd.database.consequences import complete_transfer
 from rnd.database.news import News
 from rnd.log import get_logger
+from rnd.p2p.copying_places import CopyingPlaces
 from rnd.p2p.paused_receptions import PausedReceptions
-from rnd.p2p.reception import COPYING_MAX, ReceivingThreads, Reception, Receptions, key_of
+from rnd.p2p.reception import ReceivingThreads, Reception, Receptions, key_of
 from rnd.p2p.recognition import Recognition
 from rnd.protocol.frames import Frame
 from rnd.protocol.instructions import (
@@ -48,6 +49,7 @@ from rnd.types.errors import (
     PeerUnreachable,
     RndError,
     StaleState,
+    ToldToStop,
     TransferFailed,
 )
 from rnd.types.executions import FileEntry, Transfer
@@ -91,6 +93,7 @@ class Intake:
         paused: PausedReceptions,
         recognition: Recognition,
         threads: ReceivingThreads,
+        places: CopyingPlaces,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -100,7 +103,7 @@ class Intake:
         self._paused = paused
         self._recognition = recognition
         self._threads = threads
-        self._copying = asyncio.Semaphore(COPYING_MAX)
+        self._places = places
 
     async def take(self, reception: Reception, instructions: list[ReceiveInstruction]) -> None:
         """Carry one delivery to its end: the boundary at which whatever goes wrong with it ends it."""
@@ -111,6 +114,8 @@ class Intake:
             await self._conclude(reception)
         except DatabaseGone:
             raise
+        except ToldToStop:
+            pass  # what has come waits for the next start
         except (RndError, OSError) as error:
             await self._give_up(reception, str(error))
         except Exception as error:
@@ -249,18 +254,11 @@ class Intake:
 
     async def _fill_in_turn(self, reception: Reception, earlier: dict[int, EarlierFile]) -> frozenset[int]:
         """Copy files when others have copied theirs; nothing is here, as it were, where that takes too long."""
-        try:
-            async with asyncio.timeout(COPYING_WAIT_S):
-                await self._copying.acquire()
-        except TimeoutError:
-            return NONE_PRESENT
-        try:
-            return await self._fill(reception, earlier)
-        finally:
-            self._copying.release()
+        async with self._places.place(reception.link.peer_id, within_s=COPYING_WAIT_S) as has_place:
+            return await self._fill(reception, earlier) if has_place else NONE_PRESENT
 
     async def _fill(self, reception: Reception, earlier: dict[int, EarlierFile]) -> frozenset[int]:
-        """Copy files in a thread, and tell the sender now and then that it goes on. Raises `CalledOff`."""
+        """Copy files in a thread, and tell the sender now and then that it goes on. Raises `CalledOff`, `ToldToStop`."""
         is_over = False
 
         def add(count: int) -> None:

@@ -9,11 +9,12 @@ from typing import Final, NamedTuple
 
 from rnd.database import job_executions, job_interfaces, results, transfers
 from rnd.database.connection import Database
+from rnd.p2p.copying_places import CopyingPlaces
 from rnd.p2p.reception import DutyKey, ReceivingThreads, Receptions, key_of
 from rnd.protocol.instructions import Kept, Offer
-from rnd.types.errors import DatabaseNotNow, NotFound
+from rnd.types.errors import DatabaseNotNow, NotFound, RndError
 from rnd.types.executions import Transfer
-from rnd.types.ids import TransferId
+from rnd.types.ids import PeerId, TransferId
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.receiving import NOTED_FROM_BYTES, Receiving
 
@@ -21,6 +22,13 @@ PAUSED_MAX: Final = 64
 PAUSED_ENTRIES_MAX: Final = 200_000
 """How many deliveries whose link was lost keep an open file and their names in memory, and how many names those are in all;
 others are read from their notes."""
+
+PLACE_WITHIN_S: Final = 15.0
+"""How long an offer waits for a place to look through what has come of it: its sender waits for the answer."""
+
+
+class PlacesTaken(RndError):
+    """Others look through what has come of their deliveries, or as many of the same sender as may at a time."""
 
 
 class _Paused(NamedTuple):
@@ -40,6 +48,7 @@ class PausedReceptions:
         folders: JobFolders,
         receptions: Receptions,
         threads: ReceivingThreads,
+        places: CopyingPlaces,
         max_folders: int,
     ) -> None:
         """`max_folders` bounds the folders of a manifest that is read from its notes."""
@@ -47,6 +56,7 @@ class PausedReceptions:
         self._folders = folders
         self._receptions = receptions
         self._threads = threads
+        self._places = places
         self._max_folders = max_folders
         self._paused: dict[DutyKey, _Paused] = {}
 
@@ -64,20 +74,28 @@ class PausedReceptions:
             with self._receptions.holding(longest):
                 await self._threads.do(evicted.receiving.let_go)
 
-    async def take_up(self, offer: Offer, destination: Path) -> tuple[Receiving, Kept | None]:
+    async def take_up(self, offer: Offer, destination: Path, *, sender: PeerId) -> tuple[Receiving, Kept | None]:
         """Return what has come of an offer already: over a link that was lost, or, as its notes say, before a restart.
 
-        Where somebody has touched the files since the link was lost, their notes are all that is believed.
+        Where somebody has touched the files since the link was lost, their notes are all that is believed. Raises `PlacesTaken` where
+        it takes too long until they can be looked at, and `ToldToStop`.
         """
         paused = self._paused.pop(key_of(offer), None)
         if paused is not None:
             if await self._threads.do(partial(paused.receiving.is_as_left, paused.kept)):
                 return paused.receiving, paused.kept
             await self._threads.do(paused.receiving.let_go)
-        receiving = Receiving(destination)
+        receiving = Receiving(destination, is_stopping=self._threads.is_stopping)
         if offer.size_bytes < NOTED_FROM_BYTES:
             return receiving, None
-        return receiving, await self._threads.do_long(partial(receiving.take_up, offer, max_folders=self._max_folders))
+        if not await self._threads.do(receiving.may_have_come):
+            await self._threads.do(receiving.clear_away)
+            return receiving, None
+        async with self._places.place(sender, within_s=PLACE_WITHIN_S) as has_place:
+            if not has_place:
+                raise PlacesTaken("others look through what has come of their deliveries; offer it again")
+            take_up = partial(receiving.take_up, offer, max_folders=self._max_folders)
+            return receiving, await self._threads.do_long(take_up)
 
     async def discard(self, key: DutyKey) -> None:
         """Delete what waits for a sender that is not wanted any more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from rnd.database.duties import OpenDuty
+from rnd.p2p.copying_places import COPYING_MAX
 from rnd.p2p.link import Link
 from rnd.p2p.seals import Unsealing
 from rnd.protocol.frames import Frame
@@ -18,6 +20,7 @@ from rnd.protocol.instructions import Complete, Offer
 from rnd.protocol.transfer import ENDED
 from rnd.protocol.transfer_messages import DataTransferComplete
 from rnd.protocol.transfer_receiving import ReceiveTransfer
+from rnd.types.errors import ToldToStop
 from rnd.types.ids import PeerId, TransferId
 from rnd.workers.delivery_log import ReceiverLog
 from rnd.workers.pace import Pace
@@ -28,8 +31,6 @@ INCOMING_MAX: Final = 64
 INCOMING_OF_ONE_SENDER: Final = 8
 INCOMING_FOR_ONE_ORDERER: Final = 16
 """For jobs that one other peer has ordered: it decides who sends to them, and may have made those up."""
-COPYING_MAX: Final = 2
-"""How many deliveries at a time copy what is here already: it takes as much of disk and processor as there is."""
 NOTE_LAG_BYTES: Final = 6 << 20
 NOTE_LAG_SHARE: Final = 40
 """How much may have come that is not noted as durable: so many bytes, or this part of all of them."""
@@ -164,24 +165,41 @@ class ReceivingThreads:
 
     def __init__(self, count: int) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="rnd-receiving")
+        self._stopping = threading.Event()
+        self._is_shut = False
         self._copying = ThreadPoolExecutor(COPYING_MAX, thread_name_prefix="rnd-copying")
 
     async def do(self, work: Callable[[], T]) -> T:
-        """Do work in a thread; return or raise what it does."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        """Do work in a thread; return or raise what it does. Raises `ToldToStop` where nothing more is begun, as the others do."""
+        return await self._begin(self._pool, work)
 
     async def do_long(self, work: Callable[[], T]) -> T:
         """Do what may read a whole delivery in a thread of those that copy."""
-        return await asyncio.get_running_loop().run_in_executor(self._copying, work)
+        return await self._begin(self._copying, work)
 
     def begin_copying(self, work: Callable[[], T]) -> asyncio.Future[T]:
         """Begin to copy in a thread. That goes on when nobody waits for it any more: tell it to stop."""
-        return asyncio.get_running_loop().run_in_executor(self._copying, work)
+        return self._begin(self._copying, work)
+
+    def is_stopping(self) -> bool:
+        """Say whether what takes long is to end where it stands, and to leave what is on the disk."""
+        return self._stopping.is_set()
+
+    def tell_to_stop(self) -> None:
+        """Have what takes long end."""
+        self._stopping.set()
 
     def stop(self) -> None:
         """Begin nothing more."""
+        self.tell_to_stop()
+        self._is_shut = True
         for pool in (self._pool, self._copying):
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> asyncio.Future[T]:
+        if self._is_shut:
+            raise ToldToStop("this peer is stopping")
+        return asyncio.get_running_loop().run_in_executor(pool, work)
 
 
 def key_of(offer: Offer) -> DutyKey:

@@ -166,6 +166,10 @@ class CalledOff(RndError):
     """The work was cancelled while it went on; nothing of it stays visible."""
 
 
+class ToldToStop(RndError):
+    """This peer is stopping; what had come stays for its next start."""
+
+
 class SealBroken(RndError):
     """Sealed bytes were changed, cut, reordered, or sealed under another key or for another purpose."""
 

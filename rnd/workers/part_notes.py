@@ -90,6 +90,10 @@ class PartNotes:
             crash_points.reach("rename", "part note")
             os.rename(self._draft, self._note)
 
+    def is_there(self) -> bool:
+        """Say whether anything may be noted."""
+        return os.path.lexists(self._note)
+
     def read(self, offer: Offer, *, max_folders: int) -> PartNote | None:
         """Return what was noted of exactly this offer's content, if anything. Raises `OSError` where it cannot be read now."""
         try:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from rnd.protocol.instructions import Discard, EndFile, Kept, LayOut, Offer, StagingInstruction, Unseal, Write
 from rnd.protocol.recognition import Place, find_place
-from rnd.types.errors import CalledOff, TransferFailed, UnfitFiles
+from rnd.types.errors import CalledOff, ToldToStop, TransferFailed, UnfitFiles
 from rnd.types.executions import FileEntry
 from rnd.workers.checkpoints import Checkpoint
 from rnd.workers.copying import Reader, copy_verified, no_progress
@@ -48,7 +48,8 @@ class Receiving:
 
     It outlives the loss of a link: the next machine's instructions go on where the last one's ended. Not for two threads at
     once. Whatever raises has discarded what was staged before; after that, and after `discard`, only a new manifest
-    is taken. Raises `TransferFailed` (a file is not what the manifest promised, the disk refuses) and `CalledOff`.
+    is taken. Raises `TransferFailed` (a file is not what the manifest promised, the disk refuses) and `CalledOff`. Only `ToldToStop`,
+    once `is_stopping`, leaves what is on the disk to the `take_up` of a later process.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Receiving:
         *,
         progress: Callable[[int], None] = no_progress,
         cancelled: Callable[[], bool] = never_cancelled,
+        is_stopping: Callable[[], bool] = never_cancelled,
     ) -> None:
         self.destination = destination
         self._staged = StagedFolder(destination)
@@ -65,6 +67,7 @@ class Receiving:
         self._ended_durable = 0
         self._progress = progress
         self._cancelled = cancelled
+        self._is_stopping = is_stopping
         self._entries: tuple[FileEntry, ...] | None = None
         self._ended = 0
         self._stamps = PartStamps()
@@ -93,6 +96,10 @@ class Receiving:
                     case _:
                         assert_never(instruction)
 
+    def may_have_come(self) -> bool:
+        """Say whether an earlier process has noted anything here, so that `take_up` may take long."""
+        return self._notes.is_there()
+
     def take_up(self, offer: Offer, *, max_folders: int) -> Kept | None:
         """Go on with what an earlier process has received of this offer; `None`, and nothing is left of it, if nothing can be.
 
@@ -105,7 +112,7 @@ class Receiving:
             if note is not None and self._stand_at(note, note.offset - offer.manifest_bytes):
                 self._is_noted = True
                 return Kept(offer=offer, entries=note.entries, offset=note.offset, present=note.present)
-        except CalledOff:
+        except (CalledOff, ToldToStop):
             self.close()
             raise
         except OSError as error:
@@ -160,11 +167,16 @@ class Receiving:
         try:
             fd = self._staged.create_file(entry.relative_path, executable=entry.executable)
             try:
-                copy_verified(reader, entry, fd, buffer, progress=progress, cancelled=cancelled)
+                copy_verified(
+                    reader, entry, fd, buffer, progress=progress, cancelled=lambda: self._is_stopping() or cancelled()
+                )
                 self._stamps.add(index, os.fstat(fd))
             except TransferFailed:
                 self._staged.remove_file(entry.relative_path)
                 return False
+            except CalledOff:
+                self._check_not_stopping()
+                raise
             finally:
                 os.close(fd)
         finally:
@@ -307,7 +319,7 @@ class Receiving:
         if place.file_offset:
             file = self._reopen(place.entry_index, entries[place.entry_index])
             self._open = file  # `discard` closes it where this comes to nothing
-            if not file.stand_at(place.file_offset, cancelled=self._cancelled):
+            if not file.stand_at(place.file_offset, self._check_wanted):
                 return False
             self._left_as = stamp_of(file.status())
         self._remove_behind(entries, note.present, place)
@@ -334,7 +346,7 @@ class Receiving:
         """Hash a file again that has come whole."""
         file = self._reopen(index, entry)
         try:
-            return file.read_again(entry.size_bytes, cancelled=self._cancelled) and file.sha256 == entry.sha256
+            return file.read_again(entry.size_bytes, self._check_wanted) and file.sha256 == entry.sha256
         finally:
             file.close()
 
@@ -380,13 +392,21 @@ class Receiving:
         return self._entries
 
     def _check_wanted(self) -> None:
+        self._check_not_stopping()
         if self._cancelled():
             raise CalledOff("receiving was cancelled")
+
+    def _check_not_stopping(self) -> None:
+        if self._is_stopping():
+            raise ToldToStop("this peer is stopping")
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
         try:
             yield
+        except ToldToStop:
+            self.close()
+            raise
         except BaseException as error:
             self.discard()
             if isinstance(error, OSError):
@@ -421,20 +441,19 @@ class _OpenFile:
     def status(self) -> os.stat_result:
         return os.fstat(self._fd)
 
-    def stand_at(self, size_bytes: int, *, cancelled: Callable[[], bool]) -> bool:
+    def stand_at(self, size_bytes: int, check_wanted: Callable[[], None]) -> bool:
         """Hash what an earlier process has written, up to this size, and cut off the rest; False if there is less."""
-        if not self.read_again(size_bytes, cancelled=cancelled):
+        if not self.read_again(size_bytes, check_wanted):
             return False
         os.ftruncate(self._fd, size_bytes)
         return True
 
-    def read_again(self, size_bytes: int, *, cancelled: Callable[[], bool]) -> bool:
-        """Hash what an earlier process has written, up to this size; False if there is less. Raises `CalledOff`."""
+    def read_again(self, size_bytes: int, check_wanted: Callable[[], None]) -> bool:
+        """Hash what an earlier process has written, up to this size; False if there is less. `check_wanted` may raise."""
         buffer = memoryview(bytearray(buffer_bytes([size_bytes])))
         while self.size_bytes < size_bytes:
             count = os.readv(self._fd, [buffer[: size_bytes - self.size_bytes]])
-            if cancelled():
-                raise CalledOff("receiving was cancelled")
+            check_wanted()
             if count == 0:
                 return False
             self._digest.update(buffer[:count])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from typing import cast
 
@@ -10,12 +11,13 @@ import pytest
 
 from rnd.database import arrived_folders
 from rnd.p2p import intake
+from rnd.p2p.copying_places import COPYING_MAX
 from rnd.p2p.link import Link
-from rnd.p2p.reception import COPYING_MAX
 from rnd.protocol.frames import HEADER_BYTES, write_header
 from rnd.protocol.manifest import write_manifest
 from rnd.protocol.transfer_messages import DataTransferAccept, DataTransferPresent
 from rnd.types.executions import FileEntry
+from rnd.types.ids import PeerId
 from rnd.types.peers import RejectionCode
 from rnd.workers.part_notes import manifest_beside
 from tests.core.core_peer import Machine
@@ -158,9 +160,11 @@ def test_who_waits_too_long_for_others_that_copy_is_sent_all(machine: Machine, m
 
     async def test(receiver: Receiver) -> None:
         await arrived_before(receiver, "a.txt", "b.txt")
-        for _ in range(COPYING_MAX):  # others that have much here
-            await receiver.incoming._intake._copying.acquire()
-        word = await said_to_be_present(receiver)
+        async with contextlib.AsyncExitStack() as stack:
+            for number in range(COPYING_MAX):  # others that have much here
+                place = receiver.incoming._intake._places.place(PeerId(f"rnother{number}"), within_s=0)
+                assert await stack.enter_async_context(place)
+            word = await said_to_be_present(receiver)
         assert (word.present, word.bytes_read) == (b"", 0)
 
     play(machine, test)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rnd.protocol.instructions import Kept, LayOut, TransferState
-from rnd.types.errors import CalledOff
+from rnd.types.errors import CalledOff, ToldToStop
 from rnd.workers import part_notes, part_stamps
 from rnd.workers import receiving as receiving_module
 from rnd.workers.earlier_files import EarlierFile
@@ -421,6 +421,44 @@ def test_copying_that_is_called_off_leaves_nothing(root: Path, destination: Path
         )
     assert seen == [30_000]
     assert os.listdir(destination.parent) == []
+
+
+def test_copying_that_is_told_to_stop_leaves_what_is_on_the_disk(root: Path, destination: Path, earlier: Path) -> None:
+    seen: list[int] = []
+    receiving = Receiving(destination, is_stopping=lambda: bool(seen))
+    receiving.carry_out([LayOut(entries=tuple(manifest_of(root)))])
+    with pytest.raises(ToldToStop):
+        receiving.fill(
+            {0: EarlierFile(earlier, "a"), 1: EarlierFile(earlier, "big")},
+            has_room=lambda _: True,
+            progress=seen.append,
+            cancelled=lambda: bool(seen),  # as well: what was told first counts
+        )
+    assert (part_of(destination) / "a").read_bytes() == (root / "a").read_bytes()
+    files = all_of(earlier)
+    assert delivered(root, destination, files)[0] == set(files)
+
+
+@pytest.mark.parametrize("ends_again_after", [0, 1])
+def test_hashing_that_is_told_to_stop_leaves_what_has_come(
+    root: Path, destination: Path, ends_again_after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(part_notes, "boot_id", lambda: f"of the start before test {ends_again_after}")
+    noted = stopped(root, destination, noted_at=4, stopped_at=5)
+    assert noted is not None
+    monkeypatch.undo()
+    monkeypatch.setattr(receiving_module, "NOTED_FROM_BYTES", 1)
+    asked: list[None] = []
+
+    def is_stopping() -> bool:
+        asked.append(None)
+        return len(asked) > ends_again_after
+
+    with Sending(OpenedSource(root), under_own_names(manifest_of(root))) as sending, pytest.raises(ToldToStop):
+        Receiving(destination, is_stopping=is_stopping).take_up(offer_of(sending), max_folders=100)
+    kept, journey = go_on(root, destination)
+    assert kept == noted
+    assert journey.states == DONE
 
 
 def stopped_among_recognised(root: Path, destination: Path, earlier: Path, *, frames: int) -> Kept:
