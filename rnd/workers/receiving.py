@@ -7,13 +7,12 @@ goes on from there.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import Final, assert_never
 
 from rnd.protocol.instructions import Discard, EndFile, Kept, LayOut, Offer, StagingInstruction, Unseal, Write
 from rnd.protocol.recognition import Place, find_place
@@ -21,26 +20,15 @@ from rnd.types.errors import CalledOff, ToldToStop, TransferFailed, UnfitFiles
 from rnd.types.executions import FileEntry
 from rnd.workers.checkpoints import Checkpoint
 from rnd.workers.copying import Reader, copy_verified, no_progress
-from rnd.workers.durability import reserve
 from rnd.workers.earlier_files import RECOGNISED_FROM_BYTES, EarlierFile, EarlierFolders
 from rnd.workers.files import buffer_bytes, never_cancelled
+from rnd.workers.part_file import PartFile
 from rnd.workers.part_notes import PartNote, PartNotes, is_gone
 from rnd.workers.part_stamps import PartStamps, stamp_of
-from rnd.workers.staged_folder import StagedFolder, write_all, write_failure
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
-
+from rnd.workers.staged_folder import StagedFolder, write_failure
 
 NOTED_FROM_BYTES: Final = 8 << 20
 """Deliveries shorter than this begin anew after a restart; noting how far they are would take longer."""
-
-
-RESERVE_BYTES: Final = 64 << 20
-RESERVE_FROM_BYTES: Final = 1 << 20
-"""Room on the disk is reserved for so much ahead, of files from this size on: less pieces, and it is known early that it is full."""
-HOLE_FROM_BYTES: Final = 64 << 10
-"""What comes at a time, from this size on, becomes a hole where all of it is zeros."""
 
 
 class Receiving:
@@ -71,7 +59,7 @@ class Receiving:
         self._entries: tuple[FileEntry, ...] | None = None
         self._ended = 0
         self._stamps = PartStamps()
-        self._open: _OpenFile | None = None
+        self._open: PartFile | None = None
         self._left_as: object = None
 
     def report_to(self, progress: Callable[[int], None]) -> None:
@@ -350,8 +338,8 @@ class Receiving:
         finally:
             file.close()
 
-    def _reopen(self, index: int, entry: FileEntry) -> _OpenFile:
-        return _OpenFile(index, self._staged.reopen_file(entry.relative_path), promised_bytes=entry.size_bytes)
+    def _reopen(self, index: int, entry: FileEntry) -> PartFile:
+        return PartFile(index, self._staged.reopen_file(entry.relative_path), promised_bytes=entry.size_bytes)
 
     def _write(self, index: int, offset: int, data: memoryview) -> None:
         self._check_wanted()
@@ -376,12 +364,12 @@ class Receiving:
             raise TransferFailed(f"the file {entry.relative_path} did not arrive as promised: its SHA-256 is another")
         self._ended += 1
 
-    def _file(self, index: int) -> _OpenFile:
+    def _file(self, index: int) -> PartFile:
         """Return the file at this index, created where it is not the open one."""
         if self._open is None:
             entry = self._laid_out()[index]
             fd = self._staged.create_file(entry.relative_path, executable=entry.executable)
-            self._open = _OpenFile(index, fd, promised_bytes=entry.size_bytes)
+            self._open = PartFile(index, fd, promised_bytes=entry.size_bytes)
         if self._open.index != index:
             raise ValueError(f"file {index} was written while file {self._open.index} was open")
         return self._open
@@ -421,77 +409,3 @@ def _ended(entries: tuple[FileEntry, ...], present: frozenset[int], place: Place
         for index, entry in enumerate(entries)
         if entry.sha256 and (index < place.entry_index or index in present)
     ]
-
-
-class _OpenFile:
-    """The file that is being written."""
-
-    def __init__(self, index: int, fd: int, *, promised_bytes: int) -> None:
-        self.index = index
-        self.size_bytes = 0
-        self._promised_bytes = promised_bytes
-        self._reserved_bytes = 0
-        self._fd = fd
-        self._digest: _Hash = hashlib.sha256()
-
-    @property
-    def sha256(self) -> str:
-        return self._digest.hexdigest()
-
-    def status(self) -> os.stat_result:
-        return os.fstat(self._fd)
-
-    def stand_at(self, size_bytes: int, check_wanted: Callable[[], None]) -> bool:
-        """Hash what an earlier process has written, up to this size, and cut off the rest; False if there is less."""
-        if not self.read_again(size_bytes, check_wanted):
-            return False
-        os.ftruncate(self._fd, size_bytes)
-        return True
-
-    def read_again(self, size_bytes: int, check_wanted: Callable[[], None]) -> bool:
-        """Hash what an earlier process has written, up to this size; False if there is less. `check_wanted` may raise."""
-        buffer = memoryview(bytearray(buffer_bytes([size_bytes])))
-        while self.size_bytes < size_bytes:
-            count = os.readv(self._fd, [buffer[: size_bytes - self.size_bytes]])
-            check_wanted()
-            if count == 0:
-                return False
-            self._digest.update(buffer[:count])
-            self.size_bytes += count
-        return True
-
-    def duplicate(self) -> int:
-        return os.dup(self._fd)
-
-    def write(self, data: memoryview) -> None:
-        """Write the next bytes. Room is reserved ahead of them, in steps: nobody takes all of it with a promise."""
-        self._digest.update(data)
-        if len(data) >= HOLE_FROM_BYTES and _is_zeros(data):
-            self._leave_hole(len(data))
-            return
-        if self.size_bytes + len(data) > self._reserved_bytes and self._promised_bytes >= RESERVE_FROM_BYTES:
-            ahead = min(max(RESERVE_BYTES, len(data)), self._promised_bytes - self.size_bytes)
-            reserve(self._fd, self.size_bytes, ahead)
-            self._reserved_bytes = self.size_bytes + ahead
-        write_all(self._fd, data)
-        self.size_bytes += len(data)
-
-    def _leave_hole(self, count: int) -> None:
-        """Have the next bytes be zeros that take up no room. The size says at once that they are there: notes count on it."""
-        if self._reserved_bytes > self.size_bytes:
-            self.give_back_room()
-        self.size_bytes += count
-        os.ftruncate(self._fd, self.size_bytes)
-        os.lseek(self._fd, count, os.SEEK_CUR)
-
-    def give_back_room(self) -> None:
-        os.ftruncate(self._fd, self.size_bytes)  # also frees what is reserved beyond the end
-        self._reserved_bytes = self.size_bytes
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-
-def _is_zeros(data: memoryview) -> bool:
-    # A bytearray is compared as memory is, a memoryview item by item.
-    return not data[0] and bytearray(len(data)) == data

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from rnd.protocol.instructions import EndFile, LayOut, StagingInstruction, Write
+from rnd.workers import part_file
 from rnd.workers import receiving as receiving_module
-from rnd.workers.receiving import HOLE_FROM_BYTES, Receiving
+from rnd.workers.part_file import HOLE_FROM_BYTES
+from rnd.workers.receiving import Receiving
 from tests.protocol.parcels import file_entry
 from tests.workers.carrying import manifest_of
 from tests.workers.test_taking_up import DONE, FRAME_BYTES, go_on, stopped
@@ -77,7 +79,7 @@ def test_what_was_cut_among_zeros_goes_on_there(
     tmp_path: Path, destination: Path, monkeypatch: pytest.MonkeyPatch, noted_at: int
 ) -> None:
     monkeypatch.setattr(receiving_module, "NOTED_FROM_BYTES", 1)
-    monkeypatch.setattr(receiving_module, "HOLE_FROM_BYTES", 1)
+    monkeypatch.setattr(part_file, "HOLE_FROM_BYTES", 1)
     root = tmp_path / "root"
     root.mkdir()
     content = bytearray(11 * FRAME_BYTES)
