@@ -73,6 +73,8 @@ COPYING_WAIT_S: Final = 5.0
 """How long a delivery waits for others that copy; then all of it is sent, so that nobody is held up by what others have here."""
 TOGETHER_MAX: Final = 8
 """How many steps of a delivery, opening what is sealed not counted, are carried out in one go, if so many have come."""
+INSTRUCTIONS_A_TURN: Final = 2_000
+"""How many instructions are looked at before the event loop may do other work: a frame of empty files brings one for each."""
 HELD_UP_BYTES_MAX: Final = 128 << 20
 """How much of all deliveries stays in memory while they are held up; what is too much has to come again."""
 
@@ -203,9 +205,11 @@ class Intake:
     # ---- what follows
 
     async def _follow(self, reception: Reception, instructions: list[ReceiveInstruction]) -> None:
-        """Carry instructions out in order, those for the disk together in a thread."""
+        """Carry instructions out in order, those for the disk together in a thread. One frame may bring very many."""
         staging: list[StagingInstruction] = []
-        for instruction in instructions:
+        for number, instruction in enumerate(instructions, 1):
+            if number % INSTRUCTIONS_A_TURN == 0:
+                await asyncio.sleep(0)
             match instruction:
                 case LayOut() | Unseal() | Write() | EndFile() | Discard():
                     staging.append(instruction)

@@ -91,8 +91,12 @@ class PartNotes:
             os.rename(self._draft, self._note)
 
     def is_there(self) -> bool:
-        """Say whether anything may be noted."""
-        return os.path.lexists(self._note)
+        """Say whether anything may be noted: also where that cannot be looked at now."""
+        try:
+            os.lstat(self._note)
+        except OSError as error:
+            return not is_gone(error)
+        return True
 
     def read(self, offer: Offer, *, max_folders: int) -> PartNote | None:
         """Return what was noted of exactly this offer's content, if anything. Raises `OSError` where it cannot be read now."""

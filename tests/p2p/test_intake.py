@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from rnd.p2p import intake
-from rnd.protocol.transfer_messages import DataTransferAccept, DataTransferComplete, DataTransferStop
+from rnd.protocol.instructions import Acknowledge
+from rnd.protocol.transfer_messages import ChunkAck, DataTransferAccept, DataTransferComplete, DataTransferStop
 from rnd.types.peers import RejectionCode
 from rnd.workers.files import free_bytes
 from tests.core.core_peer import Machine
@@ -239,5 +240,30 @@ def test_what_cannot_be_looked_at_now_is_asked_for_again(machine: Machine, monke
         assert code_of(answer) is RejectionCode.BUSY
         assert "Too many open files" in answer.reason
         assert (await receiver.offer_again(2, **parcel.fields)).offset == 8 << 20
+
+    play(machine, test)
+
+
+def test_what_one_frame_brings_is_carried_out_without_keeping_the_loop_from_other_work(machine: Machine) -> None:
+    """A frame may end 100,000 empty files."""
+
+    async def test(receiver: Receiver) -> None:
+        await receiver.offer(**Parcel(b"x").fields)
+        (reception,) = receiver.incoming._receptions
+        turns, is_over = 0, False
+
+        async def take_turns() -> None:
+            nonlocal turns
+            while not is_over:
+                turns += 1
+                await asyncio.sleep(0)
+
+        others = asyncio.create_task(take_turns())
+        words = [Acknowledge(transfer_id=reception.offer.transfer_id, offset=number) for number in range(100_000)]
+        await receiver.incoming._intake._follow(reception, [*words])
+        is_over = True
+        await others
+        assert [each.offset for each in receiver.line.told if isinstance(each, ChunkAck)] == list(range(100_000))
+        assert turns >= 100_000 // intake.INSTRUCTIONS_A_TURN
 
     play(machine, test)
