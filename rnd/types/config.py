@@ -63,7 +63,7 @@ class Config:
 
     `job_slots` is how many DOCKER and STANDALONE jobs run at once (0: four a processor, at least 8, and four times as many of
     services whose programs end within a tenth of a second; at most `limits.concurrent_jobs`). `operate_roots` are the folders whose files a token of scope `operate` may name (none: it
-    sends what it has uploaded). A delivery to another peer goes in frames of `chunk_bytes`, of which at most `window_bytes`
+    sends what it has uploaded). A delivery to another peer goes in frames of at most `chunk_bytes`, of which at most `window_bytes`
     are on their way unacknowledged; what a receiver holds of a delivery is bounded by that. `data_codec` `base64` sends them as text,
     for people who read along: slower, and any receiver takes it. `log_file` True writes `<data-dir>/logs/peer.log` beside standard error.
     """
