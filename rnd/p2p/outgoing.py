@@ -445,9 +445,7 @@ class Outgoing:
             async with asyncio.timeout_at(shipment.moved_at_s + idle_s):
                 await shipment.news.wait()
         except TimeoutError:
-            if not shipment.link.has_left(
-                shipment.mark
-            ):  # the receiver cannot acknowledge yet what is still on its way to it
+            if not shipment.link.has_left(shipment.mark):  # what is not there yet cannot be acknowledged
                 shipment.note_move()
                 return
             shipment.machine.call_off(f"no acknowledgement for {idle_s:g} s (transfer_idle)")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from typing import Any, cast
 
+import pytest
 from aiohttp import WSMessage, WSMsgType
 
 from rnd.p2p.link import Link, LinkKind, WebSocket
 from rnd.protocol.link_messages import Ack
-from rnd.protocol.messages import Hello, Message
+from rnd.protocol.messages import Hello, Message, Ping
 from rnd.protocol.session import PROTOCOL_MAX, PROTOCOL_MIN, CloseCode, Session
 from rnd.protocol.transfer_messages import DataTransferComplete
+from rnd.types.errors import TimedOut
 from tests.p2p.peers import ALICE, BOB
 from tests.protocol.parcels import TRANSFER
 
@@ -150,3 +154,71 @@ def test_a_connection_that_breaks_with_the_first_word_ends_the_link_and_raises_n
         assert not link.is_open
 
     asyncio.run(test())
+
+
+class SlowSocket(BriefSocket):
+    """A websocket whose connection takes no more than the other end has read."""
+
+    def __init__(self, sock: socket.socket, *texts: str) -> None:
+        super().__init__(*texts)
+        self._sock = sock
+
+    def get_extra_info(self, _name: str) -> Any:
+        return self._sock
+
+    async def send_str(self, text: str) -> None:
+        await asyncio.get_running_loop().sock_sendall(self._sock, text.encode())
+
+    async def close(self, *, code: int) -> None:
+        self._over.set()
+
+    async def __anext__(self) -> WSMessage:
+        if not self._messages:
+            await self._over.wait()
+        return await super().__anext__()
+
+
+class PatientUser(User):
+    """Lets a link be open."""
+
+    def link_opened(self, _link: Link, _hello: Hello) -> CloseCode | None:
+        return None
+
+
+def test_the_time_for_an_answer_begins_when_the_question_has_left() -> None:
+    async def test(one: socket.socket, other: socket.socket) -> None:
+        greeting = Session(hello=HELLO, peer_id=ALICE.peer_id).greet()
+        link = Link(
+            cast(WebSocket, SlowSocket(one, greeting)),
+            LinkKind.DATA,
+            peer_id=BOB.peer_id,
+            dialled=True,
+            hello=HELLO,
+            user=PatientUser(),
+        )
+        running = asyncio.create_task(link.run())
+        assert await link.opened()
+        with contextlib.suppress(BlockingIOError):
+            while one.send(bytes(1 << 16)):
+                pass
+        asking = asyncio.create_task(link.ask(Ping(), timeout_s=0.1))
+        assert not (await asyncio.wait([asking], timeout=0.5))[0]
+        reading = asyncio.create_task(asyncio.to_thread(read_all, other))
+        with pytest.raises(TimedOut, match=r"has not answered for 0.1 s"):
+            await asking
+        link.close(CloseCode.DONE)
+        await running
+        one.close()
+        await reading
+
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as one:
+        other, _ = server.accept()
+        one.setblocking(False)
+        with other:
+            asyncio.run(asyncio.wait_for(test(one, other), 20))
+
+
+def read_all(sock: socket.socket) -> None:
+    """Read until the other end closes."""
+    while sock.recv(1 << 16):
+        pass

@@ -8,15 +8,21 @@ import io
 import resource
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from rnd.log import close_logging, configure_logging
+from rnd.p2p.link import Link
+from rnd.protocol.messages import Message
+from rnd.protocol.transfer_messages import DataTransferAccept, DataTransferPresent
 from rnd.types.times import from_text
+from rnd.workers.deliveries import DeliveryDesk
 from tests.core.core_peer import Machine
-from tests.p2p.sender import HOLD_S, RECEIVER, Sender, Way, busy, play, takes_all
+from tests.p2p.sender import HOLD_S, RECEIVER, TRANSFER, Line, Sender, Way, busy, play, takes_all
 
 MANY = 32 << 20
 
@@ -233,3 +239,57 @@ def test_a_source_that_is_gone_fails_its_delivery(machine: Machine, source: Path
         await sender.becomes("FAILED")
 
     play(machine, source, test)
+
+
+@dataclass(eq=False)
+class SlowLine(Line):
+    """A link on which what is said does not leave for a while."""
+
+    looks: int = 0
+
+    def has_left(self, _mark: int) -> bool:
+        self.looks += 1
+        return False
+
+    async def send_frame(self, frame: memoryview, give_back: Callable[[], None]) -> None:
+        self.sent_bytes += len(frame) - 16
+        give_back()
+
+
+async def looks_first(line: Line, message: Message) -> Message:
+    """Accept, and say later what is here already."""
+    answer = await takes_all(line, message)
+    return replace(answer, present=None) if isinstance(answer, DataTransferAccept) else answer
+
+
+def test_a_receiver_that_has_not_been_reached_yet_is_not_idle(
+    machine: Machine, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DeliveryDesk, "_idle_s", lambda *_: 0.05)
+    line, way = SlowLine(answers=deque([looks_first])), Way()
+    way.line = line
+
+    async def test(sender: Sender) -> None:
+        async with asyncio.timeout(10):
+            while line.looks < 3:
+                await asyncio.sleep(0.01)
+        word = DataTransferPresent(transfer_id=TRANSFER, bytes_read=0, present=b"")
+        sender.outgoing.take_present(cast(Link, line), word)
+        await sender.becomes("COMPLETED")
+        assert line.offers() == 1
+
+    play(machine, source, test, way=way)
+
+
+def test_a_receiver_that_was_reached_and_says_nothing_is_idle(
+    machine: Machine, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DeliveryDesk, "_idle_s", lambda *_: 0.05)
+    way = Way()
+    way.line.answers = deque([looks_first])
+
+    async def test(sender: Sender) -> None:
+        await sender.tried(1)
+        assert "transfer_idle" in (await sender.row("error"))[0]
+
+    play(machine, source, test, way=way)

@@ -113,6 +113,19 @@ def test_it_acknowledges_every_so_many_bytes_and_at_the_end() -> None:
     assert told == [*range(120, TOTAL, 120), TOTAL]
 
 
+def test_it_acknowledges_less_when_time_has_passed_and_nothing_twice() -> None:
+    machine = receiver()
+    assert machine.acknowledge() == []
+    machine.begin()
+    assert machine.acknowledge() == []
+    machine.take_frame(frame_at(STREAM_BYTES, 0, 30))
+    assert machine.acknowledge() == [acknowledged(30)]
+    assert machine.acknowledge() == []
+    machine.take_frame(frame_at(STREAM_BYTES, 30, 31))
+    machine.lose_link()
+    assert machine.acknowledge() == []
+
+
 def test_the_bytes_are_not_copied() -> None:
     parcel = Parcel({"a": b"123456"})
     message = bytearray(parcel.stream)

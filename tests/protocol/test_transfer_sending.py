@@ -53,6 +53,18 @@ def test_a_whole_transfer() -> None:
     assert drain(machine) == []
 
 
+def test_frames_become_shorter_and_longer_again_but_never_longer_than_was_said() -> None:
+    machine = sender(window_bytes=1_000)
+    machine.accept(0)
+    taken: list[tuple[int, int]] = []
+    for frame_bytes in (40, 7, 1_000, 0):
+        machine.shorten_frames(frame_bytes)
+        instruction = machine.take()
+        assert isinstance(instruction, SendBytes)
+        taken.append((instruction.offset, instruction.length))
+    assert taken == [(0, 40), (40, 7), (47, 40), (87, 1)]
+
+
 @pytest.mark.parametrize("offset", [0, 1, 83, 84, 182])
 def test_it_begins_where_the_receiver_says(offset: int) -> None:
     machine = sender(window_bytes=1_000, frame_bytes=1_000)
