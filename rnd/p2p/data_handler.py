@@ -45,14 +45,14 @@ class DataHandler:
         links.answer_with({DataTransferFailed: incoming.notices()})
         links.take_with(
             {
-                ChunkAck: outgoing.take_ack,
-                DataTransferPresent: outgoing.take_present,
-                DataTransferStop: outgoing.take_stop,
+                ChunkAck: outgoing.shipping.take_ack,
+                DataTransferPresent: outgoing.shipping.take_present,
+                DataTransferStop: outgoing.shipping.take_stop,
                 DataChunk: incoming.take_chunk,
             },
             incoming.take_frame,
         )
-        links.when_lost(outgoing.link_lost)
+        links.when_lost(outgoing.shipping.link_lost)
         links.when_lost(incoming.link_lost)
         links.when_reached(outgoing.peer_came)
 

@@ -1,54 +1,33 @@
-"""Deliveries from this peer to others: claimed from rows, offered, streamed within a window, committed (document: Data Streaming).
+"""Deliveries from this peer to others: claimed from rows, tried until they have arrived, committed (document: Data Streaming).
 
-What one attempt does is decided by `protocol/transfer_sending.py`. An attempt that comes to nothing for want of a link or of
-room is made again after a pause, for as long as the receiver may still want it; only what can never succeed fails.
+`shipping` makes an attempt. One that comes to nothing for want of a link or of room is followed by another after a pause, for
+as long as the receiver may still want it; only what can never succeed fails.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import itertools
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, TypeVar
 
 from rnd.database import job_executions, transfers
 from rnd.database.connection import Database
-from rnd.database.consequences import call_off_transfer
 from rnd.log import get_logger
-from rnd.p2p.frame_feed import FrameFeed, ReadFrame
-from rnd.p2p.link import Link
 from rnd.p2p.owner_rules import bytes_allowed, data_refusal
 from rnd.p2p.peer_manager import PeerManager
 from rnd.p2p.rests import Rests
 from rnd.p2p.seals import Seals
-from rnd.protocol.frames import read_frame
-from rnd.protocol.instructions import Complete, Ends, LeaveOut, SendBytes, TransferState
-from rnd.protocol.messages import Message
-from rnd.protocol.offers import make_offer, write_request
-from rnd.protocol.transfer_messages import (
-    TEXT_CHUNK_BYTES,
-    ChunkAck,
-    DataChunk,
-    DataTransferAccept,
-    DataTransferComplete,
-    DataTransferPresent,
-    DataTransferReject,
-    DataTransferStop,
-)
-from rnd.protocol.transfer_sending import SendTransfer
-from rnd.rules.policy import leaves_sealed
+from rnd.p2p.shipping import Shipping, TryAgain
 from rnd.rules.selection import SelectionError
 from rnd.types.config import Config
-from rnd.types.enums import DataCodec, TransferDirection
+from rnd.types.enums import TransferDirection
 from rnd.types.errors import (
     CalledOff,
     DatabaseGone,
@@ -64,53 +43,23 @@ from rnd.types.errors import (
 from rnd.types.executions import Transfer
 from rnd.types.ids import SELF_PEER_JOB, PeerId, TransferId
 from rnd.types.log_events import LogEvent
-from rnd.types.peers import PASSING, RejectionCode
+from rnd.types.peers import PASSING
 from rnd.types.seams import Clock
 from rnd.workers.deliveries import Delivery, DeliveryDesk
-from rnd.workers.delivery_log import SenderLog, log_initiated, log_sender_completed
+from rnd.workers.delivery_log import log_initiated, log_sender_completed
 from rnd.workers.delivery_rows import DeliveryRows
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.insistence import insist
 from rnd.workers.kept_hashes import KeptHashes
 from rnd.workers.news_board import NewsBoard
-from rnd.workers.pace import Pace
 from rnd.workers.sending import Sending
 from rnd.workers.underway import Underway
 
 T = TypeVar("T")
 
-ANSWER_TIMEOUT_S: Final = 60.0
 RECEIVER_FAILURES_MAX: Final = 5
 """How often a receiver may fail on its own side (a full disk, a file that did not arrive as promised) before it is final."""
-PROGRESS_INTERVAL_S: Final = 0.5
-
 log = get_logger()
-
-
-class _TryAgain(RndError):
-    """This attempt came to nothing; another one may well succeed. `at_once`: the other side is only not ready yet."""
-
-    def __init__(self, message: str, *, at_once: bool = False, counts: bool = False) -> None:
-        super().__init__(message)
-        self.at_once = at_once
-        self.counts = counts
-
-
-@dataclass(slots=True)
-class _Shipment:
-    """One attempt on its way: what its messages are for, and what wakes its task."""
-
-    link: Link
-    machine: SendTransfer
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-    moved_at_s: float = field(default_factory=lambda: asyncio.get_running_loop().time())
-    """When bytes were last sent, or acknowledged that had not been, by the event loop's clock."""
-    mark: int = 0
-    """Where the last bytes that were sent stand among all that is said on the link."""
-
-    def note_move(self) -> None:
-        """Note that the delivery goes on."""
-        self.moved_at_s = asyncio.get_running_loop().time()
 
 
 class Outgoing:
@@ -136,22 +85,26 @@ class Outgoing:
         self._disk = disk
         self._board = board
         self._links = links
-        self._seals = seals
         self._rows = DeliveryRows(database=database, clock=clock, board=board)
         self._peer_id = peer_id
         self._underway: dict[TransferId, Underway] = {}
         self._receivers: Counter[PeerId] = Counter()
-        self._shipments: dict[TransferId, _Shipment] = {}
-        self._frame_bytes = config.chunk_bytes
-        if config.data_codec == DataCodec.BASE64:
-            self._frame_bytes = min(config.chunk_bytes, TEXT_CHUNK_BYTES)
         self._began_at, self._began_s = clock.now(), clock.monotonic()
         self._rests = Rests()
         self._hashes = KeptHashes()
         self._looked_at_s = 0.0
         """When the rows were last looked through for what is to be sent, by the event loop's clock."""
-        self._streams = itertools.count(1)
         self._threads = ThreadPoolExecutor(config.transfer_slots, thread_name_prefix="rnd-sending")
+        self.shipping = Shipping(
+            database=database,
+            clock=clock,
+            config=config,
+            board=board,
+            rows=self._rows,
+            seals=seals,
+            threads=self._threads,
+        )
+        """Makes the attempts, and is told what links say."""
 
     async def run(self) -> None:
         """Make deliveries until cancelled; what an earlier daemon left unfinished begins again."""
@@ -171,56 +124,10 @@ class Outgoing:
         finally:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
-    # ---- what links say
-
-    def take_ack(self, link: Link, message: Message) -> None:
-        """A receiver has written what it got."""
-        assert isinstance(message, ChunkAck)
-        shipment = self._of(link, message.transfer_id)
-        if shipment is not None:
-            before = shipment.machine.acknowledged
-            shipment.machine.acknowledge(message.offset)
-            if shipment.machine.acknowledged > before:
-                shipment.note_move()
-            shipment.news.set()
-
-    def take_present(self, link: Link, message: Message) -> None:
-        """A receiver says which files it has already, or that it is still looking."""
-        assert isinstance(message, DataTransferPresent)
-        shipment = self._of(link, message.transfer_id)
-        if shipment is not None:
-            before = shipment.machine.bytes_read
-            shipment.machine.take_present(message.present, bytes_read=message.bytes_read)
-            if shipment.machine.bytes_read > before:
-                shipment.note_move()
-            shipment.news.set()
-
-    def take_stop(self, link: Link, message: Message) -> None:
-        """A receiver has failed on its side, or stands still."""
-        assert isinstance(message, DataTransferStop)
-        shipment = self._of(link, message.transfer_id)
-        if shipment is not None:
-            if message.paused:
-                shipment.machine.pause(message.reason)
-            else:
-                shipment.machine.stop(message.reason)
-            shipment.news.set()
-
-    def link_lost(self, link: Link) -> None:
-        """What was on its way over a link stands still."""
-        for shipment in self._shipments.values():
-            if shipment.link is link:
-                shipment.machine.lose_link(f"the link was lost: {link.why_closed}")
-                shipment.news.set()
-
     def peer_came(self, peer_id: PeerId) -> None:
         """A link to a peer is up, or it may be dialled elsewhere: what waits for it need not wait for its pause."""
         self._rests.peer_came(peer_id, asyncio.get_running_loop().time())
         self._board.outgoing.ring()
-
-    def _of(self, link: Link, transfer_id: TransferId) -> _Shipment | None:
-        shipment = self._shipments.get(transfer_id)
-        return shipment if shipment is not None and shipment.link is link else None
 
     def _forget(self, *transfer_ids: TransferId) -> None:
         """Let go of what is known of deliveries that have ended."""
@@ -230,10 +137,7 @@ class Outgoing:
 
     def _call_off(self, transfer_id: TransferId) -> None:
         self._underway[transfer_id].call_off()
-        shipment = self._shipments.get(transfer_id)
-        if shipment is not None:
-            shipment.machine.call_off("it is not wanted any more")
-            shipment.news.set()
+        self.shipping.call_off(transfer_id)
 
     # ---- claiming
 
@@ -296,7 +200,6 @@ class Outgoing:
             underway.call_off()  # a thread may still read for it where this task is cancelled
             del self._underway[transfer.transfer_id]
             self._receivers -= Counter([transfer.dest_peer_id])
-            self._shipments.pop(transfer.transfer_id, None)
             self._board.outgoing.ring()
 
     async def _check_owner_rules(self, delivery: Delivery) -> int | None:
@@ -333,170 +236,14 @@ class Outgoing:
                     destination=Path(f"connection:{transfer.connection_id}"),
                 )
             link = await self._links.data_link(transfer.dest_peer_id)
-            await self._ship(delivery, sending, link, underway)
+            is_first = transfer.transfer_id not in self._rests  # else it has been said, and why it came to nothing
+            await self.shipping.ship(delivery, sending, link, underway, is_first=is_first)
         entries = sending.manifest.entries
         await self._rows.complete(transfer.transfer_id, underway, entries, log_done=log_sender_completed)
 
     def _open(self, delivery: Delivery, stack: ExitStack, underway: Underway) -> Sending:
         open_entry, items = self._desk.choose(delivery, stack, underway.is_called_off, hashes=self._hashes)
         return Sending(open_entry, items, cancelled=underway.is_called_off)
-
-    async def _ship(self, delivery: Delivery, sending: Sending, link: Link, underway: Underway) -> None:
-        transfer = delivery.transfer
-        offer = make_offer(
-            sending.manifest,
-            _ends(transfer),
-            transfer_id=transfer.transfer_id,
-            stream=next(self._streams),
-            encrypted=delivery.service is not None and leaves_sealed(delivery.service),
-        )
-        seal = self._seals.offer(offer, transfer.dest_peer_id)
-        request = write_request(
-            offer,
-            source_path=f"job {offer.ends.source_job_execution_id}",
-            dest_path=f"connection {offer.ends.connection_id}",
-            seal=None if seal is None else seal.share,
-        )
-        machine = SendTransfer(
-            offer,
-            entries=sending.manifest.entries,
-            seal=seal,
-            window_bytes=self._config.window_bytes,
-            frame_bytes=self._frame_bytes,
-        )
-        shipment = _Shipment(link=link, machine=machine)
-        self._shipments[offer.transfer_id] = shipment
-        lines = SenderLog(transfer, size_bytes=offer.size_bytes, chunk_bytes=self._config.chunk_bytes)
-        underway.sealed = seal is not None
-        if transfer.transfer_id not in self._rests:  # else it has been said, and why it came to nothing
-            lines.sent()
-        try:
-            reply = await link.ask(request, timeout_s=ANSWER_TIMEOUT_S)
-        except PeerRefused as error:
-            raise _TryAgain(error.reason or str(error)) from error
-        match reply:
-            case DataTransferAccept(offset=offset, present=present, seal=share):
-                machine.accept(offset, share, present=present)
-                lines.accepted(machine.acknowledged, sealed=underway.sealed)
-                underway.bytes_done = machine.content_bytes
-                underway.pace = Pace(underway.bytes_done, self._clock.monotonic())
-                await self._stream(shipment, sending, underway, lines, idle_s=delivery.idle_s)
-            case DataTransferReject(code=code, reason=reason):
-                machine.reject(code, reason)
-        if machine.state is TransferState.FAILED:
-            await self._in_thread(sending.verify)  # a source that has changed is why, then, and stays so
-        await self._judge(machine, delivery)
-
-    async def _stream(
-        self, shipment: _Shipment, sending: Sending, underway: Underway, lines: SenderLog, *, idle_s: float
-    ) -> None:
-        """Follow the machine until it has come to an end."""
-        machine, link = shipment.machine, shipment.link
-        feed = FrameFeed(sending, in_thread=self._in_thread, frame_bytes=machine.frame_bytes, sealer=machine.sealer)
-        told_s = self._clock.monotonic()
-        while True:
-            machine.shorten_frames(link.frame_bytes)
-            instruction = machine.take()
-            match instruction:
-                case LeaveOut(present=present):
-                    await self._in_thread(sending.leave_out, present)
-                    lines.leave_out(len(present), machine.recognised_bytes)
-                    underway.pace = Pace(machine.content_bytes, self._clock.monotonic())
-                    shipment.note_move()
-                case SendBytes():
-                    try:
-                        frames = await feed.read(machine.take_bytes(instruction, at_most=feed.spare()))
-                    except (RndError, OSError) as error:
-                        machine.fail(str(error))
-                        await self._say_last_words(machine, link)
-                        raise
-                    for frame in frames:
-                        await self._send_frame(link, frame)
-                        shipment.note_move()
-                        shipment.mark = link.mark
-                        lines.add(frame.length)
-                case Complete():
-                    await self._announce(machine, link, instruction)
-                    if machine.state is not TransferState.ANNOUNCED:
-                        return
-                case None if machine.state in _ENDED:
-                    return
-                case None:
-                    await self._wait(shipment, idle_s)
-            underway.bytes_done = machine.content_bytes
-            if self._clock.monotonic() - told_s > PROGRESS_INTERVAL_S:
-                told_s = self._clock.monotonic()
-                await self._rows.tell_progress(machine.offer.transfer_id, underway)
-
-    async def _send_frame(self, link: Link, frame: ReadFrame) -> None:
-        if self._config.data_codec == DataCodec.BINARY:
-            await link.send_frame(frame.content, frame.give_back)
-            return
-        try:
-            as_read = read_frame(frame.content)
-            chunk = DataChunk(stream=as_read.stream, offset=as_read.offset, data=bytes(as_read.payload))
-        finally:
-            frame.give_back()
-        await link.tell_in_turn(chunk)
-
-    async def _wait(self, shipment: _Shipment, idle_s: float) -> None:
-        shipment.news.clear()
-        try:
-            async with asyncio.timeout_at(shipment.moved_at_s + idle_s):
-                await shipment.news.wait()
-        except TimeoutError:
-            if not shipment.link.has_left(shipment.mark):  # what is not there yet cannot be acknowledged
-                shipment.note_move()
-                return
-            shipment.machine.call_off(f"no acknowledgement for {idle_s:g} s (transfer_idle)")
-            raise _TryAgain(f"the receiver has acknowledged nothing for {idle_s:g} s (transfer_idle)") from None
-
-    async def _announce(self, machine: SendTransfer, link: Link, words: Complete) -> None:
-        try:
-            reply = await link.ask(_completion(words), timeout_s=ANSWER_TIMEOUT_S)
-        except PeerRefused as error:
-            machine.stop(error.reason)
-            return
-        if isinstance(reply, DataTransferComplete):
-            machine.complete(success=reply.success, bytes_received=reply.bytes_received, error=reply.error or "")
-
-    async def _say_last_words(self, machine: SendTransfer, link: Link) -> None:
-        words = machine.take()
-        if isinstance(words, Complete):
-            with contextlib.suppress(PeerUnreachable, PeerRefused, TimedOut):  # it notices by itself that nothing comes
-                await link.ask(_completion(words), timeout_s=ANSWER_TIMEOUT_S)
-
-    async def _judge(self, machine: SendTransfer, delivery: Delivery) -> None:
-        """Decide what an ended attempt means for its delivery; return where it has arrived."""
-        match machine.state:
-            case TransferState.DONE:
-                return
-            case TransferState.CALLED_OFF:
-                raise CalledOff(machine.reason)
-            case TransferState.LINK_LOST:
-                raise _TryAgain(machine.reason)
-            case TransferState.REJECTED:
-                await self._rejected(machine, delivery)
-            case _:
-                raise _TryAgain(f"the receiver failed: {machine.reason}", counts=True)
-
-    async def _rejected(self, machine: SendTransfer, delivery: Delivery) -> None:
-        match machine.code:
-            case RejectionCode.NO_DUTY:
-                now = self._clock.now()
-                transfer_id = delivery.transfer.transfer_id
-                reason = f"the receiver does not wait for it any more: {machine.reason}"
-                _, news = await insist(
-                    self._database,
-                    lambda conn, news: call_off_transfer(conn, transfer_id, reason, now=now, news=news),
-                )
-                self._board.publish(news)
-                raise CalledOff(reason)
-            case RejectionCode.BUSY:
-                raise _TryAgain(machine.reason, at_once=True)
-            case RejectionCode.NO_ROOM:
-                raise _TryAgain(machine.reason)
-        raise TransferFailed(f"the receiver does not take it: {machine.reason}")
 
     # ---- rows
 
@@ -518,14 +265,14 @@ class Outgoing:
         Its pause grows, but is cut short where a link to its receiver has come up since the attempt began at `begun_s`.
         """
         transfer_id, reason, now_s = transfer.transfer_id, _words(error), asyncio.get_running_loop().time()
-        has_failed = isinstance(error, _TryAgain) and error.counts
+        has_failed = isinstance(error, TryAgain) and error.counts
         rest = self._rests.note_failure(
             transfer_id, transfer.dest_peer_id, bytes_done=bytes_done, has_failed=has_failed
         )
         if rest.failures >= RECEIVER_FAILURES_MAX or await self._hold_is_over(delivery):
             await self._fail(transfer_id, reason)
             return
-        is_soon = isinstance(error, _TryAgain) and error.at_once
+        is_soon = isinstance(error, TryAgain) and error.at_once
         self._rests.begin(rest, is_soon=is_soon, begun_s=begun_s, now_s=now_s)
         if rest.is_news(reason):
             attempts = transfer.attempts + 1
@@ -578,7 +325,7 @@ def _may_pass(error: Exception) -> bool:
     """Say whether the same attempt may well succeed later."""
     if isinstance(error, PeerRefused):
         return error.word in PASSING
-    return isinstance(error, (_TryAgain, PeerUnreachable, TimedOut, DatabaseNotNow)) or _is_short_of_something(error)
+    return isinstance(error, (TryAgain, PeerUnreachable, TimedOut, DatabaseNotNow)) or _is_short_of_something(error)
 
 
 def _is_short_of_something(error: BaseException) -> bool:
@@ -594,33 +341,3 @@ def _words(error: Exception) -> str:
 
 
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR, errno.ENOBUFS})
-
-
-_ENDED: Final = frozenset(
-    {
-        TransferState.DONE,
-        TransferState.REJECTED,
-        TransferState.FAILED,
-        TransferState.CALLED_OFF,
-        TransferState.LINK_LOST,
-    }
-)
-
-
-def _ends(transfer: Transfer) -> Ends:
-    return Ends(
-        ordering_peer_id=transfer.ordering_peer_id,
-        execution_uid=transfer.execution_uid,
-        connection_id=transfer.connection_id,
-        source_job_execution_id=transfer.source_job_execution_id,
-        dest_job_execution_id=transfer.dest_job_execution_id,
-    )
-
-
-def _completion(words: Complete) -> DataTransferComplete:
-    return DataTransferComplete(
-        transfer_id=words.transfer_id,
-        success=words.success,
-        bytes_received=words.bytes_received,
-        error=words.error or None,
-    )

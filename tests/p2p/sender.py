@@ -105,7 +105,7 @@ class Line:
         self.sent_bytes += len(frame) - 16
         give_back()
         assert self.sender is not None
-        self.sender.take_ack(cast(Any, self), ChunkAck(transfer_id=TRANSFER, offset=self.sent_bytes))
+        self.sender.shipping.take_ack(cast(Any, self), ChunkAck(transfer_id=TRANSFER, offset=self.sent_bytes))
 
     def offers(self) -> int:
         """Return how often the delivery was offered."""

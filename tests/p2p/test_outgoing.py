@@ -274,7 +274,7 @@ def test_a_receiver_that_has_not_been_reached_yet_is_not_idle(
             while line.looks < 3:
                 await asyncio.sleep(0.01)
         word = DataTransferPresent(transfer_id=TRANSFER, bytes_read=0, present=b"")
-        sender.outgoing.take_present(cast(Link, line), word)
+        sender.outgoing.shipping.take_present(cast(Link, line), word)
         await sender.becomes("COMPLETED")
         assert line.offers() == 1
 
