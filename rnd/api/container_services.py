@@ -16,6 +16,7 @@ from rnd.api.parameters import BadParameter
 from rnd.rules.capabilities import image_refusal
 from rnd.rules.containers import (
     CAPABILITIES,
+    TMPFS_MAX_BYTES,
     USER_PATTERN,
     USER_WORDS,
     built_image_name,
@@ -29,7 +30,6 @@ from rnd.services.standalone_orders import emulates
 from rnd.types.errors import ExecutorUnavailable, Problem, TimedOut, ValidationFailed
 from rnd.types.services import DockerSettings
 
-TMPFS_MAX_BYTES: Final = 64 << 30
 SECRET_NAME_MAX: Final = 100
 NO_ENGINE: Final = "This peer runs no containers"
 

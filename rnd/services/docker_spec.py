@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 
-from rnd.rules import containers
+from rnd.rules.containers import CAPABILITIES, SCRATCH, TMPFS_MAX_BYTES, USER_PATTERN
 from rnd.services.executor import LABEL_ENGINE_NAME, SECRETS_TARGET
 
 LABEL_DIRECTORY: Final = "rnd.directory"
@@ -26,20 +26,15 @@ ENGINE_LOG_BYTES: Final = 16 << 20
 """What the engine keeps of a container's output, twice at most: enough to go on after we were killed (ADR 13)."""
 VOLUME_BYTES: Final = 64 << 20
 """Where an image declares a volume that the job does not mount, it gets memory instead of a folder without bound."""
-TMPFS_MAX_BYTES: Final = 64 << 30
 
-CAPABILITIES: Final = frozenset(containers.CAPABILITIES)
 NETWORKS: Final = frozenset({"none", "bridge"})
-TEMPORARY: Final = "/tmp"  # noqa: S108 - the container's own
 FORBIDDEN_TARGETS: Final = ("/proc", "/sys", "/dev")
 
 IMAGE_ID: Final = re.compile(r"sha256:[0-9a-f]{64}")
 CONTAINER_NAME: Final = re.compile(r"job-[0-9A-Za-z_.-]{1,200}")
 ENGINE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,159}")
-NAME: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
-USER: Final = re.compile(rf"{NAME}(:{NAME})?")
-"""A user, or user:group, each a number or a name that the image knows."""
-NUMBERS: Final = re.compile(r"([0-9]{1,10})(?::([0-9]{1,10}))?")
+USER: Final = re.compile(USER_PATTERN)
+"""The user and the group of a container, by their numbers."""
 LABEL: Final = re.compile(r"rnd\.[a-z_]{1,40}")
 SECRET_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 ENV_NAME: Final = re.compile(r"[^=\0]+")
@@ -120,7 +115,7 @@ def order_from_message(message: Mapping[str, Any]) -> ContainerOrder:
 
 def create_body(order: ContainerOrder, around: Surroundings) -> dict[str, Any]:
     """Return the body of the engine's create call. Every key that it may ever have is in this function and the next."""
-    env = {"HOME": TEMPORARY, **order.env}
+    env = {"HOME": SCRATCH, **order.env}
     if around.secrets_directory:
         env["RND_SECRETS"] = SECRETS_TARGET
     body: dict[str, Any] = {
@@ -175,8 +170,8 @@ def _host_config(order: ContainerOrder, around: Surroundings) -> dict[str, Any]:
     }
     if bounds.cpus is not None:
         config["NanoCpus"] = int(min(bounds.cpus, around.cpus) * 1_000_000_000)
-    if order.tmpfs_bytes and TEMPORARY not in (mount.target for mount in order.mounts):
-        config["Tmpfs"] = {TEMPORARY: _temporary(order, around)}
+    if order.tmpfs_bytes and SCRATCH not in (mount.target for mount in order.mounts):
+        config["Tmpfs"] = {SCRATCH: _temporary(order, around)}
     if bounds.gpus:
         config["DeviceRequests"] = [{"Driver": "", "Count": bounds.gpus, "Capabilities": [["gpu"]]}]
     return config
@@ -188,7 +183,7 @@ def _temporary(order: ContainerOrder, around: Surroundings) -> str:
     Its user owns it, since the mode that counts is the one that the folder has in the image.
     """
     options = f"rw,nosuid,nodev,exec,size={order.tmpfs_bytes},mode=1777"
-    owner = NUMBERS.fullmatch(order.user or around.user)
+    owner = USER.fullmatch(order.user or around.user)
     return options if owner is None else f"{options},uid={owner[1]},gid={owner[2] or 0}"
 
 
@@ -198,7 +193,7 @@ def _mounts(order: ContainerOrder, around: Surroundings) -> list[dict[str, Any]]
     if around.secrets_directory:
         mounts.append(_bind(around.secrets_directory, SECRETS_TARGET, writable=False))
         taken.add(SECRETS_TARGET)
-    taken.add(TEMPORARY)
+    taken.add(SCRATCH)
     mounts += [_memory(volume) for volume in sorted(set(around.image_volumes) - taken) if _is_plain(volume)]
     return mounts
 
@@ -318,7 +313,7 @@ def _words(value: object, what: str) -> tuple[str, ...] | None:
     return tuple(_text(word, what) for word in value)
 
 
-def _one_of(words: frozenset[str], value: object, what: str) -> str:
+def _one_of(words: Collection[str], value: object, what: str) -> str:
     if not isinstance(value, str) or value not in words:
         raise BadOrder(f"{what} must be one of {', '.join(sorted(words))}")
     return value

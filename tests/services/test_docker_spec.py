@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rnd.rules.containers import CAPABILITIES
 from rnd.services.docker_spec import (
-    CAPABILITIES,
     BadOrder,
     ContainerOrder,
     Surroundings,
@@ -79,7 +79,7 @@ good_messages = st.fixed_dictionaries(
         "cmd": st.none() | st.lists(words, max_size=3),
         "env": st.dictionaries(st.from_regex(r"[A-Za-z_]{1,8}", fullmatch=True), words, max_size=3),
         "network": st.sampled_from(["none", "bridge"]),
-        "user": st.sampled_from(["", "0", "1000", "1000:100", "www-data"]),
+        "user": st.sampled_from(["", "0", "1000", "1000:100"]),
         "read_only_root": st.booleans(),
         "tmpfs_bytes": st.integers(0, 1 << 30),
         "cap_add": st.lists(st.sampled_from(sorted(CAPABILITIES)), max_size=3),
@@ -140,7 +140,7 @@ def test_whatever_is_ordered_the_engine_is_asked_for_nothing_off_the_list(
         }
         == host
     )
-    assert set(host["CapAdd"]) == set(fields["cap_add"]) <= CAPABILITIES
+    assert set(host["CapAdd"]) == set(fields["cap_add"]) <= set(CAPABILITIES)
     assert host["Memory"] == host["MemorySwap"] > 0
     assert host["PidsLimit"] > 0
     assert [limit["Name"] for limit in host["Ulimits"]] == ["nofile", "core"]
@@ -193,8 +193,9 @@ BAD = {
     "all capabilities": {"cap_add": ["ALL"]},
     "devices by capability": {"cap_add": ["MKNOD"]},
     "raw sockets": {"cap_add": ["NET_RAW"]},
-    "a user that is none": {"user": "a:b:c"},
-    "a user with a space": {"user": "a b"},
+    "a user that is none": {"user": "1:2:3"},
+    "a user with a space": {"user": "1 2"},
+    "a user by name": {"user": "www-data"},
     "a label of another": {"labels": {"com.docker.compose.project": "x"}},
     "a relative folder": {"directory": "workflows/x"},
     "a folder with ..": {"directory": "/data/../etc"},
