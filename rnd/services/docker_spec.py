@@ -21,6 +21,7 @@ LABEL_DIRECTORY: Final = "rnd.directory"
 DEFAULT_MEMORY_BYTES: Final = 4 << 30
 DEFAULT_PIDS: Final = 256
 DEFAULT_OPEN_FILES: Final = 1024
+PODMAN_NPROC: Final = 1 << 15
 SHARED_MEMORY_BYTES: Final = 64 << 20
 ENGINE_LOG_BYTES: Final = 16 << 20
 """What the engine keeps of a container's output, twice at most: enough to go on after we were killed (ADR 13)."""
@@ -93,12 +94,15 @@ class ContainerOrder(NamedTuple):
 
 
 class Surroundings(NamedTuple):
-    """What an order does not decide: the user it falls back to, this machine, the image's volumes, where its secrets lie."""
+    """What an order does not decide: the user it falls back to, this machine and its engine, the image's volumes, where its
+    secrets lie.
+    """
 
     user: str
     cpus: int
     image_volumes: tuple[str, ...] = ()
     secrets_directory: str = ""
+    is_podman: bool = False
 
 
 def order_from_message(message: Mapping[str, Any]) -> ContainerOrder:
@@ -161,13 +165,12 @@ def _host_config(order: ContainerOrder, around: Surroundings) -> dict[str, Any]:
             {"Name": "nofile", "Soft": open_files, "Hard": open_files},
             {"Name": "core", "Soft": 0, "Hard": 0},
         ],
-        "LogConfig": {
-            "Type": "local",
-            "Config": {"max-size": str(ENGINE_LOG_BYTES), "max-file": "2", "compress": "false"},
-        },
+        "LogConfig": _podman_log() if around.is_podman else _docker_log(),
         "RestartPolicy": {"Name": "no"},
         "AutoRemove": False,
     }
+    if around.is_podman:  # which would raise it as far as the kernel goes, and may not everywhere
+        config["Ulimits"].append({"Name": "nproc", "Soft": PODMAN_NPROC, "Hard": PODMAN_NPROC})
     if bounds.cpus is not None:
         config["NanoCpus"] = int(min(bounds.cpus, around.cpus) * 1_000_000_000)
     if order.tmpfs_bytes and SCRATCH not in (mount.target for mount in order.mounts):
@@ -177,12 +180,22 @@ def _host_config(order: ContainerOrder, around: Surroundings) -> dict[str, Any]:
     return config
 
 
+def _docker_log() -> dict[str, Any]:
+    return {"Type": "local", "Config": {"max-size": str(ENGINE_LOG_BYTES), "max-file": "2", "compress": "false"}}
+
+
+def _podman_log() -> dict[str, Any]:
+    return {"Type": "k8s-file", "Config": {"max-size": str(2 * ENGINE_LOG_BYTES)}}
+
+
 def _temporary(order: ContainerOrder, around: Surroundings) -> str:
     """Return the options of /tmp. With exec: programs unpack libraries there, and /output is executable as well.
 
-    Its user owns it, since the mode that counts is the one that the folder has in the image.
+    Its user owns it, since for docker the mode that counts is the one that the folder has in the image; podman knows no owner.
     """
     options = f"rw,nosuid,nodev,exec,size={order.tmpfs_bytes},mode=1777"
+    if around.is_podman:
+        return options
     owner = USER.fullmatch(order.user or around.user)
     return options if owner is None else f"{options},uid={owner[1]},gid={owner[2] or 0}"
 

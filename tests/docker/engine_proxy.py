@@ -78,6 +78,11 @@ class EngineProxy:
         self._drops = drop
         self._let_go.set()
 
+    def open(self) -> int:
+        """Return how many connections there are to the engine."""
+        with self._lock:
+            return len(self._open) // 2
+
     def cut(self) -> None:
         """Break every connection there is."""
         with self._lock:
