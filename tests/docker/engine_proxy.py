@@ -37,7 +37,7 @@ class EngineProxy:
 
     `hold_at` names a question, as `questions` does: the first of that name is held up until `let_go`, before the engine hears
     it or, with `hold_answer`, once it has answered; `held` says that it is there. `refusals` are answered here, in place of the
-    engine: status and words by question. `slow_s` is how long every question takes longer.
+    engine: status and words by question. `slow_s` is how long every question takes longer. `hung_up` counts who has.
     """
 
     def __init__(self, folder: Path, *, engine: str = SOCKET) -> None:
@@ -53,6 +53,7 @@ class EngineProxy:
         self.held = threading.Event()
         self.refusals: dict[str, tuple[int, str]] = {}
         self.slow_s = 0.0
+        self.hung_up = 0
         self._let_go = threading.Event()
         self._drops = False
         self._engine = engine
@@ -77,11 +78,6 @@ class EngineProxy:
         """Let the question, or the answer, that is held up go on, or get lost."""
         self._drops = drop
         self._let_go.set()
-
-    def open(self) -> int:
-        """Return how many connections there are to the engine."""
-        with self._lock:
-            return len(self._open) // 2
 
     def cut(self) -> None:
         """Break every connection there is."""
@@ -118,6 +114,8 @@ class EngineProxy:
                     if not self._hear(data, client, asker, marks):
                         break
                     engine.sendall(data)
+                with self._lock:
+                    self.hung_up += 1
                 engine.shutdown(socket.SHUT_WR)
             back.join()
             with self._lock:

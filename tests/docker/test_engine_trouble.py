@@ -134,21 +134,20 @@ class TestPulls(DockerRuns):
     """A pull is for those who wait for it."""
 
     def test_it_is_called_off_when_the_last_who_wants_it_has_gone(self, data_dir: Path, proxy: EngineProxy) -> None:
-        proxy.hold_at = PULL
+        proxy.hold_at, proxy.hold_answer = PULL, True
 
         async def test(executor: Executor) -> None:
             assert isinstance(executor, DockerExecutor)
             name = "127.0.0.1:1/nobody/has:this"
             pulls = [asyncio.ensure_future(executor.pull(name, None, lambda _: None)) for _ in range(2)]
             assert await asyncio.to_thread(proxy.held.wait, 20)
-            idle = proxy.open()
+            before = proxy.hung_up
             pulls[0].cancel()
-            await executor.check()  # has been answered after the first had gone
-            assert proxy.open() >= idle
-            assert not pulls[1].done()
+            assert (await executor.check()).available  # is answered after the first has gone
+            assert proxy.hung_up == before
             pulls[1].cancel()
+            await eventually(lambda: proxy.hung_up > before)
             proxy.let_go()
-            await eventually(lambda: proxy.open() < idle)
             with pytest.raises(ExecutorUnavailable, match="refused"):
                 await executor.pull(name, None, lambda _: None)
             assert proxy.questions.count(PULL) == 2
