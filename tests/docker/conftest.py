@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 from docker import APIClient
 
+from rnd.services import exec_client
 from tests.docker.engine import SOCKET, connect, import_image, running_engine
 from tests.services.native_processes import assert_no_processes
+
+
+@pytest.fixture(autouse=True)
+def _is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have coverage follow into rnd-exec, which gets hardly any environment."""
+    monkeypatch.setattr(exec_client, "ENVIRONMENT", (*exec_client.ENVIRONMENT, "COVERAGE_PROCESS_CONFIG"))
 
 
 @pytest.fixture(scope="session")
