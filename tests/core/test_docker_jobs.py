@@ -128,7 +128,9 @@ def test_a_pull_is_a_step_of_its_own_that_everybody_can_see(machine: Machine) ->
         told = await daemon.job_manager.explain(JOB)
         assert told.because == words + "."
         assert [(check.check, check.ok) for check in told.checks] == [("image", False), ("image on its way", True)]
-        assert await daemon.sql("SELECT because FROM v_stuck") == [(f"its image is being pulled (pull_by {until})",)]
+        assert await daemon.sql("SELECT because FROM v_stuck") == [
+            (f"its image is being pulled, or here and waiting for a free worker (pull_by {until})",)
+        ]
         daemon.images.let_go()
         assert (await daemon.ended(ONE)).status is ExecutionStatus.COMPLETED
         events = await daemon.sql(
