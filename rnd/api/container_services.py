@@ -141,6 +141,10 @@ async def _at_hand(
     here = await pulls.look_up(image)
     if here is not None:
         return here
+    if image.startswith("sha256:"):
+        raise ExecutorUnavailable(
+            f"The image {image} is not on this machine", hint="No registry knows an id; give a name or a digest."
+        )
     try:
         return await pulls.pull(image, auth, purpose)
     except ExecutorUnavailable as error:

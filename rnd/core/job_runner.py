@@ -187,8 +187,7 @@ class JobRunner:
         job = running.claimed.job
         try:
             await self._see_through(running)
-            if running.handle is not None:
-                await self._executors[job.service_type].cleanup(running.handle)
+            await self._clean_up(running)
         except DatabaseGone:
             raise
         except Exception:
@@ -199,6 +198,15 @@ class JobRunner:
             del self._running[job.id]
         if running.stop is not None and running.stop.kind is StopKind.DISOWNED:
             self._board.ring_for_ready()  # another attempt may have waited for this one to be out of the way
+
+    async def _clean_up(self, running: RunningJob) -> None:
+        if running.handle is None:
+            return
+        job = running.claimed.job
+        try:
+            await self._executors[job.service_type].cleanup(running.handle)
+        except ExecutorUnavailable as error:  # the sweep comes by
+            log.warning(LogEvent.NOT_CLEANED_UP, job_id=job.id, reason=str(error))
 
     async def _see_through(self, running: RunningJob) -> None:
         claimed = running.claimed

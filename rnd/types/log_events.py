@@ -381,6 +381,12 @@ class LogEvent(StrEnum):
         "warning",
         ("reason", "until"),
     )
+    NOT_CLEANED_UP = (
+        "Container not removed: job_id={job_id}",
+        "The engine could not be asked to, after the end was committed; it goes at a later look, within ten minutes.",
+        "warning",
+        ("reason",),
+    )
     CONTAINER_OF_NO_JOB = (
         "Container of no job: name={name}",
         "A container of this peer has no row; it is removed at that time, unless one appears.",

@@ -141,6 +141,7 @@ def _lines_of(machine: Machine, log: io.StringIO, script: Script | None = None, 
         drawn = await daemon.draw([service], [])
         await daemon.workflow_manager.execute(drawn.workflow_id)
         await daemon.ended(ONE)
+        await daemon.until(lambda: not daemon.runner.in_hand())
 
     machine.play(play)
     texts = _texts(log)
@@ -184,3 +185,10 @@ def test_what_has_no_exit_code_is_not_told_to_have_exited(
     lines = _lines_of(machine, log, Script(observation=observation))
     assert line in lines
     assert not any("Container exited" in told for told in lines)
+
+
+def test_an_engine_that_goes_before_a_container_is_removed_is_no_failure(machine: Machine, log: io.StringIO) -> None:
+    lines = _lines_of(machine, log, cleanup_error=ExecutorUnavailable("no engine answers"))
+    assert '[WARNING] Container not removed: job_id=1 reason="no engine answers"' in lines
+    assert "[INFO] DOCKER service completed: job_id=1 status=COMPLETED" in lines
+    assert not any("Internal error" in line for line in lines)
