@@ -112,6 +112,9 @@ surroundings = st.builds(
     secrets_directory=st.sampled_from(["", "/dev/shm/rnd-secrets-0123"]),
 )
 
+DOCKER_LOG = {"Type": "local", "Config": {"max-size": "16777216", "max-file": "2", "compress": "false"}}
+PODMAN_LOG = {"Type": "k8s-file", "Config": {"max-size": "33554432"}}
+
 
 @given(good_messages, surroundings)
 def test_whatever_is_ordered_the_engine_is_asked_for_nothing_off_the_list(
@@ -136,14 +139,14 @@ def test_whatever_is_ordered_the_engine_is_asked_for_nothing_off_the_list(
             "ShmSize": 64 << 20,
             "RestartPolicy": {"Name": "no"},
             "AutoRemove": False,
-            "LogConfig": {"Type": "local", "Config": {"max-size": "16777216", "max-file": "2", "compress": "false"}},
+            "LogConfig": PODMAN_LOG if around.is_podman else DOCKER_LOG,
         }
         == host
     )
     assert set(host["CapAdd"]) == set(fields["cap_add"]) <= set(CAPABILITIES)
     assert host["Memory"] == host["MemorySwap"] > 0
     assert host["PidsLimit"] > 0
-    assert [limit["Name"] for limit in host["Ulimits"]] == ["nofile", "core"]
+    assert [limit["Name"] for limit in host["Ulimits"]] == ["nofile", "core", *["nproc"] * around.is_podman]
     assert 0 < host.get("NanoCpus", 1) <= around.cpus * 1_000_000_000
     assert ("DeviceRequests" in host) == bool(fields["limits"]["gpus"])
     assert (sent["User"], sent["Tty"]) == (fields["user"] or around.user, False)
