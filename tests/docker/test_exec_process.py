@@ -97,7 +97,7 @@ class TestUnit(DockerRuns):
     def test_a_restart_loses_nothing_and_nobody_takes_its_seat_meanwhile(
         self, data_dir: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(exec_client, "START_TIMEOUT_S", 0.3)
+        monkeypatch.setattr(exec_client, "UNIT_TIMEOUT_S", 0.3)
         run = self.order(data_dir, SCRIPT)
 
         async def test(executor: Executor) -> None:
