@@ -381,7 +381,7 @@ CREATE TABLE job_executions (
     start_by TEXT NOT NULL,         -- IDLE without a start command ends here
     max_runtime_s REAL NOT NULL,
     run_by TEXT,                    -- set when RUNNING: started_at + the job's timeout; of a container from when its image is here
-    pull_by TEXT,                   -- DOCKER, RUNNING: its image is being pulled, until then at most; run_by is empty meanwhile
+    pull_by TEXT,                   -- DOCKER, RUNNING: its image is being pulled, until then at most; run_by is empty until it is here and has a worker
     image_digest TEXT,              -- DOCKER, once RUNNING: the image, as name@sha256:... of its registry, else by its id
     not_before TEXT,                -- READY for another attempt, but not before this time
     exit_code INTEGER,
@@ -625,7 +625,7 @@ SELECT
         ) || ' input(s)'
         WHEN je.status = 'READY' AND je.not_before IS NOT NULL THEN 'waiting for another attempt (not before ' || je.not_before || ')'
         WHEN je.status = 'READY' THEN 'waiting for a free worker'
-        WHEN je.pull_by IS NOT NULL THEN 'its image is being pulled (pull_by ' || je.pull_by || ')'
+        WHEN je.pull_by IS NOT NULL THEN 'its image is being pulled, or here and waiting for a free worker (pull_by ' || je.pull_by || ')'
         ELSE 'running since ' || COALESCE(je.started_at, '?') || ' (run_by ' || COALESCE(je.run_by, '?') || ')'
     END AS because
 FROM job_executions AS je

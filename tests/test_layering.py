@@ -273,7 +273,7 @@ def test_nobody_but_rnd_exec_imports_the_engines_sdk_and_it_only_when_it_calls()
         for imported in imports_of(path.read_text(encoding="utf-8"))
         if imported.name.split(".")[0] in ENGINE_SDK
     }
-    assert who == {("services/engine.py", True)}
+    assert who == {("services/engine.py", True), ("services/engine_images.py", True)}
 
 
 def test_the_daemon_imports_nothing_of_the_process_that_speaks_to_the_engine() -> None:

@@ -16,6 +16,7 @@ from rnd.api.parameters import BadParameter
 from rnd.rules.capabilities import image_refusal
 from rnd.rules.containers import (
     CAPABILITIES,
+    TMPFS_MAX_BYTES,
     USER_PATTERN,
     USER_WORDS,
     built_image_name,
@@ -29,7 +30,6 @@ from rnd.services.standalone_orders import emulates
 from rnd.types.errors import ExecutorUnavailable, Problem, TimedOut, ValidationFailed
 from rnd.types.services import DockerSettings
 
-TMPFS_MAX_BYTES: Final = 64 << 30
 SECRET_NAME_MAX: Final = 100
 NO_ENGINE: Final = "This peer runs no containers"
 
@@ -141,6 +141,10 @@ async def _at_hand(
     here = await pulls.look_up(image)
     if here is not None:
         return here
+    if image.startswith("sha256:"):
+        raise ExecutorUnavailable(
+            f"The image {image} is not on this machine", hint="No registry knows an id; give a name or a digest."
+        )
     try:
         return await pulls.pull(image, auth, purpose)
     except ExecutorUnavailable as error:

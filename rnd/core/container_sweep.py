@@ -24,9 +24,9 @@ from rnd.types.ids import JobExecutionId
 from rnd.types.log_events import LogEvent
 from rnd.types.seams import Clock
 
-FIRST_LOOK_S: Final = 30.0
-"""When the first look is: jobs of before a restart are in hand then."""
 LOOK_EVERY_S: Final = 600.0
+LOOK_AGAIN_S: Final = 30.0
+"""After a look that came to nothing, since the engine was away."""
 ORPHAN_GRACE: Final = timedelta(hours=1)
 
 log = get_logger()
@@ -79,15 +79,18 @@ class ContainerSweep:
         self._told: set[str] = set()
 
     async def run(self) -> None:
-        """Look now and then until cancelled."""
-        await asyncio.sleep(FIRST_LOOK_S)
+        """Look at once, for what an earlier daemon has left, and now and then until cancelled.
+
+        What that daemon was running is RUNNING by its row, whether or not it has been taken up again.
+        """
         while True:
+            pause_s = LOOK_EVERY_S
             try:
                 if await self._database.read(offered_services.offers_containers):
                     await self.look()
             except (ExecutorUnavailable, OSError, DatabaseNotNow):
-                pass  # an engine that is away has nothing to be swept; the next look comes
-            await asyncio.sleep(LOOK_EVERY_S)
+                pause_s = LOOK_AGAIN_S
+            await asyncio.sleep(pause_s)
 
     async def look(self) -> None:
         """Look once. Raises `ExecutorUnavailable` and `OSError` where the engine cannot be asked."""

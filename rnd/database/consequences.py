@@ -149,7 +149,14 @@ def reuse_job(
     Its inputs count as arrived, so that whoever is about to send one hears so. `origin` is what `mark_reused` takes.
     """
     job_interfaces.acknowledge_inputs(conn, job.id)
-    head = job_moves.mark_reused(conn, job.id, origin=origin, service_revision=earlier.service_revision, now=now)
+    head = job_moves.mark_reused(
+        conn,
+        job.id,
+        origin=origin,
+        service_revision=earlier.service_revision,
+        image_digest=earlier.image_digest,
+        now=now,
+    )
     results.copy_outputs(conn, from_job=earlier.id, to_job=job.id)
     news.touch(conn, head.workflow_execution_id)
 

@@ -325,9 +325,10 @@ def mark_reused(
     *,
     origin: ExecutionId | ExecutionUid,
     service_revision: int,
+    image_digest: str | None,
     now: datetime,
 ) -> JobHead:
-    """IDLE -> COMPLETED with the outputs of the same node in an earlier execution, made by that revision of its service.
+    """IDLE -> COMPLETED with the outputs of the same node in an earlier execution, made by that revision and that image.
 
     `origin` is that execution's id; its uid where another peer has ordered the job, which its start has yet to reach.
     Raises `StaleState`.
@@ -337,12 +338,19 @@ def mark_reused(
         """
         UPDATE job_executions
         SET status = 'COMPLETED', settled_status = 'COMPLETED', start_received = workflow_job_id IS NOT NULL,
-            started_at = :now, ended_at = :now, result = :result, service_revision = :revision
+            started_at = :now, ended_at = :now, result = :result, service_revision = :revision,
+            image_digest = :image_digest
         WHERE id = :id
           AND status = 'IDLE'
         RETURNING id, job_name, node_id, service_type, status, workflow_job_id, workflow_execution_id
         """,
-        {"id": job_execution_id, "now": to_text(now), "result": result, "revision": service_revision},
+        {
+            "id": job_execution_id,
+            "now": to_text(now),
+            "result": result,
+            "revision": service_revision,
+            "image_digest": image_digest,
+        },
     ).fetchone()
     head = _moved(conn, row, None, what=f"job {job_execution_id} is not IDLE", now=now)
     conn.execute(

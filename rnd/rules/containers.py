@@ -26,8 +26,11 @@ _IMAGE: Final = re.compile(
     rf"(?:(?P<host>{_HOST})/)?{_PART}(?:/{_PART})*(?::\w[\w.-]{{0,127}})?(?:@{_DIGEST})?", re.ASCII
 )
 
-USER_PATTERN: Final = r"[0-9]{1,9}(:[0-9]{1,9})?"
+USER_PATTERN: Final = r"([0-9]{1,9})(?::([0-9]{1,9}))?"
+"""Names are not taken: what they mean is the image's to say, and whose files a job leaves is not."""
 USER_WORDS: Final = "must be the number of a user, or of a user and a group such as 1000:1000"
+
+TMPFS_MAX_BYTES: Final = 64 << 30
 
 CAPABILITIES: Final = (
     "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "IPC_LOCK", "KILL", "NET_BIND_SERVICE", "SETFCAP", "SETGID",

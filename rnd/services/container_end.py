@@ -11,8 +11,12 @@ import signal
 from typing import Any, Final, NamedTuple
 
 SIGNALLED: Final = 128
-NOT_STARTED: Final = frozenset({126, 127})
-_INIT_WORDS: Final = re.compile(r"\[FATAL tini \(\d+\)\] exec (?P<program>.*) failed: (?P<words>.*)")
+NOT_STARTED: Final = frozenset({1, 126, 127})
+"""How docker's init ends where there is no program, and, with 1, podman's."""
+_INIT_WORDS: Final = re.compile(
+    r"\[FATAL tini \(\d+\)\] exec (?P<program>.*) failed: (?P<words>.*)"
+    r"|ERROR \(catatonit:\d+\): failed to exec pid1: (?P<podman>.*)"
+)
 _MOMENT: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?Z")
 NEVER: Final = "0001-"
 """How the engine's moments begin that have not come."""
@@ -23,6 +27,7 @@ class Circumstances(NamedTuple):
 
     memory_bytes: int
     read_only_root: bool
+    program: str = ""
     stderr_tail: str = ""
     streams_cut: tuple[str, ...] = ()
     fault: str = ""
@@ -42,7 +47,8 @@ def account(state: dict[str, Any], around: Circumstances) -> dict[str, Any]:
         "streams_cut": list(around.streams_cut),
     }
     if code in NOT_STARTED and (said := _INIT_WORDS.match(around.stderr_tail)):
-        return rejected(f"the program {said['program']} cannot be started in the container: {said['words']}", **facts)
+        program, words = said["program"] or around.program, said["words"] or said["podman"]
+        return rejected(f"the program {program} cannot be started in the container: {words}", **facts)
     if around.shaken and code == 0 and not around.fault:
         words = "the container engine went away while it ran, and whether the program had finished is not known"
         return lost(words, **facts)

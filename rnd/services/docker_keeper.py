@@ -144,8 +144,9 @@ class ContainerRun:
         async with contextlib.AsyncExitStack() as opened:
             output = await self._engine.attach(self.container_id)
             opened.push_async_callback(output.close)
-            end = await self._engine.end(self.container_id, started=False)
-            opened.push_async_callback(end.close)
+            end = await self._engine.end_of_next(self.container_id)
+            if end is not None:
+                opened.push_async_callback(end.close)
             self._asked = await self._engine.mark()
             container_record.add(self.directory, self.engine_name, starting=self._asked)
             if self._cancelled:
@@ -154,13 +155,16 @@ class ContainerRun:
                 await self._engine.start(self.container_id)
             except EngineRefused as error:
                 return _start_words(error.words)
+            if end is None:
+                end = await self._engine.end(self.container_id)
+                opened.push_async_callback(end.close)
             await self._until_end(output, end)
         return ""
 
     async def _follow_again(self) -> None:
         """Follow a container that was started before: from its first byte, as far as the engine has kept that."""
         self._judge_input()
-        end = await self._engine.end(self.container_id, started=True)
+        end = await self._engine.end(self.container_id)
         try:
             if await self._has_all() and self._renews_output():
                 output = await self._engine.output(self.container_id, follow=True)
@@ -374,6 +378,7 @@ class ContainerRun:
         around = Circumstances(
             memory_bytes=self._begun.memory_bytes,
             read_only_root=self._begun.read_only_root,
+            program=self._begun.program,
             stderr_tail=captured_output.tail(self.directory, "stderr"),
             streams_cut=tuple(cut),
             fault=self._fault,

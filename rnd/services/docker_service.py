@@ -61,7 +61,8 @@ class DockerExecutor:
             engine = (await self._exec.request("check"))["engine"]
         except (ExecutorUnavailable, OSError) as error:
             return Health(available=False, reason=str(error))
-        version = f"docker {engine['version']} (API {engine['api_version']})"
+        kind = "podman" if engine["is_podman"] else "docker"
+        version = f"{kind} {engine['version']} (API {engine['api_version']})"
         if engine["remapped"]:
             reason = "the engine remaps users (userns-remap), so that containers could not write their outputs"
             return Health(available=False, version=version, reason=reason)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 
-from rnd.rules import containers
+from rnd.rules.containers import CAPABILITIES, SCRATCH, TMPFS_MAX_BYTES, USER_PATTERN
 from rnd.services.executor import LABEL_ENGINE_NAME, SECRETS_TARGET
 
 LABEL_DIRECTORY: Final = "rnd.directory"
@@ -21,25 +21,21 @@ LABEL_DIRECTORY: Final = "rnd.directory"
 DEFAULT_MEMORY_BYTES: Final = 4 << 30
 DEFAULT_PIDS: Final = 256
 DEFAULT_OPEN_FILES: Final = 1024
+PODMAN_NPROC: Final = 1 << 15
 SHARED_MEMORY_BYTES: Final = 64 << 20
 ENGINE_LOG_BYTES: Final = 16 << 20
 """What the engine keeps of a container's output, twice at most: enough to go on after we were killed (ADR 13)."""
 VOLUME_BYTES: Final = 64 << 20
 """Where an image declares a volume that the job does not mount, it gets memory instead of a folder without bound."""
-TMPFS_MAX_BYTES: Final = 64 << 30
 
-CAPABILITIES: Final = frozenset(containers.CAPABILITIES)
 NETWORKS: Final = frozenset({"none", "bridge"})
-TEMPORARY: Final = "/tmp"  # noqa: S108 - the container's own
 FORBIDDEN_TARGETS: Final = ("/proc", "/sys", "/dev")
 
 IMAGE_ID: Final = re.compile(r"sha256:[0-9a-f]{64}")
 CONTAINER_NAME: Final = re.compile(r"job-[0-9A-Za-z_.-]{1,200}")
 ENGINE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,159}")
-NAME: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
-USER: Final = re.compile(rf"{NAME}(:{NAME})?")
-"""A user, or user:group, each a number or a name that the image knows."""
-NUMBERS: Final = re.compile(r"([0-9]{1,10})(?::([0-9]{1,10}))?")
+USER: Final = re.compile(USER_PATTERN)
+"""The user and the group of a container, by their numbers."""
 LABEL: Final = re.compile(r"rnd\.[a-z_]{1,40}")
 SECRET_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 ENV_NAME: Final = re.compile(r"[^=\0]+")
@@ -98,12 +94,15 @@ class ContainerOrder(NamedTuple):
 
 
 class Surroundings(NamedTuple):
-    """What an order does not decide: the user it falls back to, this machine, the image's volumes, where its secrets lie."""
+    """What an order does not decide: the user it falls back to, this machine and its engine, the image's volumes, where its
+    secrets lie.
+    """
 
     user: str
     cpus: int
     image_volumes: tuple[str, ...] = ()
     secrets_directory: str = ""
+    is_podman: bool = False
 
 
 def order_from_message(message: Mapping[str, Any]) -> ContainerOrder:
@@ -120,7 +119,7 @@ def order_from_message(message: Mapping[str, Any]) -> ContainerOrder:
 
 def create_body(order: ContainerOrder, around: Surroundings) -> dict[str, Any]:
     """Return the body of the engine's create call. Every key that it may ever have is in this function and the next."""
-    env = {"HOME": TEMPORARY, **order.env}
+    env = {"HOME": SCRATCH, **order.env}
     if around.secrets_directory:
         env["RND_SECRETS"] = SECRETS_TARGET
     body: dict[str, Any] = {
@@ -166,29 +165,38 @@ def _host_config(order: ContainerOrder, around: Surroundings) -> dict[str, Any]:
             {"Name": "nofile", "Soft": open_files, "Hard": open_files},
             {"Name": "core", "Soft": 0, "Hard": 0},
         ],
-        "LogConfig": {
-            "Type": "local",
-            "Config": {"max-size": str(ENGINE_LOG_BYTES), "max-file": "2", "compress": "false"},
-        },
+        "LogConfig": _podman_log() if around.is_podman else _docker_log(),
         "RestartPolicy": {"Name": "no"},
         "AutoRemove": False,
     }
+    if around.is_podman:  # which would raise it as far as the kernel goes, and may not everywhere
+        config["Ulimits"].append({"Name": "nproc", "Soft": PODMAN_NPROC, "Hard": PODMAN_NPROC})
     if bounds.cpus is not None:
         config["NanoCpus"] = int(min(bounds.cpus, around.cpus) * 1_000_000_000)
-    if order.tmpfs_bytes and TEMPORARY not in (mount.target for mount in order.mounts):
-        config["Tmpfs"] = {TEMPORARY: _temporary(order, around)}
+    if order.tmpfs_bytes and SCRATCH not in (mount.target for mount in order.mounts):
+        config["Tmpfs"] = {SCRATCH: _temporary(order, around)}
     if bounds.gpus:
         config["DeviceRequests"] = [{"Driver": "", "Count": bounds.gpus, "Capabilities": [["gpu"]]}]
     return config
 
 
+def _docker_log() -> dict[str, Any]:
+    return {"Type": "local", "Config": {"max-size": str(ENGINE_LOG_BYTES), "max-file": "2", "compress": "false"}}
+
+
+def _podman_log() -> dict[str, Any]:
+    return {"Type": "k8s-file", "Config": {"max-size": str(2 * ENGINE_LOG_BYTES)}}
+
+
 def _temporary(order: ContainerOrder, around: Surroundings) -> str:
     """Return the options of /tmp. With exec: programs unpack libraries there, and /output is executable as well.
 
-    Its user owns it, since the mode that counts is the one that the folder has in the image.
+    Its user owns it, since for docker the mode that counts is the one that the folder has in the image; podman knows no owner.
     """
     options = f"rw,nosuid,nodev,exec,size={order.tmpfs_bytes},mode=1777"
-    owner = NUMBERS.fullmatch(order.user or around.user)
+    if around.is_podman:
+        return options
+    owner = USER.fullmatch(order.user or around.user)
     return options if owner is None else f"{options},uid={owner[1]},gid={owner[2] or 0}"
 
 
@@ -198,7 +206,7 @@ def _mounts(order: ContainerOrder, around: Surroundings) -> list[dict[str, Any]]
     if around.secrets_directory:
         mounts.append(_bind(around.secrets_directory, SECRETS_TARGET, writable=False))
         taken.add(SECRETS_TARGET)
-    taken.add(TEMPORARY)
+    taken.add(SCRATCH)
     mounts += [_memory(volume) for volume in sorted(set(around.image_volumes) - taken) if _is_plain(volume)]
     return mounts
 
@@ -318,7 +326,7 @@ def _words(value: object, what: str) -> tuple[str, ...] | None:
     return tuple(_text(word, what) for word in value)
 
 
-def _one_of(words: frozenset[str], value: object, what: str) -> str:
+def _one_of(words: Collection[str], value: object, what: str) -> str:
     if not isinstance(value, str) or value not in words:
         raise BadOrder(f"{what} must be one of {', '.join(sorted(words))}")
     return value

@@ -39,6 +39,7 @@ class EngineFacts(NamedTuple):
     cpus: int
     rootless: bool
     remapped: bool
+    is_podman: bool
 
 
 class Engine:
@@ -86,7 +87,12 @@ class Engine:
         def create(client: APIClient) -> str:
             return str(client.create_container_from_config(body, name)["Id"])  # type: ignore[no-untyped-call]  # the stubs lack its type
 
-        return await self._call(create)
+        try:
+            return await self._call(create)
+        except EngineRefused as error:
+            if "is already in use" in error.words:  # podman says 500
+                raise EngineRefused(409, error.words) from None
+            raise
 
     async def start(self, container_id: str) -> None:
         """Start a container that was created."""
@@ -151,10 +157,20 @@ class Engine:
         """Return what the engine has kept of a container's output, from its start, and what comes if it is followed."""
         return await self.stream("GET", f"containers/{container_id}/logs?follow={int(follow)}&stdout=1&stderr=1")
 
-    async def end(self, container_id: str, *, started: bool) -> Opened:
-        """Return an answer that ends, with the exit code, when the container does."""
-        condition = "not-running" if started else "next-exit"
-        return await self.stream("POST", f"containers/{container_id}/wait?condition={condition}")
+    async def end_of_next(self, container_id: str) -> Opened | None:
+        """Return an answer that ends, with the exit code, when a container that is about to be started does.
+
+        `None` where the engine cannot be asked that before the start: podman says nothing until then.
+        """
+        if (await self.facts()).is_podman:
+            return None
+        return await self.stream("POST", f"containers/{container_id}/wait?condition=next-exit")
+
+    async def end(self, container_id: str) -> Opened:
+        """Return an answer that ends, with the exit code, when a container that was started does, or has."""
+        begins_late = (await self.facts()).is_podman
+        path = f"containers/{container_id}/wait?condition=not-running"
+        return await self.stream("POST", path, begins_late=begins_late)
 
     # ------------------------------------------------------------- images
 
@@ -233,6 +249,7 @@ def _facts(client: APIClient) -> EngineFacts:
         cpus=max(1, int(info.get("NCPU") or 1)),
         rootless=any("name=rootless" in option for option in security),
         remapped=any("name=userns" in option for option in security),
+        is_podman=any("Podman" in str(each.get("Name")) for each in version.get("Components") or []),
     )
 
 

@@ -18,6 +18,10 @@ HEADER_TIMEOUT_S = 60.0
 HEADER_MAX_BYTES = 1 << 16
 CHUNK_BYTES = 1 << 16
 NEWS_MAX_BYTES = 1 << 20
+NO_ROOM = "no space left on device"
+FREE_ROOM = (
+    "the disk of the container engine is full: docker system df shows what takes it, docker system prune frees it"
+)
 STREAM_NAMES = {1: "stdout", 2: "stderr"}
 _FRAME_HEADER_BYTES = 8
 
@@ -30,9 +34,9 @@ class EngineRefused(Exception):
     """The engine has answered, and the answer is no."""
 
     def __init__(self, status: int, words: str) -> None:
-        super().__init__(words)
         self.status = status
-        self.words = words
+        self.words = f"{words} ({FREE_ROOM})" if NO_ROOM in words and FREE_ROOM not in words else words
+        super().__init__(self.words)
 
 
 class Demultiplexer:
@@ -96,7 +100,7 @@ class Opened(NamedTuple):
         """Return the JSON object that an answer ends with. Raises `EngineGone` where it ends without."""
         try:
             data = await self.reader.read(-1)
-            found = json.loads(data)
+            found = json.loads(data.rpartition(b"\r\n\r\n")[2])  # its header may have come only now
         except (OSError, ValueError) as error:
             raise EngineGone("the engine went away before it had answered") from error
         if not isinstance(found, dict):
@@ -139,11 +143,13 @@ async def open_stream(
     headers: Mapping[str, str] | None = None,
     body: int | None = None,
     timeout_s: float = HEADER_TIMEOUT_S,
+    begins_late: bool = False,
 ) -> Opened:
     """Ask the engine and return once its answer has begun. Raises `EngineGone` and `EngineRefused`.
 
     `path` begins with the version of the API. `both_ways` keeps the connection for what is sent after the question; `body` is
-    an open file that is sent with it. `timeout_s` is how long the answer may take to begin.
+    an open file that is sent with it. `timeout_s` is how long the answer may take to begin; with `begins_late` it is not waited
+    for, since the engine has nothing to say before the end.
     """
     try:
         async with asyncio.timeout(HEADER_TIMEOUT_S):
@@ -162,6 +168,8 @@ async def open_stream(
             if body is not None:
                 await _send_body(writer, body)
             await writer.drain()
+            if begins_late:
+                return stream
             header = await reader.readuntil(b"\r\n\r\n")
             status = int(header.split(b" ", 2)[1])
             if status not in (101, 200):

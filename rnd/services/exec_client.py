@@ -12,6 +12,8 @@ from rnd.types.errors import ExecutorUnavailable
 
 SEAT: Final = "exec"
 START_TIMEOUT_S: Final = 20.0
+UNIT_TIMEOUT_S: Final = 5.0
+"""How long a service manager may take to restart it, while somebody waits for an answer."""
 AGAIN_S: Final = 0.2
 AGAIN_MAX_S: Final = 5.0
 ENVIRONMENT: Final = ("DOCKER_HOST", "DOCKER_CONFIG", "HOME", "XDG_RUNTIME_DIR")
@@ -61,7 +63,7 @@ class ExecClient(SeatClient[ExecLink]):
         if not seat.has_unit(data_dir, SEAT):
             env = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
             self.start_entry("exec_main.py", ("-P",), env, timeout_s=START_TIMEOUT_S)
-        elif not seat.await_listener(data_dir, SEAT, START_TIMEOUT_S):
+        elif not seat.await_listener(data_dir, SEAT, UNIT_TIMEOUT_S):
             raise ExecutorUnavailable(
                 "rnd-exec is a unit of the service manager and does not run: systemctl start rnd-exec; or remove "
                 f"run/{seat.unit_name(SEAT)} in the data directory to have the daemon start it"

@@ -94,7 +94,7 @@ class ExecRuns:
                 order.directory, order.engine_name, shared_memory=self._boot_shared_memory
             )
         begun = await asyncio.to_thread(self._prepare, order, user, folder, secrets)
-        body = create_body(order, Surroundings(user, facts.cpus, volumes, folder))
+        body = create_body(order, Surroundings(user, facts.cpus, volumes, folder, facts.is_podman))
         try:
             container_id = await self._create_named(order, body)
         except EngineRefused:

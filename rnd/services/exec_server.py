@@ -108,7 +108,7 @@ class ExecServer:
         self._listener = listener
         self._stays = stays
         self._engine = engine
-        self._clients = 0
+        self._clients: set[asyncio.StreamWriter] = set()
         self._stopping = False
         self._leaving = False
         self._idle_since = time.monotonic()
@@ -129,9 +129,18 @@ class ExecServer:
                         async with asyncio.timeout(IDLE_S / 10):
                             await self._stirred.wait()
                 server.close()
+                await self._dismiss()
                 raise _Done
         except* _Done:
             self._engine.close()
+
+    async def _dismiss(self) -> None:
+        """Hang up on every client, and see it go."""
+        while self._clients:
+            self._stirred.clear()
+            for writer in self._clients:
+                writer.close()
+            await self._stirred.wait()
 
     def _stir(self) -> None:
         self._idle_since = time.monotonic()
@@ -159,7 +168,7 @@ class ExecServer:
         if not seat.may_speak(writer.get_extra_info("socket")):
             writer.close()
             return
-        self._clients += 1
+        self._clients.add(writer)
         room = asyncio.Semaphore(CLIENT_REQUESTS_MAX)
         under_way: dict[object, asyncio.Task[None]] = {}
 
@@ -188,9 +197,9 @@ class ExecServer:
         except* (_Done, OSError, ValueError):
             pass
         finally:
-            self._clients -= 1
-            self._stir()
             writer.close()
+            self._clients.discard(writer)
+            self._stir()
 
     async def _answer(self, number: object, request: Request, send: Send) -> None:
         """Answer one request, whatever it is: the boundary beyond which nothing that goes wrong may pass."""

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator
 
 from rnd.services import run_files
-from rnd.services.docker_spec import NUMBERS, BadOrder, ContainerOrder
+from rnd.services.docker_spec import USER, BadOrder, ContainerOrder
 
 JOBS_FOLDER = "workflows"
 NOBODY = 65534
@@ -65,7 +65,7 @@ def arrange(order: ContainerOrder, user: str) -> None:
     Nothing to do where that is this process's user. Root gives what is writable to the user; without that right it is
     opened to everybody, and so is what is only read: it may be linked into other places, so its owner stays.
     """
-    match = NUMBERS.fullmatch(user)
+    match = USER.fullmatch(user)
     uid, gid = (int(match[1]), int(match[2] or 0)) if match else (-1, -1)
     if uid == os.geteuid():
         return
@@ -83,7 +83,7 @@ def lay_out_secrets(folder: str, secrets: dict[str, bytes], user: str) -> None:
         file = os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(file, "wb") as secret:
             secret.write(value)
-    match = NUMBERS.fullmatch(user)
+    match = USER.fullmatch(user)
     if match and int(match[1]) != os.geteuid() and os.geteuid() == 0:
         _give(folder, int(match[1]), int(match[2] or 0))
     elif not match or int(match[1]) != os.geteuid():

@@ -20,8 +20,8 @@ from typing import Any, ClassVar, Final, Generic, TypeVar
 from rnd.services import seat
 from rnd.types.errors import ExecutorUnavailable
 
-TRIES: Final = 3
-"""Who has the seat may be on its way out just when it is asked; each try finds another one or starts it."""
+TRIES: Final = 5
+"""Who has the seat may be on its way out just when it is asked: greeted, gone, another one started, and that one greeted."""
 
 News = Callable[[dict[str, Any]], None]
 

@@ -369,11 +369,23 @@ class LogEvent(StrEnum):
     )
 
     # -- DOCKER services, rnd's own
+    CONTAINER_NOT_STARTED = (
+        "Failed to start container: job_id={job_id}",
+        "The container was created and never ran; it has no exit code.",
+        "error",
+        ("reason",),
+    )
     ENGINE_AWAY = (
         "Engine away: job_id={job_id}",
         "The engine does not say what became of a run; it is asked again until that time.",
         "warning",
         ("reason", "until"),
+    )
+    NOT_CLEANED_UP = (
+        "Container not removed: job_id={job_id}",
+        "The engine could not be asked to, after the end was committed; it goes at a later look, within ten minutes.",
+        "warning",
+        ("reason",),
     )
     CONTAINER_OF_NO_JOB = (
         "Container of no job: name={name}",
@@ -417,6 +429,12 @@ class LogEvent(StrEnum):
     )
 
     # -- Native processes, rnd's own
+    PROCESS_NOT_STARTED = (
+        "Failed to start process: job_id={job_id}",
+        "The program could not be executed; it has no exit code.",
+        "error",
+        ("reason",),
+    )
     STREAM_CUT = (
         "Stream cut: job_id={job_id}, stream={stream}, limit_bytes={limit_bytes}",
         "A job wrote more than is kept; the rest was thrown away and the stream is marked.",

@@ -190,6 +190,12 @@ def test_what_a_registry_and_an_engine_say_reaches_the_owner(site: Site) -> None
     assert (error.code, error.message) == (1400, "the container engine cannot be asked: [Errno 32] Broken pipe")
 
 
+def test_no_registry_is_asked_for_an_id(site: Site) -> None:
+    error = site.refusal(image="sha256:" + "5" * 64)
+    assert error.message == f"The image sha256:{'5' * 64} is not on this machine"
+    assert site.images.pulled == []
+
+
 def test_a_pull_that_takes_too_long_is_given_up(site: Site) -> None:
     site.images.holds = True
     error = site.refusal(image="slow/slow")

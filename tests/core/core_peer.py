@@ -119,6 +119,7 @@ class ScriptedEngine:
         self.is_answer_lost = False
         self.kill_errors = 0
         self.find_error: RndError | None = None
+        self.cleanup_error: RndError | None = None
         self.finds = 0
         self._news = asyncio.Event()
 
@@ -164,6 +165,8 @@ class ScriptedEngine:
             self._end(run, Observation(phase=Phase.EXITED, signal=15))
 
     async def cleanup(self, handle: str) -> None:
+        if self.cleanup_error is not None:
+            raise self.cleanup_error
         self.cleaned.append(handle)
 
     def let_go(self, name: str) -> None:

@@ -13,7 +13,7 @@ from rnd.core import job_runner
 from rnd.services.executor import Health, JobRun, Observation, Phase
 from rnd.services.images import RegistryAuth
 from rnd.services.service_secrets import keep_registry_auth, keep_secrets
-from rnd.types.config import Deadlines
+from rnd.types.config import Deadlines, Limits
 from rnd.types.enums import ExecutionStatus
 from rnd.types.errors import ExecutorUnavailable
 from rnd.types.ids import ExecutionId, JobExecutionId
@@ -128,7 +128,9 @@ def test_a_pull_is_a_step_of_its_own_that_everybody_can_see(machine: Machine) ->
         told = await daemon.job_manager.explain(JOB)
         assert told.because == words + "."
         assert [(check.check, check.ok) for check in told.checks] == [("image", False), ("image on its way", True)]
-        assert await daemon.sql("SELECT because FROM v_stuck") == [(f"its image is being pulled (pull_by {until})",)]
+        assert await daemon.sql("SELECT because FROM v_stuck") == [
+            (f"its image is being pulled, or here and waiting for a free worker (pull_by {until})",)
+        ]
         daemon.images.let_go()
         assert (await daemon.ended(ONE)).status is ExecutionStatus.COMPLETED
         events = await daemon.sql(
@@ -237,6 +239,99 @@ def test_credentials_are_shown_to_the_registry_they_are_for_and_to_no_other(
         assert b"robot" not in sealed
 
     machine.play(play)
+
+
+# ---------------------------------------------------------------- workers
+
+
+def test_a_job_that_waits_for_its_image_leaves_its_worker_to_others(machine: Machine) -> None:
+    machine.limits = Limits(concurrent_jobs=1)
+
+    async def play(daemon: Daemon) -> None:
+        daemon.images.holds = True
+        await _order(daemon, await daemon.container("a"))
+        await _is_pulling(daemon)
+        assert daemon.job_manager.slots() == (0, 1)
+        await _order(daemon, await daemon.program("b"))
+        assert (await daemon.ended(ExecutionId(2))).status is ExecutionStatus.COMPLETED
+        daemon.images.let_go()
+        assert (await daemon.ended(ONE)).status is ExecutionStatus.COMPLETED
+        await daemon.until(lambda: daemon.job_manager.slots() == (0, 1))
+
+    machine.play(play)
+
+
+async def _waits_for_worker(daemon: Daemon) -> None:
+    """Bring the one container to where its image is here and the one worker has other work."""
+    daemon.images.holds = True
+    await _order(daemon, await daemon.container("a", timeout_s=60.0))
+    await _is_pulling(daemon)
+    await _order(daemon, await daemon.program("b", Script(holds=True)))
+    await daemon.until(lambda: daemon.engine.running() == ["job-2-1"])
+    daemon.images.let_go()
+    await daemon.until(lambda: daemon.runner.waits_for_worker(JOB))
+    assert daemon.containers.submitted == []
+
+
+def test_a_job_whose_image_has_come_waits_for_a_worker_and_comes_before_what_is_ready(machine: Machine) -> None:
+    machine.limits = Limits(concurrent_jobs=1)
+
+    async def play(daemon: Daemon) -> None:
+        await _waits_for_worker(daemon)
+        words = "Its image is here; it waits for one of the 1 job slots of this peer, all in use."
+        assert await _because(daemon) == words
+        assert await daemon.sql(PULLING) == [("RUNNING", 1, 1)]  # its own time has not begun
+        await _order(daemon, await daemon.program("c", Script(holds=True)))
+        daemon.engine.let_go("b")
+        assert (await daemon.ended(ONE)).status is ExecutionStatus.COMPLETED
+        await daemon.until(lambda: daemon.engine.running() == ["job-3-1"])
+        assert daemon.job_manager.slots() == (1, 1)
+        daemon.engine.let_go("c")
+        await daemon.ended(ExecutionId(3))
+
+    machine.play(play)
+
+
+def test_a_cancel_ends_the_wait_for_a_worker(machine: Machine) -> None:
+    machine.limits = Limits(concurrent_jobs=1)
+
+    async def play(daemon: Daemon) -> None:
+        await _waits_for_worker(daemon)
+        await daemon.workflow_manager.cancel(ONE, reason="enough")
+        assert (await daemon.ended(ONE)).status is ExecutionStatus.CANCELLED
+        assert daemon.job_manager.slots() == (1, 1)
+        daemon.engine.let_go("b")
+        assert (await daemon.ended(ExecutionId(2))).status is ExecutionStatus.COMPLETED
+        await daemon.until(lambda: daemon.job_manager.slots() == (0, 1))
+        assert daemon.containers.submitted == []
+
+    machine.play(play)
+
+
+@pytest.mark.parametrize("is_here", [False, True])
+def test_no_more_containers_run_at_once_than_there_are_workers_after_a_restart(machine: Machine, is_here: bool) -> None:
+    machine.limits = Limits(concurrent_jobs=1)
+
+    async def play() -> None:
+        async with machine.serve() as daemon:
+            daemon.images.holds = True
+            for name in ("a", "b", "c"):
+                await _order(daemon, await daemon.container(name, Script(holds=True)))
+            await daemon.until(lambda: len(daemon.images.pulled) == 3)
+        machine.images.holds = False
+        if is_here:
+            machine.images.put(facts=image_facts(1))
+        async with machine.serve() as daemon:
+            for ended in range(3):
+                await daemon.until(lambda: len(daemon.containers.running()) == 1)
+                assert len(daemon.containers.submitted) == ended + 1
+                assert daemon.job_manager.slots() == (1, 1)
+                [running] = daemon.containers.running()
+                daemon.containers.let_go({"job-1-1": "a", "job-2-1": "b", "job-3-1": "c"}[running])
+            for number in (1, 2, 3):
+                assert (await daemon.ended(ExecutionId(number))).status is ExecutionStatus.COMPLETED
+
+    asyncio.run(play())
 
 
 # ---------------------------------------------------------------- cancel

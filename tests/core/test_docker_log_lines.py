@@ -141,6 +141,7 @@ def _lines_of(machine: Machine, log: io.StringIO, script: Script | None = None, 
         drawn = await daemon.draw([service], [])
         await daemon.workflow_manager.execute(drawn.workflow_id)
         await daemon.ended(ONE)
+        await daemon.until(lambda: not daemon.runner.in_hand())
 
     machine.play(play)
     texts = _texts(log)
@@ -166,3 +167,28 @@ def test_a_container_that_cannot_be_created_is_told_with_the_engines_words(machi
     lines = _lines_of(machine, log, submit_error=ExecutorUnavailable("no space left on device"))
     assert '[ERROR] Failed to create container: name=job-1 job_id=1 error="no space left on device"' in lines
     assert not any("Starting container" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("observation", "line"),
+    [
+        (
+            Observation(phase=Phase.REJECTED, reason="no such program: pyton"),
+            '[ERROR] Failed to start container: job_id=1 reason="no such program: pyton"',
+        ),
+        (Observation(phase=Phase.LOST, reason="it is gone"), "[ERROR] Job lost: job_id=1, reason=it is gone"),
+    ],
+)
+def test_what_has_no_exit_code_is_not_told_to_have_exited(
+    machine: Machine, log: io.StringIO, observation: Observation, line: str
+) -> None:
+    lines = _lines_of(machine, log, Script(observation=observation))
+    assert line in lines
+    assert not any("Container exited" in told for told in lines)
+
+
+def test_an_engine_that_goes_before_a_container_is_removed_is_no_failure(machine: Machine, log: io.StringIO) -> None:
+    lines = _lines_of(machine, log, cleanup_error=ExecutorUnavailable("no engine answers"))
+    assert '[WARNING] Container not removed: job_id=1 reason="no engine answers"' in lines
+    assert "[INFO] DOCKER service completed: job_id=1 status=COMPLETED" in lines
+    assert not any("Internal error" in line for line in lines)

@@ -15,6 +15,7 @@ from rnd.types.errors import ValidationFailed
 from rnd.types.services import Service, StandaloneSettings
 from rnd.types.workflows import WorkflowNode
 from tests.core.core_peer import Daemon, Drawn, Machine, Script, edge
+from tests.scripted_images import image_facts
 
 
 async def _change(daemon: Daemon, service: Service, *cmd: str) -> Service:
@@ -101,6 +102,20 @@ def test_reused_outputs_bear_the_revision_that_made_them(machine: Machine) -> No
         await _change(daemon, first, "other")
         await daemon.ended(await daemon.workflow_manager.retry(execution_id))
         assert await daemon.sql("SELECT result, service_revision FROM job_executions WHERE id = 3") == [("reused:1", 1)]
+
+    machine.play(play)
+
+
+def test_reused_outputs_bear_the_image_that_made_them(machine: Machine) -> None:
+    async def play(daemon: Daemon) -> None:
+        first = await daemon.container("first")
+        bad = await daemon.program("bad", Script(observation=Observation(phase=Phase.EXITED, exit_code=1)))
+        drawn = await daemon.draw([first, bad], [edge(0, 1), edge(1, None)])
+        execution_id = await daemon.workflow_manager.execute(drawn.workflow_id)
+        await daemon.ended(execution_id)
+        await daemon.ended(await daemon.workflow_manager.retry(execution_id))
+        rows = await daemon.sql("SELECT result, image_digest FROM job_executions WHERE id IN (1, 3) ORDER BY id")
+        assert rows == [(None, image_facts(1).digest), ("reused:1", image_facts(1).digest)]
 
     machine.play(play)
 

@@ -516,7 +516,7 @@ CALLS: Final[dict[str, Call]] = {
     "job_moves.mark_errored": lambda c, w: job_moves.mark_errored(c, w.job.id, END, now=w.now),
     "job_moves.mark_cancelled": lambda c, w: job_moves.mark_cancelled(c, w.job.id, END, now=w.now),
     "job_moves.mark_reused": lambda c, w: job_moves.mark_reused(
-        c, w.job.id, origin=w.execution.id, service_revision=1, now=w.now
+        c, w.job.id, origin=w.execution.id, service_revision=1, image_digest=None, now=w.now
     ),
     "job_moves.mark_reused_started": lambda c, w: job_moves.mark_reused_started(c, [w.job.id]),
     "job_moves.mirror_status": lambda c, w: job_moves.mirror_status(

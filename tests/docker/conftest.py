@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 from docker import APIClient
 
-from tests.docker.engine import connect, import_image, running_engine
+from rnd.services import exec_client
+from tests.docker.engine import SOCKET, connect, import_image, running_engine
 from tests.services.native_processes import assert_no_processes
+
+
+@pytest.fixture(autouse=True)
+def _is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have coverage follow into rnd-exec, which gets hardly any environment."""
+    monkeypatch.setattr(exec_client, "ENVIRONMENT", (*exec_client.ENVIRONMENT, "COVERAGE_PROCESS_CONFIG"))
 
 
 @pytest.fixture(scope="session")
@@ -28,8 +35,9 @@ def image_id(engine: APIClient) -> str:
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path, engine: APIClient) -> Iterator[Path]:
+def data_dir(tmp_path: Path, engine: APIClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A data directory of which neither a process nor a container may be left at the end."""
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{SOCKET}")
     directory = tmp_path / "data"
     directory.mkdir(mode=0o700)
     yield directory

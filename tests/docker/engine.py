@@ -20,7 +20,8 @@ from docker import APIClient
 from rnd.services.executor import Container, JobRun, Mount
 from tests.services.conformance import ExecutorHarness
 
-SOCKET = "/var/run/docker.sock"
+SOCKET = os.environ.get("RND_TEST_ENGINE_SOCKET", "/var/run/docker.sock")
+"""Another engine's, such as podman's, takes what test_docker_service.py and test_probes.py ask."""
 START_TIMEOUT_S = 60.0
 BUSYBOX = Path("/bin/busybox")
 IMAGE = "rnd-test:latest"

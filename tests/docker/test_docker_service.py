@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from rnd.services.docker_service import DockerExecutor
 from tests.docker.engine import DockerHarness
+from tests.docker.exec_unit import ExecUnit
 from tests.services.conformance import ExecutorConformance
 
 
@@ -27,4 +30,9 @@ class DockerRuns(DockerHarness):
 
 
 class TestDockerConformance(DockerRuns, ExecutorConformance):
-    pass
+    """With rnd-exec as a service manager runs it; tests of everything else have the daemon start it."""
+
+    @pytest.fixture(autouse=True)
+    def _unit(self, data_dir: Path) -> Iterator[None]:
+        with ExecUnit(data_dir):
+            yield

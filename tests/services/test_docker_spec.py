@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rnd.rules.containers import CAPABILITIES
 from rnd.services.docker_spec import (
-    CAPABILITIES,
     BadOrder,
     ContainerOrder,
     Surroundings,
@@ -79,7 +79,7 @@ good_messages = st.fixed_dictionaries(
         "cmd": st.none() | st.lists(words, max_size=3),
         "env": st.dictionaries(st.from_regex(r"[A-Za-z_]{1,8}", fullmatch=True), words, max_size=3),
         "network": st.sampled_from(["none", "bridge"]),
-        "user": st.sampled_from(["", "0", "1000", "1000:100", "www-data"]),
+        "user": st.sampled_from(["", "0", "1000", "1000:100"]),
         "read_only_root": st.booleans(),
         "tmpfs_bytes": st.integers(0, 1 << 30),
         "cap_add": st.lists(st.sampled_from(sorted(CAPABILITIES)), max_size=3),
@@ -112,6 +112,9 @@ surroundings = st.builds(
     secrets_directory=st.sampled_from(["", "/dev/shm/rnd-secrets-0123"]),
 )
 
+DOCKER_LOG = {"Type": "local", "Config": {"max-size": "16777216", "max-file": "2", "compress": "false"}}
+PODMAN_LOG = {"Type": "k8s-file", "Config": {"max-size": "33554432"}}
+
 
 @given(good_messages, surroundings)
 def test_whatever_is_ordered_the_engine_is_asked_for_nothing_off_the_list(
@@ -136,14 +139,14 @@ def test_whatever_is_ordered_the_engine_is_asked_for_nothing_off_the_list(
             "ShmSize": 64 << 20,
             "RestartPolicy": {"Name": "no"},
             "AutoRemove": False,
-            "LogConfig": {"Type": "local", "Config": {"max-size": "16777216", "max-file": "2", "compress": "false"}},
+            "LogConfig": PODMAN_LOG if around.is_podman else DOCKER_LOG,
         }
         == host
     )
-    assert set(host["CapAdd"]) == set(fields["cap_add"]) <= CAPABILITIES
+    assert set(host["CapAdd"]) == set(fields["cap_add"]) <= set(CAPABILITIES)
     assert host["Memory"] == host["MemorySwap"] > 0
     assert host["PidsLimit"] > 0
-    assert [limit["Name"] for limit in host["Ulimits"]] == ["nofile", "core"]
+    assert [limit["Name"] for limit in host["Ulimits"]] == ["nofile", "core", *["nproc"] * around.is_podman]
     assert 0 < host.get("NanoCpus", 1) <= around.cpus * 1_000_000_000
     assert ("DeviceRequests" in host) == bool(fields["limits"]["gpus"])
     assert (sent["User"], sent["Tty"]) == (fields["user"] or around.user, False)
@@ -193,8 +196,9 @@ BAD = {
     "all capabilities": {"cap_add": ["ALL"]},
     "devices by capability": {"cap_add": ["MKNOD"]},
     "raw sockets": {"cap_add": ["NET_RAW"]},
-    "a user that is none": {"user": "a:b:c"},
-    "a user with a space": {"user": "a b"},
+    "a user that is none": {"user": "1:2:3"},
+    "a user with a space": {"user": "1 2"},
+    "a user by name": {"user": "www-data"},
     "a label of another": {"labels": {"com.docker.compose.project": "x"}},
     "a relative folder": {"directory": "workflows/x"},
     "a folder with ..": {"directory": "/data/../etc"},
