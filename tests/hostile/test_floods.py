@@ -165,7 +165,7 @@ def test_a_peer_that_asks_and_does_not_read_is_given_up(peer: Daemon) -> None:
                 while True:
                     await link.say_text('{"v":1,"type":"job_request","id":{id}}')
                     await asyncio.sleep(0)  # others have their turn in this loop too
-        words = f"peer_id={flooder().peer_id}, reason=silent"
+        words = f"peer_id={flooder().peer_id}, reason=it asks and does not read the answers"
         await asyncio.to_thread(wait_until, lambda: words in peer.log(), "the daemon has given it up")
 
     play(flooded(peer, flood()))
