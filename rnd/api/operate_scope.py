@@ -67,7 +67,7 @@ def node_refusal(api: ApiContext, node: WorkflowNode, service: Service | None) -
     """Return why an operator may not have a node run what it says, or `None`; other peers look after their own."""
     if node.peer_id != api.peer_id or service is None:
         return None
-    return override_refusal(service, node.entrypoint, node.cmd)
+    return override_refusal(service, node.entrypoint, node.cmd, node.interfaces)
 
 
 def refuse_node(call: Call, conn: sqlite3.Connection, node: WorkflowNode) -> None:

@@ -16,11 +16,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Final, TypeVar, assert_never
 
-from rnd.types.definitions import JobPlan
-from rnd.types.enums import Egress, MountFunction, PeerState, ServiceAccess, ServiceStatus, Verb
+from rnd.rules.paths import OUTPUT_MOUNT, normalise_mount_path
+from rnd.types.definitions import InterfacePlan, JobPlan
+from rnd.types.enums import Egress, InterfaceType, MountFunction, PeerState, ServiceAccess, ServiceStatus, Verb
+from rnd.types.executions import JobInterface
 from rnd.types.ids import PeerId
 from rnd.types.peers import Grant, GrantLimits, Peer
-from rnd.types.services import DataSettings, DockerSettings, Service, StandaloneSettings
+from rnd.types.services import DataSettings, DockerSettings, Service, ServiceInterface, StandaloneSettings
 
 Number = TypeVar("Number", int, float)
 
@@ -134,11 +136,13 @@ def data_refusals(
 def override_refusal(service: Service, plan: JobPlan) -> str | None:
     """Return why another peer must not have a program run with these words, or `None` (ruling 15).
 
-    What is executed is never its choice, but in a container where the owner allows that; the arguments are where he does.
+    What is executed is never its choice, but in a container where the owner allows that; the arguments are where he does. Nor
+    are the places in a container at which it finds what was sent.
     """
     settings = service.settings
     if isinstance(settings, DockerSettings):
-        return container_override_refusal(service.name, settings, plan.entrypoint, plan.cmd)
+        words = container_override_refusal(service.name, settings, plan.entrypoint, plan.cmd)
+        return words or container_mount_refusal(service, settings, plan.interfaces)
     if not isinstance(settings, StandaloneSettings):
         return None
     if plan.entrypoint not in (None, (settings.executable,)):
@@ -159,6 +163,28 @@ def container_override_refusal(
     if cmd is not None and tuple(cmd) != settings.cmd:
         return f"the owner of {name} lets nobody else choose its arguments"
     return None
+
+
+def container_mount_refusal(
+    service: Service, settings: DockerSettings, interfaces: Iterable[ServiceInterface | InterfacePlan | JobInterface]
+) -> str | None:
+    """Return why nobody but the owner may have a container with these MOUNTs, or `None`; those of the service are free.
+
+    One at another path could take the place of programs and libraries of the image.
+    """
+    if settings.allow_override:
+        return None
+    free = {OUTPUT_MOUNT, *_mount_paths(service.interfaces)}
+    others = sorted(set(_mount_paths(interfaces)) - free)
+    return (
+        f"service {service.name} has no MOUNT {others[0]}, and its owner lets nobody else add one" if others else None
+    )
+
+
+def _mount_paths(interfaces: Iterable[ServiceInterface | InterfacePlan | JobInterface]) -> Iterator[str]:
+    for each in interfaces:
+        if each.interface_type is InterfaceType.MOUNT:
+            yield normalise_mount_path(each.path)
 
 
 def egress_refusal(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rnd.rules.containers import INPUT_MOUNT, SCRATCH, mounts_problem, shows_stdin
 from rnd.rules.paths import OUTPUT_MOUNT, mount_folder, normalise_mount_path
-from rnd.rules.policy import container_override_refusal
+from rnd.rules.policy import container_mount_refusal, container_override_refusal
 from rnd.services.executor import (
     LABEL_ATTEMPT,
     LABEL_ENGINE_NAME,
@@ -53,9 +53,14 @@ def build_run(
     settings = service.settings
     if not isinstance(settings, DockerSettings):
         raise JobFailed(f"service {service.name} is {service.service_type}, not DOCKER")
+    if job.ordering_peer_id != job.executor_peer_id:
+        refusal = container_override_refusal(service.name, settings, job.entrypoint, job.commands)
+        refusal = refusal or container_mount_refusal(service, settings, interfaces)
+        if refusal is not None:
+            raise PermissionDenied(refusal)
     mounts = tuple(_mounts(service, directory, interfaces))
     targets = frozenset(mount.target for mount in mounts)
-    entrypoint, cmd = _merge(job, service.name, settings)
+    entrypoint, cmd = _merge(job, settings)
     container = Container(
         name=f"job-{job.id}",
         image=settings.image,
@@ -124,12 +129,8 @@ def nothing_to_run(image: str) -> str:
     return f"image {image} names no program, and neither entrypoint nor cmd does: there is nothing to run"
 
 
-def _merge(job: JobExecution, name: str, settings: DockerSettings) -> tuple[Words | None, Words | None]:
-    """Return entrypoint and cmd, each the order's where it has it and may, else the service's; `None`: the image's."""
-    if job.ordering_peer_id != job.executor_peer_id:
-        refusal = container_override_refusal(name, settings, job.entrypoint, job.commands)
-        if refusal is not None:
-            raise PermissionDenied(refusal)
+def _merge(job: JobExecution, settings: DockerSettings) -> tuple[Words | None, Words | None]:
+    """Return entrypoint and cmd, each the order's where it has it, else the service's; `None`: the image's."""
     entrypoint = settings.entrypoint if job.entrypoint is None else tuple(job.entrypoint)
     cmd = settings.cmd if job.commands is None else tuple(job.commands)
     if entrypoint == ():

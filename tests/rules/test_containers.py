@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from rnd.rules.capabilities import image_refusal
@@ -17,10 +19,10 @@ from rnd.rules.containers import (
 from rnd.rules.interfaces import validate_interfaces
 from rnd.rules.operating import override_refusal as operating_refusal
 from rnd.rules.policy import override_refusal
-from rnd.types.definitions import JobPlan
-from rnd.types.enums import ExecutionConstraint, MountFunction, ServiceType
+from rnd.types.definitions import InterfacePlan, JobPlan
+from rnd.types.enums import ExecutionConstraint, InterfaceType, MountFunction, ServiceType
 from rnd.types.ids import NodeId, PeerId, ServiceId
-from rnd.types.services import DockerSettings
+from rnd.types.services import DockerSettings, ServiceInterface
 from tests.rules.conftest import Make
 
 DIGEST = "sha256:" + "0a" * 32
@@ -158,7 +160,9 @@ def test_an_image_for_another_machine_is_told_by_its_architecture(
     assert image_refusal(architecture, machine) == words
 
 
-def _plan(entrypoint: tuple[str, ...] | None, cmd: tuple[str, ...] | None) -> JobPlan:
+def _plan(
+    entrypoint: tuple[str, ...] | None = None, cmd: tuple[str, ...] | None = None, *, mounts: tuple[str, ...] = ()
+) -> JobPlan:
     return JobPlan(
         node_id=NodeId(1),
         name="n",
@@ -168,7 +172,12 @@ def _plan(entrypoint: tuple[str, ...] | None, cmd: tuple[str, ...] | None) -> Jo
         executor_peer_id=PeerId("p"),
         entrypoint=entrypoint,
         cmd=cmd,
-        interfaces=(),
+        interfaces=tuple(
+            InterfacePlan(
+                interface_type=InterfaceType.MOUNT, path=path, mount_function=MountFunction.INPUT, interface_peers=()
+            )
+            for path in mounts
+        ),
         execution_constraint=ExecutionConstraint.NONE,
         constraint_detail=(),
     )
@@ -193,3 +202,26 @@ def test_nobody_but_the_owner_chooses_what_a_container_runs_unless_the_owner_say
     for refusal in (override_refusal(service, _plan(entrypoint, cmd)), operating_refusal(service, entrypoint, cmd)):
         assert (refusal is None) if words is None else words in (refusal or "")
     assert override_refusal(make.service(1, service_type="DOCKER", settings=free), _plan(entrypoint, cmd)) is None
+
+
+@pytest.mark.parametrize(
+    ("mounts", "words"),
+    [
+        ((), None),
+        (("/data/", "/output"), None),
+        (("/data", "/usr/bin"), "no MOUNT /usr/bin"),
+        (("/data/in",), "/data/in"),
+    ],
+)
+def test_nobody_but_the_owner_says_where_in_a_container_a_mount_is(
+    make: Make, mounts: tuple[str, ...], words: str | None
+) -> None:
+    """What is delivered to `/usr/bin` would be executed in place of the image's programs."""
+    data = ServiceInterface(interface_type=InterfaceType.MOUNT, path="/data", mount_function=MountFunction.INPUT)
+    fixed = DockerSettings(image="i", image_id=DIGEST)
+    free = DockerSettings(image="i", image_id=DIGEST, allow_override=True)
+    service = make.service(1, service_type="DOCKER", settings=fixed, interfaces=(data,))
+    node = tuple(replace(data, path=path) for path in mounts)
+    for refusal in (override_refusal(service, _plan(mounts=mounts)), operating_refusal(service, None, None, node)):
+        assert (refusal is None) if words is None else words in (refusal or "")
+    assert override_refusal(make.service(1, service_type="DOCKER", settings=free), _plan(mounts=mounts)) is None

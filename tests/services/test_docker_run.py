@@ -246,6 +246,24 @@ def test_another_peers_order_replaces_them_only_where_the_owner_allows_it() -> N
     assert (allowed.entrypoint, allowed.cmd) == (("cat",), ("b",))
 
 
+def test_another_peers_order_adds_a_mount_only_where_the_owner_allows_it() -> None:
+    bin_, data = (
+        replace(
+            _stdin(is_connected=False),
+            interface_type=InterfaceType.MOUNT,
+            path=path,
+            mount_function=MountFunction.INPUT,
+        )
+        for path in ("/usr/bin", "/data")
+    )
+    declared = _service(_mount("/data"))
+    assert _build(declared, data, ordering_peer_id=THERE)
+    with pytest.raises(PermissionDenied, match="no MOUNT /usr/bin"):
+        _build(declared, data, bin_, ordering_peer_id=THERE)
+    assert _build(declared, bin_)
+    assert _build(_service(allow_override=True), bin_, ordering_peer_id=THERE)
+
+
 def test_an_empty_entrypoint_without_arguments_runs_nothing() -> None:
     with pytest.raises(JobFailed, match="nothing to run"):
         _build(_service(), entrypoint=())
