@@ -206,9 +206,14 @@ def _mounts(order: ContainerOrder, around: Surroundings) -> list[dict[str, Any]]
     if around.secrets_directory:
         mounts.append(_bind(around.secrets_directory, SECRETS_TARGET, writable=False))
         taken.add(SECRETS_TARGET)
-    taken.add(SCRATCH)
-    mounts += [_memory(volume) for volume in sorted(set(around.image_volumes) - taken) if _is_plain(volume)]
-    return mounts
+    if order.tmpfs_bytes:
+        taken.add(SCRATCH)
+    return mounts + [_memory(volume) for volume in sorted(_as_engines_read(around.image_volumes) - taken)]
+
+
+def _as_engines_read(volumes: Collection[str]) -> set[str]:
+    """Return where an image declares volumes: `/data/` and `/x/../data` are `/data`. No engine takes the root for one."""
+    return {posixpath.normpath("/" + volume.lstrip("/")) for volume in volumes} - {"/"}
 
 
 def _bind(source: str, target: str, *, writable: bool) -> dict[str, Any]:
@@ -285,17 +290,6 @@ def _mount(fields: Mapping[str, Any]) -> MountOrder:
 
 def _is_within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
-
-
-def _is_plain(path: object) -> bool:
-    return (
-        isinstance(path, str)
-        and path.startswith("/")
-        and posixpath.normpath(path) == path
-        and not path.startswith("//")
-        and path != "/"
-        and not any(_is_within(path, forbidden) for forbidden in FORBIDDEN_TARGETS)
-    )
 
 
 def _absolute(value: object, what: str) -> str:

@@ -44,7 +44,7 @@ from rnd.services.engine import Engine
 from rnd.services.engine_streams import EngineGone, EngineRefused
 from rnd.services.exec_images import ExecImages
 from rnd.services.exec_runs import ExecRuns, container_id_in
-from rnd.services.executor import LABEL_ENGINE_NAME
+from rnd.services.executor import LABEL_ATTEMPT, LABEL_ENGINE_NAME, LABEL_JOB, LABEL_PEER
 
 SEAT: Final = "exec"
 MESSAGE_MAX_BYTES: Final = 32 << 20
@@ -54,6 +54,9 @@ HANDOVER_S: Final = 30.0
 CLIENT_REQUESTS_MAX: Final = 4096
 """Far above what one daemon has under way; whoever asks for more at once waits."""
 PR_SET_DUMPABLE: Final = 4
+
+OWN_LABELS: Final = frozenset({LABEL_PEER, LABEL_JOB, LABEL_ATTEMPT, LABEL_ENGINE_NAME, LABEL_DIRECTORY})
+IMAGE_CONFIG: Final = ("Entrypoint", "Cmd", "Volumes", "WorkingDir", "User")
 
 Request = dict[str, Any]
 Send = Callable[[dict[str, Any]], None]
@@ -276,7 +279,8 @@ class ExecServer:
     # ------------------------------------------------------------- images
 
     async def _image(self, request: Request, _tell: Send) -> dict[str, Any]:
-        return {"image": await self._engine.image(str(request["image"]))}
+        found = await self._engine.image(str(request["image"]))
+        return {"image": None if found is None else _facts_of_image(found)}
 
     async def _pull(self, request: Request, tell: Send) -> dict[str, Any]:
         auth = request["auth"]
@@ -311,13 +315,21 @@ def _parsed(line: bytes) -> tuple[object, Request]:
     return number, request
 
 
+def _facts_of_image(found: dict[str, Any]) -> dict[str, Any]:
+    """Return what is asked for: an image has as many labels, and as much history, as its maker likes."""
+    config = found.get("Config") or {}
+    own = {name: found.get(name) for name in ("Id", "RepoDigests", "Architecture", "Size")}
+    return {**own, "Config": {name: config.get(name) for name in IMAGE_CONFIG}}
+
+
 def _facts_of(container: dict[str, Any]) -> dict[str, Any]:
+    """Return what is asked for; a container has the labels of its image too."""
     return {
         "container_id": container["Id"],
         "name": str((container.get("Names") or ["/"])[0]).removeprefix("/"),
         "engine_name": container["Labels"].get(LABEL_ENGINE_NAME, ""),
         "directory": container["Labels"][LABEL_DIRECTORY],
-        "labels": container["Labels"],
+        "labels": {name: value for name, value in container["Labels"].items() if name in OWN_LABELS},
         "state": container.get("State", ""),
         "created_s": container.get("Created", 0),
     }

@@ -12,6 +12,7 @@ import pytest
 from docker import APIClient
 
 from rnd.services.docker_service import DockerExecutor
+from rnd.services.exec_server import OWN_LABELS
 from rnd.services.images import ImageFacts, PullProgress, RegistryAuth
 from rnd.types.errors import ExecutorUnavailable
 from tests.docker.engine import IMAGE, import_image
@@ -67,6 +68,23 @@ class TestImages(DockerRuns):
     @pytest.mark.parametrize("name", ["nobody/knows:this", "sha256:" + "0" * 64, "x@sha256:" + "0" * 64])
     def test_an_image_that_is_not_there_is_none(self, data_dir: Path, name: str) -> None:
         assert self.ask(data_dir, lambda executor: executor.look_up(name)) is None
+
+    def test_the_labels_of_an_image_are_not_handed_on(self, data_dir: Path, engine: APIClient) -> None:
+        """They are its containers' too, megabytes of them if its maker likes, and one answer of rnd-exec holds a few."""
+        name = "rnd-test-labels:latest"
+        self.image_id = import_image(engine, name, "LABEL chatter=xyz")
+
+        async def look(executor: DockerExecutor) -> None:
+            handle = await executor.submit(self.order(data_dir, "exit 0"))
+            [own] = await executor.containers()
+            assert set(own.labels) == set(OWN_LABELS)
+            await executor.wait(handle)
+            await executor.cleanup(handle)
+
+        try:
+            self.ask(data_dir, look)
+        finally:
+            engine.remove_image(name, force=True)
 
     def test_a_pull_brings_the_image_with_its_digest_and_what_it_says_of_itself(
         self, data_dir: Path, pushed: tuple[str, str]

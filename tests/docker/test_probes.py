@@ -9,10 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+from docker import APIClient
 
 from rnd.services.executor import Executor, Mount, Observation, Phase
 from rnd.types.enums import LogStream
 from rnd.types.services import ResourceLimits
+from tests.docker.engine import import_image
 from tests.docker.test_docker_service import DockerRuns
 from tests.services.conformance import eventually
 from tests.services.native_processes import processes_of
@@ -127,6 +129,14 @@ class TestUsingUp(DockerRuns):
         sizes = [int(line.split()[0]) for line in (directory / "logs/stdout.txt").read_text().splitlines()]
         assert all(63 <= size <= 64 for size in sizes)
         assert took_s < 5
+
+    def test_no_volume_of_an_image_is_a_folder_without_bound(self, data_dir: Path, engine: APIClient) -> None:
+        """However the image writes their paths; and where the service has no /tmp of its own."""
+        image = import_image(engine, "rnd-test-volumes:latest", "VOLUME /data/", "VOLUME /tmp", "VOLUME /a/../b")
+        script = "df -k /data /tmp /b | awk 'NR > 1 {print $1, $2}'"
+        _, directory = self.end_of(data_dir, script, container={"image_id": image, "tmpfs_bytes": 0})
+        engine.remove_image("rnd-test-volumes:latest", force=True)
+        assert (directory / "logs/stdout.txt").read_text() == "tmpfs 65536\n" * 3
 
     def test_a_fork_bomb(self, data_dir: Path) -> None:
         run = self.order(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -108,7 +109,9 @@ surroundings = st.builds(
     Surroundings,
     user=st.sampled_from(["65534:65534", "1000:1000"]),
     cpus=st.integers(1, 64),
-    image_volumes=st.lists(st.sampled_from(["/data", "/vol", "/", "/proc/x", "../x", "/var/lib/x"])).map(tuple),
+    image_volumes=st.lists(
+        st.sampled_from(["/data", "/vol/", "/", "/tmp", "/dev/x", "../x", "/a//b/../c", "/var/lib/x"])
+    ).map(tuple),
     secrets_directory=st.sampled_from(["", "/dev/shm/rnd-secrets-0123"]),
 )
 
@@ -154,24 +157,26 @@ def test_whatever_is_ordered_the_engine_is_asked_for_nothing_off_the_list(
 
 
 def check_mounts(order: ContainerOrder, around: Surroundings, host: dict[str, Any]) -> None:
-    """Hold the mounts against what they may be."""
+    """Hold the mounts against what they may be, and have none missing: an engine gives each volume a folder without bound."""
+    volumes = {os.path.normpath(f"/{volume}").replace("//", "/") for volume in around.image_volumes} - {"/"}
     for mount in host["Mounts"]:
         assert re.fullmatch(r"/[^/].*", mount["Target"])
-        assert not re.match(r"/(proc|sys|dev)(/|$)", mount["Target"])
         match mount["Type"]:
             case "bind":
                 assert set(mount) == {"Type", "Source", "Target", "ReadOnly", "BindOptions"}
+                assert not re.match(r"/(proc|sys|dev)(/|$)", mount["Target"])
                 assert mount["BindOptions"] == {"Propagation": "rprivate"}
                 own = mount["Source"].startswith(DIRECTORY + "/")
                 assert own or (mount["Source"], mount["ReadOnly"]) == (around.secrets_directory, True)
             case "tmpfs":
                 assert set(mount) == {"Type", "Target", "TmpfsOptions"}
                 assert mount["TmpfsOptions"] == {"SizeBytes": 64 << 20, "Mode": 0o1777}
-                assert mount["Target"] in around.image_volumes
+                assert mount["Target"] in volumes
             case other:
                 raise AssertionError(other)
     targets = [mount["Target"] for mount in host["Mounts"]] + list(host.get("Tmpfs", ()))
     assert len(targets) == len(set(targets))
+    assert volumes <= set(targets)
     for target, options in host.get("Tmpfs", {}).items():
         assert target == "/tmp"
         assert re.sub(",uid=[0-9]+,gid=[0-9]+$", "", options) == (
