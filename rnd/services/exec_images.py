@@ -38,13 +38,14 @@ class ExecImages:
         pull = self._pulls.get(key)
         if pull is None:
             pull = self._pulls[key] = self._begin(lambda hear: engine_images.pull(self._engine, image, auth, hear))
-            pull.outcome.add_done_callback(lambda _: self._pulls.pop(key, None))
+            pull.outcome.add_done_callback(lambda _: self._forget(key, pull))
         pull.listeners.append(tell)
         try:
             await asyncio.shield(pull.outcome)
         finally:
             pull.listeners.remove(tell)
             if not pull.listeners:
+                self._forget(key, pull)  # at once: whoever comes now is to begin anew
                 pull.task.cancel()
                 pull.outcome.cancel()
 
@@ -52,6 +53,10 @@ class ExecImages:
         """Build an image from a tar, an open file. Raises `EngineGone` and `EngineRefused`."""
         async with self._room:
             await engine_images.build(self._engine, context, tag, tell)
+
+    def _forget(self, key: tuple[str, str, str], pull: _Work) -> None:
+        if self._pulls.get(key) is pull:
+            del self._pulls[key]
 
     def _begin(self, bring: Callable[[Tell], Awaitable[None]]) -> _Work:
         listeners: list[Tell] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -151,6 +152,26 @@ class TestPulls(DockerRuns):
             with pytest.raises(ExecutorUnavailable, match="refused"):
                 await executor.pull(name, None, lambda _: None)
             assert proxy.questions.count(PULL) == 2
+
+        self.go(data_dir, test)
+
+    def test_who_comes_in_the_moment_it_is_called_off_begins_anew(self, data_dir: Path, proxy: EngineProxy) -> None:
+        proxy.hold_at, proxy.hold_answer = PULL, True
+        image = {"op": "pull", "image": "127.0.0.1:1/nobody/has:this", "auth": None}
+
+        async def test(executor: Executor) -> None:
+            assert (await executor.check()).available
+            reader, writer = await asyncio.open_unix_connection(data_dir / "run/exec.sock")
+            writer.write(json.dumps({"id": 1, **image}).encode() + b"\n")
+            assert await asyncio.to_thread(proxy.held.wait, 20)
+            both = ({"id": 1, "op": "abandon"}, {"id": 2, **image})
+            writer.write(b"".join(json.dumps(each).encode() + b"\n" for each in both))
+            async with asyncio.timeout(20):
+                while "error" not in (answer := json.loads(await reader.readline())):
+                    pass
+            assert (answer["id"], "refused" in answer["error"]) == (2, True)
+            writer.close()
+            await writer.wait_closed()
 
         self.go(data_dir, test)
 
