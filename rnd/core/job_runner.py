@@ -270,10 +270,11 @@ class JobRunner:
         return await self._make_end(running, handle, running.stop.reason)
 
     async def _make_end(self, running: RunningJob, handle: str, reason: str) -> Observation:
-        """Kill a program until it has ended, and return how."""
+        """Kill a program until it has ended, and return how: LOST where its engine stays away."""
         job = running.claimed.job
         executor = self._executors[job.service_type]
         grace_s = self._config.deadlines.cancel_grace_s
+        until = self._clock.now() + FIND_AT_LEAST
         while True:
             log.info(LogEvent.KILLING_JOB, job_id=job.id, reason=reason)
             try:
@@ -284,7 +285,15 @@ class JobRunner:
                 async with asyncio.timeout(grace_s + KILL_AGAIN_S):
                     return await executor.wait(handle)
             except TimeoutError:
+                seen = (await executor.poll([handle]))[handle]
+            if seen.phase is not Phase.UNKNOWN:
+                running.trouble = ""
+                until = self._clock.now() + FIND_AT_LEAST
                 continue
+            running.trouble = seen.reason
+            if self._clock.now() >= until:
+                words = f"lost: its engine does not say what became of it: {seen.reason}"
+                return Observation(phase=Phase.LOST, reason=words)
 
     async def _prepare(self, running: RunningJob) -> JobRun:
         claimed = running.claimed

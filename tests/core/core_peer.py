@@ -117,6 +117,8 @@ class ScriptedEngine:
         self.runs: dict[str, _Run] = {}
         self.submit_error: RndError | None = None
         self.is_answer_lost = False
+        self.is_silent = False
+        """What it is asked to end goes on, and what became of it is not known."""
         self.kill_errors = 0
         self.find_error: RndError | None = None
         self.cleanup_error: RndError | None = None
@@ -153,6 +155,8 @@ class ScriptedEngine:
         return observation
 
     async def poll(self, handles: Sequence[str]) -> dict[str, Observation]:
+        if self.is_silent:
+            return dict.fromkeys(handles, Observation(phase=Phase.UNKNOWN, reason="no engine answers"))
         return {handle: self.runs[handle].observation or Observation(phase=Phase.RUNNING) for handle in handles}
 
     async def cancel(self, handle: str, grace_s: float) -> None:
@@ -161,6 +165,8 @@ class ScriptedEngine:
             raise OSError("the engine did not hear")
         run = self.runs[handle]
         run.asked_to_end += 1
+        if self.is_silent:
+            return
         if run.observation is None and not (run.script.deaf and run.asked_to_end == 1):
             self._end(run, Observation(phase=Phase.EXITED, signal=15))
 
@@ -231,6 +237,10 @@ class ScriptedContainers(ScriptedEngine):
 
     async def wait(self, handle: str) -> Observation:
         return await super().wait(_engine_name(handle))
+
+    async def poll(self, handles: Sequence[str]) -> dict[str, Observation]:
+        seen = await super().poll([_engine_name(handle) for handle in handles])
+        return {handle: seen[_engine_name(handle)] for handle in handles}
 
     async def cancel(self, handle: str, grace_s: float) -> None:
         await super().cancel(_engine_name(handle), grace_s)

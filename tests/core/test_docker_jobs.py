@@ -559,6 +559,30 @@ def test_a_container_whose_engine_stays_away_is_lost_in_the_end(
     asyncio.run(play())
 
 
+@pytest.mark.parametrize("by", ["its time", "a cancel"])
+def test_what_is_to_end_while_its_engine_stays_away_is_lost_in_the_end(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    monkeypatch.setattr(job_runner, "KILL_AGAIN_S", 0.01)
+    machine.deadlines = Deadlines(cancel_grace_s=0.01)
+
+    async def play(daemon: Daemon) -> None:
+        timeout_s = 0.05 if by == "its time" else 60.0
+        await _order(daemon, await daemon.container("a", Script(holds=True), timeout_s=timeout_s))
+        await daemon.until(lambda: daemon.containers.running() == ["job-1-1"])
+        daemon.containers.is_silent = True
+        if by == "a cancel":
+            await daemon.workflow_manager.cancel(ONE, reason="enough")
+        await daemon.until(lambda: daemon.runner.trouble_of(JOB) == "no engine answers")
+        assert (await daemon.story())[0][1] == "RUNNING"
+        daemon.clock.move(301)
+        ended = await daemon.ended(ONE)
+        assert ended.status is (ExecutionStatus.CANCELLED if by == "a cancel" else ExecutionStatus.FAILED)
+        daemon.containers.is_silent = False
+
+    machine.play(play)
+
+
 @pytest.mark.parametrize("boot", ["boot 1", "boot 2"])
 @pytest.mark.parametrize("is_here", [False, True])
 def test_a_pull_begins_anew_after_a_restart_of_daemon_or_machine(machine: Machine, boot: str, is_here: bool) -> None:
