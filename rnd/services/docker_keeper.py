@@ -147,6 +147,8 @@ class ContainerRun:
             end = await self._engine.end_of_next(self.container_id)
             if end is not None:
                 opened.push_async_callback(end.close)
+            if self._asked and (await self._engine.state(self.container_id) or {}).get("Status") != "created":
+                raise EngineGone("it was started by a question that nobody had answered")
             self._asked = await self._engine.mark()
             container_record.add(self.directory, self.engine_name, starting=self._asked)
             if self._cancelled:
@@ -265,8 +267,10 @@ class ContainerRun:
         self._cut_short = True
         try:
             opened = await self._engine.attach_input(self.container_id)
-        except (EngineGone, EngineRefused):
-            return  # it has ended already, or its end is judged when the engine is there again
+        except (EngineGone, EngineRefused) as error:
+            if await self._may_run():  # and would wait for its input until its time is over
+                self._fail(f"its standard input cannot be handed over: {error}")
+            return
         try:
             if await self._write_input(opened.writer):
                 self._cut_short = False
@@ -274,6 +278,13 @@ class ContainerRun:
                 await self._forever()  # the connection goes with the run
         finally:
             await opened.close()
+
+    async def _may_run(self) -> bool:
+        try:
+            state = await self._engine.state(self.container_id)
+        except (EngineGone, EngineRefused):
+            return True
+        return state is not None and bool(state.get("Running"))
 
     async def _write_input(self, writer: asyncio.StreamWriter) -> bool:
         """Return whether the program has been given everything, or wants no more."""

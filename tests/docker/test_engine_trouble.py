@@ -31,6 +31,7 @@ from tests.docker.test_kills import stdout
 from tests.services.conformance import eventually
 
 CREATE, START, PULL = "POST /containers/create", "POST /containers/ID/start", "POST /images/create"
+ATTACH = "POST /containers/ID/attach"
 FULL = "mkdir /var/lib/docker/overlay2/0: no space left on device"
 WHAT_TO_DO = "docker system prune frees it"
 IMPATIENT_S = 1
@@ -129,6 +130,49 @@ class TestImpatient(DockerRuns):
 
         self.go(data_dir, test)
         assert (run.directory / "output/runs").read_text() == "once\n"
+
+    def test_a_start_that_is_heard_late_is_the_only_one(self, data_dir: Path, proxy: EngineProxy) -> None:
+        """It is asked again, and meanwhile the first question is heard, and the program has ended."""
+        run = self.order(data_dir, "echo once >>runs; exit 7")
+        proxy.hold_at = START
+
+        async def test(executor: Executor) -> None:
+            handle = await executor.submit(run)
+            assert await asyncio.to_thread(proxy.held.wait, 20)
+            proxy.held.clear()
+            proxy.hold_at = ATTACH
+            assert await asyncio.to_thread(proxy.held.wait, 20)
+            proxy.slow_s = 0.6
+            proxy.let_go()
+            assert (await executor.wait(handle)).exit_code == 7
+            await executor.cleanup(handle)
+
+        self.go(data_dir, test)
+        assert (run.directory / "output/runs").read_text() == "once\n"
+
+
+class TestInput(DockerRuns):
+    """What a program is to read cannot be handed over."""
+
+    def test_a_program_that_would_wait_for_it_for_ever_is_ended(self, data_dir: Path, proxy: EngineProxy) -> None:
+        self.jobs_folder(data_dir).mkdir(parents=True)
+        (self.jobs_folder(data_dir) / "data").write_bytes(b"data")
+        run = self.order(data_dir, "cat >all", stdin_files=(self.jobs_folder(data_dir) / "data",))
+        proxy.hold_at = START
+
+        async def test(executor: Executor) -> None:
+            handle = await executor.submit(run)
+            assert await asyncio.to_thread(proxy.held.wait, 20)
+            proxy.refusals[ATTACH] = (500, "too many open files")
+            proxy.let_go()
+            async with asyncio.timeout(20):
+                end = await executor.wait(handle)
+            assert (end.signal, end.reason) == (
+                signal.SIGKILL, "its standard input cannot be handed over: too many open files",
+            )  # fmt: skip
+            await executor.cleanup(handle)
+
+        self.go(data_dir, test)
 
 
 class TestPulls(DockerRuns):
@@ -291,7 +335,7 @@ class TestCancels(DockerRuns):
 
     def test_of_a_container_that_nobody_has_started_yet(self, data_dir: Path, proxy: EngineProxy) -> None:
         run = self.order(data_dir, "echo once >>runs")
-        proxy.hold_at = "POST /containers/ID/attach"
+        proxy.hold_at = ATTACH
 
         async def test(executor: Executor) -> None:
             handle = await executor.submit(run)
