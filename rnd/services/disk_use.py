@@ -7,6 +7,10 @@ here: only confinement keeps it from doing so. Standard library only, since keep
 from __future__ import annotations
 
 import os
+import stat
+
+RESERVE_BYTES = 1 << 20
+"""What a filesystem may keep for a file that grows, beside as much again as is in it; more is a program's own doing."""
 
 
 class DiskUse:
@@ -59,7 +63,34 @@ def _sizes(directory: str, besides: str = "") -> dict[tuple[int, int], int]:
                         found = entry.stat(follow_symlinks=False)
                     except FileNotFoundError:
                         continue  # the program works on, and has deleted it meanwhile
-                    sizes[found.st_dev, found.st_ino] = found.st_size
+                    sizes[found.st_dev, found.st_ino] = _size(found)
         except (FileNotFoundError, NotADirectoryError):
             continue  # replaced or deleted meanwhile
     return sizes
+
+
+def unnamed_bytes(pid: int, directory: str) -> int:
+    """Return how large the files are that have no name any more, and are open in a container whose first process is `pid`.
+
+    Of those on the disk of a folder, and in processes that the caller may look into. Raises `OSError` where `pid` is none.
+    """
+    device, space = os.stat(directory).st_dev, os.stat(f"/proc/{pid}/ns/pid").st_ino
+    sizes: dict[int, int] = {}
+    if space == os.stat("/proc/self/ns/pid").st_ino:
+        return 0  # the container has ended, and somebody else has its number by now
+    for process in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.stat(f"/proc/{process}/ns/pid").st_ino == space:
+                for descriptor in os.listdir(f"/proc/{process}/fd"):
+                    found = os.stat(f"/proc/{process}/fd/{descriptor}")
+                    if found.st_dev == device and found.st_nlink == 0 and stat.S_ISREG(found.st_mode):
+                        sizes[found.st_ino] = _size(found)
+        except OSError:
+            continue  # it has ended or closed that, or it is not ours to look into
+    return sum(sizes.values())
+
+
+def _size(found: os.stat_result) -> int:
+    """Return how large a file is; room that was taken beyond its end counts too."""
+    taken = found.st_blocks * 512
+    return taken if taken > 2 * found.st_size + RESERVE_BYTES else found.st_size

@@ -17,7 +17,7 @@ from rnd.services import captured_output, container_record, job_places
 from rnd.services.captured_output import CapturedOutput
 from rnd.services.container_end import Circumstances, account, lost, rejected
 from rnd.services.container_record import Record
-from rnd.services.disk_use import used_bytes
+from rnd.services.disk_use import unnamed_bytes, used_bytes
 from rnd.services.docker_spec import ENGINE_LOG_BYTES, BadOrder
 from rnd.services.engine import Engine
 from rnd.services.engine_streams import Demultiplexer, EngineGone, EngineRefused, Opened
@@ -318,15 +318,24 @@ class ContainerRun:
             self._fail("its standard input was cut short: the process that fed it was ended")
 
     async def _watch_disk(self, limit_bytes: int) -> None:
+        pid = 0
         while not self._fault:
             began = time.monotonic()
-            await asyncio.to_thread(self._count_files, limit_bytes)
+            if not pid:
+                with contextlib.suppress(EngineGone, EngineRefused):  # asked again
+                    pid = int((await self._engine.state(self.container_id) or {}).get("Pid", 0))
+            await asyncio.to_thread(self._count_files, limit_bytes, pid)
             took_s = time.monotonic() - began
             await asyncio.sleep(max(COUNT_EVERY_S, took_s / COUNTING_SHARE))
 
-    def _count_files(self, limit_bytes: int) -> None:
+    def _count_files(self, limit_bytes: int, pid: int = 0) -> None:
         try:
             added = used_bytes(self.directory, besides="") - self._begun.before_bytes
+            if pid:
+                with contextlib.suppress(
+                    OSError
+                ):  # it has ended, and with it what had no name; or is not ours to look into
+                    added += unnamed_bytes(pid, self.directory)
         except OSError as error:
             self._tell_fault(f"killed by the disk limit of {limit_bytes} bytes: its files cannot be counted ({error})")
             return

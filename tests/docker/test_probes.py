@@ -169,8 +169,9 @@ class TestUsingUp(DockerRuns):
             "head -c 100000000 /dev/zero >big; sleep 100",
             "i=0; while :; do i=$((i+1)); head -c 1000000 /dev/zero >$i; done",
             "mkdir -p a/b/c; while :; do cat /bin/busybox >>a/b/c/d; done",
+            "exec 3>big; rm big; head -c 100000000 /dev/zero >&3; sleep 100",
         ],
-        ids=["one file", "many files", "deep"],
+        ids=["one file", "many files", "deep", "without a name"],
     )
     def test_the_disk_by_outputs(self, data_dir: Path, script: str) -> None:
         end, _, took_s = self.timed(data_dir, script, limits=ResourceLimits(disk_bytes=5_000_000))
