@@ -13,6 +13,7 @@ from typing import NamedTuple
 from rnd.protocol.transfer import WINDOW_BYTES
 from tests.cutting_proxy import CuttingProxy, cutting_proxy
 from tests.figures import note_figures
+from tests.live_files import found_below
 from tests.running_peers import Peer, pair, wait_until
 
 UNNOTED_BYTES_MAX = 7 << 20
@@ -114,6 +115,6 @@ def check_harmed(way: Way, harmed: Harmed, seed: int, *, what: str, stream_bytes
     )
     assert is_exact, harmed
     assert harmed.twice_bytes < allowed_bytes, harmed
-    parts = list((way.receiver.data_dir / "workflows").rglob("*.part*"))
+    parts = found_below(way.receiver.data_dir / "workflows", "*.part*")
     assert parts == [], parts
     wait_until(lambda: not way.sender.rows("SELECT 1 FROM transfers WHERE status IN ('PENDING', 'ACTIVE')"), "open")

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.cuts.harmed_way import HARMS, Way, check_harmed, harmed_delivery, killed, running_way
+from tests.live_files import found_below
 from tests.running_peers import Peer, wait_until
 
 SIZE_BYTES = 256 << 20
@@ -135,4 +136,4 @@ def test_a_receiver_that_is_killed_when_all_is_in_its_place_takes_nothing_again(
 
 def parts(peer: Peer) -> list[Path]:
     """Return the folders of a peer that are being filled."""
-    return list((peer.data_dir / "workflows").rglob(".*.part"))
+    return found_below(peer.data_dir / "workflows", ".*.part")

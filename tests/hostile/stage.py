@@ -41,6 +41,7 @@ from rnd.types.ids import (
 from rnd.types.orders import JobStatusReport, Route
 from rnd.types.times import to_text
 from tests.hostile.scripted_peer import CONTROL, DATA, ScriptedLink, ScriptedPeer, answer_politely
+from tests.live_files import found_below
 from tests.running_peers import Peer, wait_until
 
 NODE = NodeId(2)
@@ -112,7 +113,7 @@ class Daemon(Peer):
 
     def files(self) -> set[str]:
         """Return every path below the folders of jobs, and every other entry of the data directory's own level."""
-        below = {str(path.relative_to(self.data_dir)) for path in (self.data_dir / "workflows").rglob("*")}
+        below = {str(path.relative_to(self.data_dir)) for path in found_below(self.data_dir / "workflows", "*")}
         return below | {path.name for path in self.data_dir.iterdir() if not path.name.startswith("rnd.db")}
 
     def job(self, job_id: int) -> dict[str, Any]:

@@ -49,6 +49,7 @@ from tests.hostile.stage import (
     route,
     start,
 )
+from tests.live_files import bytes_of, found_below
 from tests.running_peers import wait_until
 
 SERVICE = {"id": 1, "name": "cat", "service_type": "STANDALONE"}
@@ -233,7 +234,7 @@ def test_a_byte_of_a_huge_promise_again_and_again_takes_a_byte(peer: Daemon) -> 
         return int(line.split()[1]) / 1024
 
     def disk_bytes() -> int:
-        return sum(path.lstat().st_blocks * 512 for path in (peer.data_dir / "workflows").rglob("*"))
+        return sum(map(bytes_of, found_below(peer.data_dir / "workflows", "*")))
 
     async def test() -> None:
         async with scene(peer) as on:

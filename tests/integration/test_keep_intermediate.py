@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.live_files import found_below
 from tests.running_peer import RunningPeer, running_peer
 from tests.running_peers import pair, running_peers, wait_until
 
@@ -17,7 +18,7 @@ def is_cleared(peer: RunningPeer, execution_id: int) -> bool:
 
 
 def parts_below(peer: RunningPeer) -> list[Path]:
-    return list((peer.data_dir / "workflows").rglob(".*.part*"))
+    return found_below(peer.data_dir / "workflows", ".*.part*")
 
 
 def until_cleared(peer: RunningPeer, execution_id: int) -> None:
@@ -27,7 +28,7 @@ def until_cleared(peer: RunningPeer, execution_id: int) -> None:
 def kept_below(peer: RunningPeer, workflow_job_id: int) -> set[str]:
     """Return the files that are there of one job, its results apart, relative to the folder of the workflow job."""
     (folder,) = (peer.data_dir / "workflows").glob(f"*/{workflow_job_id}")
-    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    files = {str(path.relative_to(folder)) for path in found_below(folder, "*") if path.is_file()}
     return {"/".join(name.split("/")[2:]) for name in files if name.split("/")[2] != "0"}
 
 
@@ -125,4 +126,4 @@ def test_what_came_of_a_result_in_part_goes_too_and_an_executor_keeps_nothing_be
         wait_until(lambda: not parts_below(orchestrator), "what had come is gone")
         worker.start()
         worker.until("SELECT COUNT(*) FROM job_executions", 0)
-        wait_until(lambda: not list((worker.data_dir / "workflows").rglob("*.txt")), "nothing is kept of the order")
+        wait_until(lambda: not found_below(worker.data_dir / "workflows", "*.txt"), "nothing is kept of the order")

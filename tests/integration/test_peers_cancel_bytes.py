@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.integration.peer_sites import MOUNT_IN, Site, running_site
+from tests.live_files import found_below
 from tests.running_peer import PROJECT
 from tests.running_peers import Peer, wait_until
 
@@ -58,7 +59,7 @@ class Moving:
             assert reason in error
             until_logged(peer, f"Transfer cancelled: transfer_id={transfer_id}")
         wait_until(lambda: parts(self.receiver) == [], lambda: f"these stay: {parts(self.receiver)}")
-        assert not list(self.receiver.data_dir.glob("workflows/**/big.bin"))
+        assert not found_below(self.receiver.data_dir / "workflows", "big.bin")
         execution = self.site.home.wait(self.execution_id)
         assert execution["status"] in {"CANCELLED", "FAILED"}
         for peer in (self.sender, self.receiver):
@@ -72,7 +73,7 @@ def until_logged(peer: Peer, words: str) -> None:
 
 def parts(peer: Peer) -> list[str]:
     """Return what there is of deliveries that came in part."""
-    return [str(path) for path in (peer.data_dir / "workflows").glob("**/.*.part*")]
+    return [str(path) for path in found_below(peer.data_dir / "workflows", ".*.part*")]
 
 
 def given(site: Site, workflow: int) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.live_files import found_below
 from tests.running_peer import running_peer
 from tests.running_peers import Peer, pair, running_peers
 
@@ -40,7 +41,7 @@ def sending(orchestrator: Peer, worker: Peer, name: str, count: int, script: str
 
 def files_below(peer: Peer) -> int:
     folder = peer.data_dir / "workflows"
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in found_below(folder, "*") if path.is_file())
 
 
 def test_a_delivery_beyond_what_an_execution_may_hold_is_refused_before_a_byte_comes(

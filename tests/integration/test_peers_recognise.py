@@ -15,6 +15,7 @@ import pytest
 
 from tests.cutting_proxy import CuttingProxy, cutting_proxy
 from tests.integration.peer_sites import MOUNT_IN
+from tests.live_files import found_below
 from tests.running_peers import Peer, introduce, pair, running_peers, wait_until
 
 FILE_BYTES = 3 << 20
@@ -126,7 +127,7 @@ class Lane(NamedTuple):
 
     def arrived(self) -> list[Path]:
         """Return the folders in which something has arrived at the taker, the newest last."""
-        found = (self.taker.data_dir / "workflows").rglob(".*.manifest")
+        found = found_below(self.taker.data_dir / "workflows", ".*.manifest")
         folders = [path.with_name(path.name.removeprefix(".").removesuffix(".manifest")) for path in found]
         return sorted(folders, key=lambda path: path.stat().st_ctime_ns)
 
@@ -193,7 +194,7 @@ class Copying(NamedTuple):
 
     def parts(self) -> list[Path]:
         """Return what is there of the delivery."""
-        return list((self.lane.taker.data_dir / "workflows").rglob("*.part/*"))
+        return found_below(self.lane.taker.data_dir / "workflows", "*.part/*")
 
 
 @pytest.fixture

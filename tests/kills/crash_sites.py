@@ -21,6 +21,7 @@ from tests.integration.peer_sites import (
     settle_ports,
     until_nothing_is_open,
 )
+from tests.live_files import found_below
 from tests.running_peer import RpcError
 from tests.running_peers import Peer, await_links, wait_until
 
@@ -211,7 +212,7 @@ class CrashSite:
         for name in drawn.places:
             wait_until(lambda name=name: not processes_of(name), f"no process of {name} is left")
         for peer in (site.home, site.b, site.c):
-            parts = lambda peer=peer: [str(path) for path in (peer.data_dir / "workflows").glob("**/.*.part*")]  # noqa: E731
+            parts = lambda peer=peer: found_below(peer.data_dir / "workflows", ".*.part*")  # noqa: E731
             wait_until(lambda parts=parts: not parts(), lambda parts=parts: f"these stay: {parts()}")
             assert "Traceback" not in peer.stderr()
 

@@ -32,6 +32,7 @@ from rnd.types.peers import RejectionCode
 from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.files import free_bytes
 from tests.core.core_peer import ME, Daemon, Machine, edge
+from tests.live_files import found_below
 from tests.seams import CountingEntropy
 
 ORDERER, SENDER = PeerId("rnorderer"), PeerId("rnsender")
@@ -172,7 +173,7 @@ class Receiver:
         content_bytes = end - (len(parcel.stream) - sum(map(len, parcel.contents)))
 
         async def holds() -> bool:
-            files = self.daemon.folders.data_dir.rglob(".*.part/*.bin")
+            files = found_below(self.daemon.folders.data_dir, ".*.part/*.bin")
             return sum(path.stat().st_size for path in files) == content_bytes
 
         await self.until(holds)
@@ -180,7 +181,7 @@ class Receiver:
     @property
     def parts(self) -> list[str]:
         """The names of all that is there of deliveries that have not arrived."""
-        return sorted(path.name for path in self.daemon.folders.data_dir.rglob("*.part*"))
+        return sorted(path.name for path in found_below(self.daemon.folders.data_dir, "*.part*"))
 
     async def cancel(self) -> None:
         await self.daemon.job_manager.cancel_jobs([self.job_id], reason="enough")

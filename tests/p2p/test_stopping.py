@@ -18,6 +18,7 @@ from rnd.types.executions import FileEntry
 from rnd.types.peers import RejectionCode
 from rnd.workers.part_notes import manifest_beside
 from tests.core.core_peer import Machine
+from tests.live_files import found_below
 from tests.p2p.one_receiver import ORDERER, SENDER, Receiver, code_of, play
 
 HUGE = 40 << 30
@@ -76,7 +77,7 @@ def test_one_that_hashes_what_had_come_before_ends_soon_and_keeps_it(machine: Ma
         assert isinstance(await receiver.offer_again(1, **OFFER), DataTransferAccept)
         send(receiver, 1, LIST.data, b"x" * (1 << 20))
         (note,) = await noted(receiver)
-        (part,) = receiver.daemon.folders.data_dir.rglob(".*.part/0.bin")
+        (part,) = found_below(receiver.daemon.folders.data_dir, ".*.part/0.bin")
         os.truncate(part, HUGE - 1)
         fields = json.loads(note.read_text()) | {"offset": len(LIST.data) + HUGE - 1}
         note.write_text(json.dumps(fields))
@@ -110,7 +111,7 @@ def test_one_that_copies_what_it_recognised_ends_soon_and_keeps_what_is_there(ma
         send(receiver, 1, LIST.data)
         await until_is_read(receiver, folder / "0.bin")
         assert await stop(receiver, running) < ENDS_WITHIN_S
-        assert list(receiver.daemon.folders.data_dir.rglob(".*.part/0.bin"))
+        assert list(found_below(receiver.daemon.folders.data_dir, ".*.part/0.bin"))
 
     play(machine, test, runs=False, measure=much_room)
 
@@ -119,9 +120,9 @@ async def noted(receiver: Receiver) -> list[Path]:
     """Lose the link once some content has come, and return the note of how far it is."""
 
     async def has_come() -> bool:
-        return any(path.stat().st_size for path in receiver.daemon.folders.data_dir.rglob(".*.part/0.bin"))
+        return any(path.stat().st_size for path in found_below(receiver.daemon.folders.data_dir, ".*.part/0.bin"))
 
     await receiver.until(has_come)
     receiver.lose_link()
     await receiver.until_transfer_is("PENDING")
-    return list(receiver.daemon.folders.data_dir.rglob(".*.part.json"))
+    return list(found_below(receiver.daemon.folders.data_dir, ".*.part.json"))
