@@ -61,7 +61,10 @@ log = get_logger()
 
 @dataclass(slots=True, kw_only=True)
 class PeerSide:
-    """Everything about other peers. `make` builds it, `start` listens, `run` lives until cancelled."""
+    """Everything about other peers. `attach` completes it, `start` listens, `run` lives until cancelled.
+
+    `make_dialer` and `make_listener` make both ends of connections: whatever they speak, it has to prove who is there.
+    """
 
     config: Config
     database: Database
@@ -73,6 +76,8 @@ class PeerSide:
     board: NewsBoard
     desk: DeliveryDesk
     name: str
+    make_dialer: Callable[[Identity], Dialer] = Dialer
+    make_listener: Callable[..., PeerListener] = PeerListener
     dialer: Dialer = field(init=False)
     book: PeerBook = field(init=False)
     links: PeerManager = field(init=False)
@@ -94,7 +99,7 @@ class PeerSide:
     def __post_init__(self) -> None:
         self._instance_id = self.entropy.random_bytes(16).hex()
         self._issued_at_ms = int(self.clock.now().timestamp() * 1000)
-        self.dialer = Dialer(self.identity)
+        self.dialer = self.make_dialer(self.identity)
         gate = ServerGate(self.identity, TlsGate(self.config.tls_gate))
         peer_id = self.identity.peer_id
         self.book = PeerBook(database=self.database, clock=self.clock, gate=gate, peer_id=peer_id)
@@ -130,7 +135,7 @@ class PeerSide:
         )
         if self.config.peer:
             host, _, port = self.config.peer.rpartition(":")
-            self.listener = PeerListener(
+            self.listener = self.make_listener(
                 gate,
                 host.strip("[]"),
                 int(port),
