@@ -1,0 +1,76 @@
+"""Runs seeds, each in a process of its own that is forked off and forgotten: what a crash leaves lying dies with it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import shutil
+import signal
+import sys
+import tempfile
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from tests.simulation.world import SCRATCH, Template, Verdict, World
+
+SEED_SECONDS_MAX: Final = 120
+"""Of the host's time; a world that takes longer is stuck."""
+
+Change = Callable[[], None]
+
+
+def run_seed(seed: int, template: Template, change: Change | None = None) -> Verdict:
+    """Run one seed in a child process; `change` is done there first."""
+    read_end, write_end = os.pipe()
+    root = Path(tempfile.mkdtemp(prefix="rnd-world-", dir=SCRATCH))
+    pid = os.fork()
+    if pid == 0:
+        os.close(read_end)
+        _be_the_child(seed, template, root, write_end, change)
+    os.close(write_end)
+    try:
+        with open(read_end, "rb") as pipe:
+            content = pipe.read()
+        _, status = os.waitpid(pid, 0)
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    if not content:
+        problem = f"the world ended without a word (status {status})"
+        return Verdict(seed=seed, problems=[problem], log_hash="", counts=Counter())
+    verdict = pickle.loads(content)
+    assert isinstance(verdict, Verdict)
+    return verdict
+
+
+def _be_the_child(seed: int, template: Template, root: Path, write_end: int, change: Change | None) -> None:
+    signal.alarm(SEED_SECONDS_MAX)
+    gc.disable()  # what is dead must not come to its `finally` blocks
+    try:
+        if change is not None:
+            change()
+        verdict = World(seed, root, template).run()
+    except BaseException:  # noqa: BLE001 - whatever it is, it is this seed's verdict
+        verdict = Verdict(seed=seed, problems=[traceback.format_exc()], log_hash="", counts=Counter())
+    if not verdict.problems:
+        verdict.story = []
+    data = pickle.dumps(verdict)
+    with open(write_end, "wb") as pipe:
+        pipe.write(data)
+    os._exit(0)
+
+
+def run_seeds(seeds: Iterable[int], change: Change | None = None) -> Iterator[Verdict]:
+    """Run seeds one after the other."""
+    with tempfile.TemporaryDirectory(prefix="rnd-template-", dir=SCRATCH) as folder:
+        template = Template(Path(folder))
+        for seed in seeds:
+            sys.stdout.flush()
+            yield run_seed(seed, template, change)
