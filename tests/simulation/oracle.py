@@ -44,27 +44,27 @@ MOVES: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
 
 _WATCH: Final = """
     CREATE TEMP TABLE moves (table_name TEXT, row TEXT, old TEXT, new TEXT, old_attempt INTEGER, new_attempt INTEGER,
-                             executor TEXT);
+                             executor TEXT, result TEXT);
     CREATE TEMP TRIGGER watch_jobs AFTER UPDATE ON main.job_executions
     WHEN OLD.status IS NOT NEW.status OR OLD.attempt IS NOT NEW.attempt
     BEGIN
         INSERT INTO moves VALUES ('job_executions', NEW.id, OLD.status, NEW.status, OLD.attempt, NEW.attempt,
-                                  NEW.executor_peer_id);
+                                  NEW.executor_peer_id, NEW.result);
     END;
     CREATE TEMP TRIGGER watch_executions AFTER UPDATE ON main.workflow_executions
     WHEN OLD.status IS NOT NEW.status
     BEGIN
-        INSERT INTO moves VALUES ('workflow_executions', NEW.id, OLD.status, NEW.status, 0, 0, '');
+        INSERT INTO moves VALUES ('workflow_executions', NEW.id, OLD.status, NEW.status, 0, 0, '', NULL);
     END;
     CREATE TEMP TRIGGER watch_transfers AFTER UPDATE ON main.transfers
     WHEN OLD.status IS NOT NEW.status
     BEGIN
-        INSERT INTO moves VALUES ('transfers', NEW.transfer_id, OLD.status, NEW.status, 0, 0, '');
+        INSERT INTO moves VALUES ('transfers', NEW.transfer_id, OLD.status, NEW.status, 0, 0, '', NULL);
     END;
     CREATE TEMP TRIGGER watch_duties AFTER UPDATE ON main.job_interface_peers
     WHEN OLD.duty_acknowledged = 1 AND NEW.duty_acknowledged = 0
     BEGIN
-        INSERT INTO moves VALUES ('job_interface_peers', NEW.id, 'acknowledged', 'open', 0, 0, '');
+        INSERT INTO moves VALUES ('job_interface_peers', NEW.id, 'acknowledged', 'open', 0, 0, '', NULL);
     END;
 """
 
@@ -97,17 +97,21 @@ class Oracle:
 
     def committed(self, machine: Machine, conn: sqlite3.Connection) -> None:
         """Look at what a commit has moved (N7: only along the tables; N5: a new attempt is the next one)."""
-        moves = conn.execute("SELECT table_name, row, old, new, old_attempt, new_attempt, executor FROM moves").fetchall()
+        moves = conn.execute(
+            "SELECT table_name, row, old, new, old_attempt, new_attempt, executor, result FROM moves"
+        ).fetchall()
         if not moves:
             return
         conn.execute("DELETE FROM moves")
-        for table, row, old, new, old_attempt, new_attempt, executor in moves:
+        for table, row, old, new, old_attempt, new_attempt, executor, result in moves:
             self._count("moves")
             is_mirror = table == "job_executions" and executor != machine.peer_id
             if old == new:
                 continue
             if is_mirror and old not in ENDS:
                 continue  # a mirror sees what it is told of, not every step
+            if (old, new) == ("IDLE", "COMPLETED") and result:
+                continue  # an earlier execution's outputs serve, and nothing of it runs
             if new not in MOVES.get(table, {}).get(old, ()):
                 self._fail("N7", machine, f"{table} {row} moved from {old} to {new}")
             if table == "job_executions" and not is_mirror and new == "READY" and old == "RUNNING":
