@@ -64,6 +64,7 @@ class PeerSide:
     """Everything about other peers. `attach` completes it, `start` listens, `run` lives until cancelled.
 
     `make_dialer` and `make_listener` make both ends of connections: whatever they speak, it has to prove who is there.
+    `make_gate` makes what the listener is told of whom it may let through.
     """
 
     config: Config
@@ -78,6 +79,7 @@ class PeerSide:
     name: str
     make_dialer: Callable[[Identity], Dialer] = Dialer
     make_listener: Callable[..., PeerListener] = PeerListener
+    make_gate: Callable[[Identity, TlsGate], ServerGate] = ServerGate
     dialer: Dialer = field(init=False)
     book: PeerBook = field(init=False)
     links: PeerManager = field(init=False)
@@ -100,7 +102,7 @@ class PeerSide:
         self._instance_id = self.entropy.random_bytes(16).hex()
         self._issued_at_ms = int(self.clock.now().timestamp() * 1000)
         self.dialer = self.make_dialer(self.identity)
-        gate = ServerGate(self.identity, TlsGate(self.config.tls_gate))
+        gate = self.make_gate(self.identity, TlsGate(self.config.tls_gate))
         peer_id = self.identity.peer_id
         self.book = PeerBook(database=self.database, clock=self.clock, gate=gate, peer_id=peer_id)
         self.links = PeerManager(

@@ -30,7 +30,7 @@ from tests.scripted_images import ScriptedImages
 from tests.seams import CountingEntropy
 from tests.simulation.engine import ScriptedPrograms
 from tests.simulation.loop import OWNER
-from tests.simulation.wire import SimulatedDialer, SimulatedListener
+from tests.simulation.wire import NoGate, SimulatedDialer, SimulatedListener
 
 T = TypeVar("T")
 
@@ -188,6 +188,7 @@ class Daemon:
             name=machine.name,
             make_dialer=lambda _: SimulatedDialer(world.net, incarnation),
             make_listener=self._listener,
+            make_gate=lambda *_: NoGate(),
         )
         self.own.attach(self.peer_side, Sandbox(tier="landlock", reason=""))
         self.peer_side.attach(self.own.job_manager, _no_capabilities)

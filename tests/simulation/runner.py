@@ -12,15 +12,21 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
+from rnd.workers import durability
 from tests.simulation.world import SCRATCH, Template, Verdict, World
 
 SEED_SECONDS_MAX: Final = 120
 """Of the host's time; a world that takes longer is stuck."""
 
+WARM_UP_SEED: Final = 3
+
 Change = Callable[[], None]
+
+_kept: list[World] = []
 
 
 def run_seed(seed: int, template: Template, change: Change | None = None) -> Verdict:
@@ -67,10 +73,34 @@ def _be_the_child(seed: int, template: Template, root: Path, write_end: int, cha
     os._exit(0)
 
 
+class _AtOnce:
+    """Flushes where it is asked to: the threads of a parent are not there in its child, and have no place in a simulation."""
+
+    def submit(self, work: Callable[[int], None], descriptor: int) -> Future[None]:
+        done: Future[None] = Future()
+        done.set_result(work(descriptor))
+        return done
+
+
+def warm_up(template: Template) -> World:
+    """Run a world in this process, so that its children find compiled and cached what every world needs."""
+    gc.disable()  # what is left of it must not come to its end here either
+    durability._flushing.threads = _AtOnce()  # type: ignore[assignment]
+    root = Path(tempfile.mkdtemp(prefix="rnd-world-", dir=SCRATCH))
+    try:
+        world = World(WARM_UP_SEED, root, template)
+        world.run()
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    gc.freeze()
+    return world
+
+
 def run_seeds(seeds: Iterable[int], change: Change | None = None) -> Iterator[Verdict]:
     """Run seeds one after the other."""
     with tempfile.TemporaryDirectory(prefix="rnd-template-", dir=SCRATCH) as folder:
         template = Template(Path(folder))
+        _kept.append(warm_up(template))
         for seed in seeds:
             sys.stdout.flush()
             yield run_seed(seed, template, change)

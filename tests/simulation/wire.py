@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from aiohttp import WSMessage, WSMsgType
@@ -17,6 +17,7 @@ from aiohttp import WSMessage, WSMsgType
 from rnd.p2p.dialing import Dialer
 from rnd.p2p.link import LinkKind
 from rnd.p2p.listener import Admission
+from rnd.p2p.tls import ServerGate
 from rnd.rules.addresses import PeerAddress
 from rnd.types.errors import PeerRefused, PeerUnreachable
 from rnd.types.ids import PeerId
@@ -283,6 +284,19 @@ class Net:
                     self.reset(end.peer)
                 else:
                     self.notice_later(end.peer)
+
+
+class NoGate(ServerGate):
+    """There is no TLS that would have to know whom to let through: a connection knows who is at its ends."""
+
+    def __init__(self) -> None:
+        """Make nothing."""
+
+    def set_admitted(self, peers: Iterable[PeerId]) -> None:
+        """Whom the door admits is asked of the door."""
+
+    def set_invite_live(self, live: bool) -> None:
+        """Nobody is invited in a simulated world."""
 
 
 class SimulatedDialer(Dialer):
