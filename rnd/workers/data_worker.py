@@ -114,7 +114,7 @@ class DataWorker:
                 if free > 0 and not await self._hold_back():
                     await self._begin(free, group)
                 changed = await self._board.transfers.wait(self._config.queue_interval_s)
-                for transfer_id in changed & self._underway.keys():
+                for transfer_id in sorted(changed & self._underway.keys()):
                     self._underway[transfer_id].call_off()
 
     async def _begin(self, count: int, group: asyncio.TaskGroup) -> None:

@@ -31,6 +31,10 @@ class Standstill(Exception):
     """The world runs in a circle: time does not pass any more."""
 
 
+class WorldFailed(BaseException):
+    """The first thing that is not as it must be ends the world."""
+
+
 class VirtualTask(asyncio.Task[Any]):
     """A task whose place in a set depends on its number, so that sets of tasks have the same order in every process."""
 
@@ -61,7 +65,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.now_s = 0.0
         self.thread_s = thread_s
         self.steps = 0
-        self.after_each: Callable[[], None] | None = None
+        self.problems: list[str] = []
+        """What is not as it must be; the first ends everything."""
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._numbers = 0
         self._at_this_moment = 0
         self.set_task_factory(self._make_task)
@@ -112,24 +118,33 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     # ---- running
 
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        """What is due at the same time comes in the order in which it was asked for."""
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._timers, (when, self._next_number(), handle))
+        return handle
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """It is passed over when its time comes."""
+
     def _run_once(self) -> None:
-        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
+        timers = self._timers
         ready = self._ready  # type: ignore[attr-defined]
-        while scheduled and scheduled[0].cancelled():
-            self._drop(scheduled)
+        while timers and timers[0][2]._cancelled:  # type: ignore[attr-defined]
+            heapq.heappop(timers)
         if not ready and not self._stopping:  # type: ignore[attr-defined]
-            if not scheduled:
+            if not timers:
                 raise Standstill("nothing is left that could happen")
-            if scheduled[0].when() > self.now_s:
-                self.now_s = scheduled[0].when()
+            if timers[0][0] > self.now_s:
+                self.now_s = timers[0][0]
                 self._at_this_moment = 0
-        while scheduled and scheduled[0].when() <= self.now_s:
-            handle = self._drop(scheduled)
-            if not handle.cancelled():
-                ready.append(handle)
+        while timers and timers[0][0] <= self.now_s:
+            ready.append(heapq.heappop(timers)[2])
         for _ in range(len(ready)):
             handle = ready.popleft()
-            if handle.cancelled():
+            if handle._cancelled:
                 continue
             owner = handle._context.get(OWNER)
             if owner is not None and owner.dead:
@@ -137,14 +152,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self.steps += 1
             self._at_this_moment += 1
             handle._run()
-            if self.after_each is not None:
-                self.after_each()
+        if self.problems:
+            raise WorldFailed(self.problems[0])
         if self._at_this_moment > STEPS_AT_A_MOMENT_MAX:
             raise Standstill(f"{self._at_this_moment} steps at {self.now_s:.3f} s")
-
-    def _drop(self, scheduled: list[asyncio.TimerHandle]) -> asyncio.TimerHandle:
-        handle = heapq.heappop(scheduled)
-        if handle.cancelled():
-            self._timer_cancelled_count -= 1  # type: ignore[attr-defined]
-        handle._scheduled = False  # type: ignore[attr-defined]
-        return handle

@@ -116,7 +116,7 @@ class SimulatedDatabase(Database):
         return self.dies_in <= 0
 
     def _send_read(self, call: _Call[Any]) -> None:
-        asyncio.get_running_loop().call_later(self.machine.world.read_s(), self._read_now, call)
+        asyncio.get_running_loop().call_soon(self._read_now, call)
 
     def _read_now(self, call: _Call[Any]) -> None:
         self._run_read(self._read_connections[0], call)

@@ -12,7 +12,7 @@ from typing import Final
 from rnd.types.enums import InterfaceType
 from tests.simulation.programs import Program
 
-FAULTS_UNTIL_S: Final = 90.0
+FAULTS_UNTIL_S: Final = 60.0
 """By then everything that was to go wrong has, and is mended again."""
 HOME: Final = None
 
@@ -110,7 +110,7 @@ def _add_program(plan: Plan, rng: random.Random, peer: int, number: int) -> None
     attempts = rng.choice((1, 1, 1, 2, 3))
     codes = rng.choices(((0,), (1, 0), (1, 1, 0), (1,)), weights=(80, 10, 5, 5))[0]
     durations = tuple(
-        rng.choices((rng.uniform(0.01, 0.3), rng.uniform(0.3, 12.0), rng.uniform(60.0, 150.0)), weights=(5, 4, 1))[0]
+        rng.choices((rng.uniform(0.01, 0.3), rng.uniform(0.3, 12.0), rng.uniform(40.0, 90.0)), weights=(5, 4, 1))[0]
         for _ in range(3)
     )
     paths = rng.sample(("x.out", "y.out", "sub/z.out"), rng.choice((0, 1, 1, 2, 3)))

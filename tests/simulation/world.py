@@ -26,7 +26,7 @@ from rnd.types.ids import ConnectionId, ExecutionId, NodeId, WorkflowId
 from rnd.types.services import RetryPolicy, Service, ServiceInterface, StandaloneSettings
 from rnd.types.workflows import WorkflowConnection, WorkflowNode
 from tests.simulation.faults import KINDS, Fault, draw_faults
-from tests.simulation.loop import OWNER, Standstill, VirtualLoop
+from tests.simulation.loop import OWNER, Standstill, VirtualLoop, WorldFailed
 from tests.simulation.machine import Daemon, Machine
 from tests.simulation.oracle import Oracle
 from tests.simulation.plan import FAULTS_UNTIL_S, Act, Data, Drawing, draw_plan
@@ -34,7 +34,6 @@ from tests.simulation.programs import IN, OUT, Program, data_bytes
 from tests.simulation.wire import Net
 
 SCRATCH: Final = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
-SETUP_S: Final = 60.0
 BOUND_S: Final = 900.0
 """How long after the last fault was mended everything may still take: longer than any deadline that is in force."""
 
@@ -71,10 +70,6 @@ class Verdict:
     steps: int = 0
 
 
-class WorldFailed(BaseException):
-    """The first thing that is not as it must be ends the world."""
-
-
 class World:
     """Machines, wire, plan and faults of one seed."""
 
@@ -90,7 +85,7 @@ class World:
         self.nobody.run(OWNER.set, None)
         self.net = Net(self.loop, self.rng, self.nobody, lambda end, text: self.oracle.said(end, text))
         self.oracle = Oracle(self)
-        self.problems: list[str] = []
+        self.problems = self.loop.problems
         self.lines: list[str] = []
         self.counts: Counter[str] = Counter()
         self.dead: list[Daemon] = []
@@ -104,7 +99,6 @@ class World:
         self._acts_open = 0
         self._is_mended = False
         self._zero_s = 0.0
-        self.loop.after_each = self._end_if_failed
         self.machines: list[Machine] = []
 
     # ---- what the parts of the world ask
@@ -114,9 +108,6 @@ class World:
 
     def commit_s(self) -> float:
         return self.rng.choice((0.0002, 0.0005, 0.003))
-
-    def read_s(self) -> float:
-        return 0.0001
 
     def later(self, delay_s: float, work: Callable[..., object], *args: Any) -> asyncio.TimerHandle:
         """Have something happen that belongs to no daemon."""
@@ -139,10 +130,6 @@ class World:
         """Take note of what is not as it must be; the world ends with the first."""
         self.note(None, f"WRONG: {words}")
         self.problems.append(words)
-
-    def _end_if_failed(self) -> None:
-        if self.problems:
-            raise WorldFailed(self.problems[0])
 
     def daemon_gone(self, machine: Machine) -> None:
         """Have a daemon started again after its rest; what is down for good would prove nothing."""
