@@ -26,7 +26,10 @@ class Fault:
 
 
 Inflict = Callable[["World", Fault], bool]
-"""Has a fault happen; says whether it did, since there may be nothing that it could befall."""
+"""Has a fault happen; says whether it did, since there may be nothing that it could befall, or it comes later."""
+
+BEFORE_A_COMMIT: Final = "death before a commit"
+AFTER_A_COMMIT: Final = "death after a commit"
 
 
 def draw_faults(rng: random.Random, plan: Plan) -> list[Fault]:
@@ -55,7 +58,7 @@ def _die_at_commit(world: World, fault: Fault, *, durable: bool) -> bool:
     machine.daemon.database.dies_in = fault.number
     machine.daemon.database.is_durable = durable
     world.rest_s[fault.peer] = fault.lasts_s
-    return True
+    return False  # it is counted when it dies
 
 
 def _kill(world: World, fault: Fault) -> bool:
@@ -142,8 +145,8 @@ def _engine_away(world: World, fault: Fault) -> bool:
 
 
 KINDS: Final[dict[str, Inflict]] = {
-    "death before a commit": lambda world, fault: _die_at_commit(world, fault, durable=False),
-    "death after a commit": lambda world, fault: _die_at_commit(world, fault, durable=True),
+    BEFORE_A_COMMIT: lambda world, fault: _die_at_commit(world, fault, durable=False),
+    AFTER_A_COMMIT: lambda world, fault: _die_at_commit(world, fault, durable=True),
     "kill": _kill,
     "power cut": _power,
     "stop": _stop,

@@ -29,6 +29,7 @@ from rnd.types.services import Sandbox
 from tests.scripted_images import ScriptedImages
 from tests.seams import CountingEntropy
 from tests.simulation.engine import ScriptedPrograms
+from tests.simulation.faults import AFTER_A_COMMIT, BEFORE_A_COMMIT
 from tests.simulation.loop import OWNER
 from tests.simulation.wire import NoGate, SimulatedDialer, SimulatedListener
 
@@ -99,12 +100,14 @@ class SimulatedDatabase(Database):
     def _commit_now(self, group: list[_Call[Any]]) -> None:
         is_last = self._is_last()
         if is_last and not self.is_durable:
+            self.machine.world.count(f"fault {BEFORE_A_COMMIT}")
             self.machine.crash("died before a commit")
             return
         changed = self._commit_group(group)
         self._checkpoint_if_long()
         self.machine.world.oracle.committed(self.machine, self._writer)
         if is_last:
+            self.machine.world.count(f"fault {AFTER_A_COMMIT}")
             self.machine.crash("died after a commit")
             return
         self._hand_over(group, self._write_places, changed)

@@ -12,7 +12,7 @@ from typing import Final
 from rnd.types.enums import InterfaceType
 from tests.simulation.programs import Program
 
-FAULTS_UNTIL_S: Final = 60.0
+FAULTS_UNTIL_S: Final = 45.0
 """By then everything that was to go wrong has, and is mended again."""
 HOME: Final = None
 
@@ -100,7 +100,7 @@ def _add_data(plan: Plan, rng: random.Random, peer: int, number: int) -> None:
     paths = rng.sample(("a.bin", "b.bin", "deep/c.bin", "deep/er/d.txt"), rng.choice((1, 1, 2, 3)))
     files = tuple((path, rng.choice((0, 17, 1000, 40_000, 150_000))) for path in sorted(paths))
     listed = None
-    if rng.random() < 0.15:
+    if rng.random() < 0.1:
         listed = tuple(sorted(rng.sample(range(plan.peers), rng.randint(1, plan.peers))))
     plan.data[name] = Data(name=name, peer=peer, files=files, listed=listed)
 
@@ -108,9 +108,9 @@ def _add_data(plan: Plan, rng: random.Random, peer: int, number: int) -> None:
 def _add_program(plan: Plan, rng: random.Random, peer: int, number: int) -> None:
     name = f"prog-{peer}-{number}"
     attempts = rng.choice((1, 1, 1, 2, 3))
-    codes = rng.choices(((0,), (1, 0), (1, 1, 0), (1,)), weights=(80, 10, 5, 5))[0]
+    codes = rng.choices(((0,), (1, 0), (1, 1, 0), (1,)), weights=(88, 6, 3, 3))[0]
     durations = tuple(
-        rng.choices((rng.uniform(0.01, 0.3), rng.uniform(0.3, 12.0), rng.uniform(40.0, 90.0)), weights=(5, 4, 1))[0]
+        rng.choices((rng.uniform(0.01, 0.3), rng.uniform(0.3, 12.0), rng.uniform(30.0, 60.0)), weights=(5, 4, 1))[0]
         for _ in range(3)
     )
     paths = rng.sample(("x.out", "y.out", "sub/z.out"), rng.choice((0, 1, 1, 2, 3)))
@@ -122,7 +122,7 @@ def _add_program(plan: Plan, rng: random.Random, peer: int, number: int) -> None
         stdout_bytes=rng.choice((0, 20, 3000, 70_000)),
         tree=tuple((path, rng.choice((1, 500, 30_000, 90_000))) for path in sorted(paths)),
         attempts=attempts,
-        needs_grant=rng.random() < 0.1,
+        needs_grant=rng.random() < 0.08,
     )
 
 

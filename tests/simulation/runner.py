@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import pickle
+import select
 import shutil
 import signal
 import sys
@@ -14,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from rnd.workers import durability
 from tests.simulation.world import SCRATCH, Template, Verdict, World
@@ -104,3 +106,48 @@ def run_seeds(seeds: Iterable[int], change: Change | None = None) -> Iterator[Ve
         for seed in seeds:
             sys.stdout.flush()
             yield run_seed(seed, template, change)
+
+
+def run_range(first: int, last: int, *, workers: int) -> Iterator[Verdict]:
+    """Run seeds `first` to `last` in so many processes; verdicts come as they are reached."""
+    with contextlib.ExitStack() as stack:
+        pipes = [_fork_worker(range(first + offset, last + 1, workers), stack) for offset in range(workers)]
+        while pipes:
+            for pipe in select.select(pipes, [], [])[0]:
+                length = _read(pipe, 4)
+                if length:
+                    yield pickle.loads(_read(pipe, int.from_bytes(length, "big")))
+                else:
+                    pipes.remove(pipe)
+
+
+def _fork_worker(seeds: Iterable[int], stack: contextlib.ExitStack) -> BinaryIO:
+    """Start a process that runs seeds, and return what it says; leaving the stack ends it."""
+    read_end, write_end = os.pipe()
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read_end)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # on the way out its folders are removed
+        with contextlib.suppress(BrokenPipeError, SystemExit), open(write_end, "wb") as pipe:
+            for verdict in run_seeds(seeds):
+                data = pickle.dumps(verdict)
+                pipe.write(len(data).to_bytes(4, "big") + data)
+                pipe.flush()
+        os._exit(0)
+    os.close(write_end)
+    stack.callback(_end, pid)
+    return stack.enter_context(open(read_end, "rb", buffering=0))
+
+
+def _read(pipe: BinaryIO, count: int) -> bytes:
+    """Read so many bytes from a pipe without a buffer, in which `select` would not see them; less at its end."""
+    content = b""
+    while len(content) < count and (piece := pipe.read(count - len(content))):
+        content += piece
+    return content
+
+
+def _end(pid: int) -> None:
+    os.kill(pid, signal.SIGTERM)
+    os.waitpid(pid, 0)
