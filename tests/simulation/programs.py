@@ -76,6 +76,7 @@ def leave(run: JobRun, program: Program, inputs: Inputs, *, is_whole: bool) -> N
     if not is_whole:
         said = said[: len(said) // 2]
         left = {path: content[: len(content) // 2] for path, content in list(left.items())[:1]}
+        left["half-done.tmp"] = said
     (logs / "stdout.txt").write_bytes(said)
     (logs / "stderr.txt").write_bytes(b"")
     (logs / "logs.txt").write_bytes(said)

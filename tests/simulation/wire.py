@@ -195,7 +195,8 @@ class Net:
             raise PeerRefused(f"{peer_id} does not admit this peer", reason="not admitted")
         mine, theirs = End(self, me, listener.incarnation, path), End(self, listener.incarnation, me, path)
         mine.peer, theirs.peer = theirs, mine
-        if path == LinkKind.CONTROL and any(_pair(end.me, end.other) == _pair(me, other) for end in self.ends if end.kind == path):
+        pair = _pair(me, listener.incarnation)
+        if path == LinkKind.CONTROL and any(_pair(end.me, end.other) == pair for end in self.ends if end.kind == path):
             self.duplicates += 1
         self.ends[mine] = self.ends[theirs] = None
         self.opened += 1
