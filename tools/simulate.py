@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.simulation.runner import run_range
 
 def main() -> int:
     """Run the seeds that were asked for; 1 if one went wrong."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the workers are ended on the way out
     parser = argparse.ArgumentParser(prog="tools/simulate")
     parser.add_argument("--seeds", default="1..100", metavar="A..B", help="the first and the last seed, or one alone")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes at a time (default: 2)")

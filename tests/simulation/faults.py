@@ -160,3 +160,6 @@ KINDS: Final[dict[str, Inflict]] = {
     "clock step": _step_clock,
     "engine away": _engine_away,
 }
+
+FATAL_TO_JOBS: Final = ("power cut", "clock step", "engine away")
+"""After these a job may end without having done its work; whatever else goes wrong is no excuse."""

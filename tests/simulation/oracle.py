@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rnd.services.executor import Phase
 from rnd.types.enums import InterfaceType
 from tests.simulation.engine import Run
+from tests.simulation.faults import FATAL_TO_JOBS
 from tests.simulation.plan import HOME, Data, Drawing, Edge
 from tests.simulation.programs import Inputs, Program, data_bytes, stdout_of, tree_of
 
@@ -107,6 +108,8 @@ class Oracle:
             self._count("moves")
             is_mirror = table == "job_executions" and executor != machine.peer_id
             if old == new:
+                if new_attempt < old_attempt:
+                    self._fail("N5", machine, f"job {row} is in attempt {new_attempt} after {old_attempt}")
                 continue
             if is_mirror and old not in ENDS:
                 continue  # a mirror sees what it is told of, not every step
@@ -456,18 +459,45 @@ class Oracle:
             self._fail("N6", machine, f"job {job_id} is {status} here and {found[0][0]} on {other.name}")
 
     def _check_executions(self, machine: Machine) -> None:
-        for execution_id, uid, workflow_id, status, error in self.rows(
-            machine, "SELECT id, execution_uid, workflow_id, status, error FROM workflow_executions"
+        for execution_id, uid, workflow_id, status, error, is_cancelled in self.rows(
+            machine,
+            """
+            SELECT id, execution_uid, workflow_id, status, error, cancel_requested_at IS NOT NULL
+            FROM workflow_executions
+            """,
         ):
             self._world.count(f"execution {status}")
             drawn = self._world.drawn_by_workflow[machine.number, workflow_id]
             if status != "COMPLETED":
                 if not error:
                     self._fail("N7", machine, f"execution {execution_id} is {status} for no reason")
+                if not is_cancelled and self._must_complete(drawn.drawing) and not self._was_away(error):
+                    self._fail("OUTCOME", machine, f"execution {execution_id} is {status}, and nothing kept it: {error}")
                 continue
             for number, edge in enumerate(drawn.drawing.edges):
                 if edge.end is HOME:
                     self._check_result(machine, execution_id, uid, drawn.drawing, number, drawn.connections[number])
+
+    def _was_away(self, error: str) -> bool:
+        """Say whether an execution failed because a peer was not there when its jobs were to be created."""
+        return bool(self._world.faults) and error.startswith("phase 1 was refused") and any(
+            words in error for words in ("cannot be reached", "no link to", "has not answered", "the link to", "the link before")
+        )
+
+    def _must_complete(self, drawing: Drawing) -> bool:
+        """Say whether nothing in the plan, and no mishap of the world, is a reason for an execution to fail."""
+        if any(self._world.counts[f"fault {kind}"] for kind in FATAL_TO_JOBS):
+            return False
+        plan = self._world.plan
+        for node in drawing.nodes:
+            if isinstance(node, Program):
+                if any(node.exit_codes):
+                    return False
+                if node.needs_grant and node.peer != drawing.owner and (drawing.owner, node.name) not in plan.granted:
+                    return False
+            elif node.listed is not None:
+                return False
+        return True
 
     def _check_result(
         self, machine: Machine, execution_id: int, uid: str, drawing: Drawing, number: int, connection_id: int

@@ -11,6 +11,8 @@ from typing import Final
 from tests.simulation.faults import KINDS
 from tests.simulation.world import Verdict
 
+KINDS_OF_MISHAPS: Final = (*(f"fault {kind}" for kind in KINDS), "duplicate connection")
+PROGRESS_EVERY: Final = 250
 LAST_LINES: Final = 12
 """How many of its last log lines a story has of each peer."""
 
@@ -48,10 +50,12 @@ def report(verdicts: Iterable[Verdict], *, verbose: bool = False) -> int:
             print(f"\nSEED {verdict.seed} WENT WRONG: {verdict.problems[0]}\n{story(verdict, whole=verbose)}\n")
         elif verbose:
             print(f"seed {verdict.seed}: well, {verdict.virtual_s:.0f} s, {verdict.steps} steps, {verdict.log_hash[:16]}")
+        if done % PROGRESS_EVERY == 0:
+            print(f"{done} seeds, {len(failed)} went wrong, {done / (time.monotonic() - begun_s):.2f} a second")
         sys.stdout.flush()
     took_s = time.monotonic() - begun_s
     print(f"{done} seeds in {took_s:.1f} s ({done / took_s:.2f} a second), {virtual_s / 3600:.1f} hours of their time")
-    for kind in [*(f"fault {kind}" for kind in KINDS), "duplicate connection"]:
+    for kind in KINDS_OF_MISHAPS:
         share = 1000 * worlds_with[kind] / max(1, done)
         print(f"  {kind:28} {counts[kind]:7}  in {share:5.0f} of 1,000 seeds")
     for what in sorted(counts):
@@ -59,13 +63,3 @@ def report(verdicts: Iterable[Verdict], *, verbose: bool = False) -> int:
             print(f"  {what:28} {counts[what]:7}")
     print(f"WENT WRONG: {len(failed)}: {' '.join(map(str, sorted(failed)))}" if failed else "all went well")
     return len(failed)
-
-
-def rare_kinds(verdicts: Iterable[Verdict], share: float) -> list[str]:
-    """Return the kinds of faults that happened in less than a share of the worlds."""
-    worlds: Counter[str] = Counter()
-    done = 0
-    for verdict in verdicts:
-        done += 1
-        worlds.update(kind for kind in verdict.counts if verdict.counts[kind])
-    return [kind for kind in [*(f"fault {kind}" for kind in KINDS), "duplicate connection"] if worlds[kind] < share * done]

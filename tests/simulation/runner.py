@@ -108,10 +108,10 @@ def run_seeds(seeds: Iterable[int], change: Change | None = None) -> Iterator[Ve
             yield run_seed(seed, template, change)
 
 
-def run_range(first: int, last: int, *, workers: int) -> Iterator[Verdict]:
-    """Run seeds `first` to `last` in so many processes; verdicts come as they are reached."""
+def run_range(first: int, last: int, *, workers: int, change: Change | None = None) -> Iterator[Verdict]:
+    """Run seeds `first` to `last` in so many processes; verdicts come as they are reached, `change` as for `run_seed`."""
     with contextlib.ExitStack() as stack:
-        pipes = [_fork_worker(range(first + offset, last + 1, workers), stack) for offset in range(workers)]
+        pipes = [_fork_worker(range(first + offset, last + 1, workers), change, stack) for offset in range(workers)]
         while pipes:
             for pipe in select.select(pipes, [], [])[0]:
                 length = _read(pipe, 4)
@@ -121,7 +121,7 @@ def run_range(first: int, last: int, *, workers: int) -> Iterator[Verdict]:
                     pipes.remove(pipe)
 
 
-def _fork_worker(seeds: Iterable[int], stack: contextlib.ExitStack) -> BinaryIO:
+def _fork_worker(seeds: Iterable[int], change: Change | None, stack: contextlib.ExitStack) -> BinaryIO:
     """Start a process that runs seeds, and return what it says; leaving the stack ends it."""
     read_end, write_end = os.pipe()
     sys.stdout.flush()
@@ -130,7 +130,7 @@ def _fork_worker(seeds: Iterable[int], stack: contextlib.ExitStack) -> BinaryIO:
         os.close(read_end)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # on the way out its folders are removed
         with contextlib.suppress(BrokenPipeError, SystemExit), open(write_end, "wb") as pipe:
-            for verdict in run_seeds(seeds):
+            for verdict in run_seeds(seeds, change):
                 data = pickle.dumps(verdict)
                 pipe.write(len(data).to_bytes(4, "big") + data)
                 pipe.flush()
