@@ -19,7 +19,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tools/simulate")
     parser.add_argument("--seeds", default="1..100", metavar="A..B", help="the first and the last seed, or one alone")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes at a time (default: 2)")
-    parser.add_argument("--verbose", action="store_true", help="a line for each seed, and the whole log of a failing one")
+    parser.add_argument(
+        "--verbose", action="store_true", help="a line for each seed, and the whole log of a failing one"
+    )
     arguments = parser.parse_args()
     first, _, last = arguments.seeds.partition("..")
     verdicts = run_range(int(first), int(last or first), workers=arguments.workers)

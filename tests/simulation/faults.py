@@ -36,7 +36,9 @@ def draw_faults(rng: random.Random, plan: Plan) -> list[Fault]:
     """Decide what goes wrong: in some worlds nothing, in some a lot."""
     faults: list[Fault] = []
     for _ in range(rng.choice((0, 1, 2, 3, 3, 4, 6, 8))):
-        at_s = rng.choice((rng.uniform(0.0, 2.0), rng.uniform(0.0, 0.75 * FAULTS_UNTIL_S)))
+        begun_s = rng.choice(plan.acts).at_s  # most of what can be harmed happens soon after somebody does something
+        after_s = rng.choice((rng.uniform(0.0, 0.1), rng.uniform(0.0, 1.0), rng.uniform(0.0, 15.0)))
+        at_s = min(begun_s + after_s, 0.9 * FAULTS_UNTIL_S)
         peer, other = rng.sample(range(plan.peers), 2)
         faults.append(
             Fault(

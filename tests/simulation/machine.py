@@ -148,7 +148,7 @@ class Daemon:
         self.machine = machine
         self.incarnation = incarnation
         world = machine.world
-        host, port = machine.address.split(":")
+        _host, _port = machine.address.split(":")
         config = Config(
             data_dir=machine.data_dir,
             name=machine.name,
@@ -320,5 +320,3 @@ class Machine:
 
 async def _no_capabilities() -> dict[str, object]:
     return {}
-
-

@@ -164,7 +164,9 @@ def _deliveries_forgotten_by_a_restart() -> None:
 
 
 def _ends_are_not_final() -> None:
-    job_moves._END = job_moves._END.replace("AND status IN (:old_1, :old_2, :old_3)", "AND :old_1 || :old_2 || :old_3 <> ''")
+    job_moves._END = job_moves._END.replace(
+        "AND status IN (:old_1, :old_2, :old_3)", "AND :old_1 || :old_2 || :old_3 <> ''"
+    )
 
 
 def _results_not_waited_for() -> None:
@@ -187,7 +189,9 @@ MUTATIONS: Final = (
         make=_leftovers_of_the_attempt_before,
     ),
     Mutation(name="the same attempt again", noticed_by=("N5",), seeds=range(1, 200), make=_the_same_attempt_again),
-    Mutation(name="more attempts than allowed", noticed_by=("N5",), seeds=range(1, 200), make=_more_attempts_than_allowed),
+    Mutation(
+        name="more attempts than allowed", noticed_by=("N5",), seeds=range(1, 200), make=_more_attempts_than_allowed
+    ),
     Mutation(
         name="started anew after a restart", noticed_by=("N5",), seeds=range(1, 200), make=_started_anew_after_a_restart
     ),
@@ -206,7 +210,9 @@ MUTATIONS: Final = (
         make=_arrival_confirmed_before_it_is_written_down,
     ),
     Mutation(name="cancels not carried", noticed_by=("N6", "N7"), seeds=range(1, 200), make=_cancels_not_carried),
-    Mutation(name="deliveries not tried again", noticed_by=("N7",), seeds=range(1, 200), make=_deliveries_not_tried_again),
+    Mutation(
+        name="deliveries not tried again", noticed_by=("N7",), seeds=range(1, 200), make=_deliveries_not_tried_again
+    ),
     Mutation(
         name="deliveries forgotten by a restart",
         noticed_by=("N7",),

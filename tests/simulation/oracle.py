@@ -117,9 +117,9 @@ class Oracle:
                 continue  # an earlier execution's outputs serve, and nothing of it runs
             if new not in MOVES.get(table, {}).get(old, ()):
                 self._fail("N7", machine, f"{table} {row} moved from {old} to {new}")
-            if table == "job_executions" and not is_mirror and new == "READY" and old == "RUNNING":
-                if new_attempt != old_attempt + 1:
-                    self._fail("N5", machine, f"job {row} is READY again as attempt {new_attempt} after {old_attempt}")
+            is_again = table == "job_executions" and not is_mirror and (old, new) == ("RUNNING", "READY")
+            if is_again and new_attempt != old_attempt + 1:
+                self._fail("N5", machine, f"job {row} is READY again as attempt {new_attempt} after {old_attempt}")
 
     # ---- programs
 
@@ -128,12 +128,16 @@ class Oracle:
         self._count("starts")
         job = self._job(machine, run)
         if job is None:
-            self._fail("N2", machine, f"{run.program.name} was started for job {run.run.job_execution_id}, which is no row")
+            self._fail(
+                "N2", machine, f"{run.program.name} was started for job {run.run.job_execution_id}, which is no row"
+            )
             return
         orderer, uid, node_id, status, attempt, started, executor = job
         name = f"{run.program.name} ({uid[:6]} node {node_id} attempt {run.run.attempt})"
         if status != "RUNNING" or not started or executor != machine.peer_id or attempt != run.run.attempt:
-            self._fail("N2", machine, f"{name} was started as its row said {status}, attempt {attempt}, start {started}")
+            self._fail(
+                "N2", machine, f"{name} was started as its row said {status}, attempt {attempt}, start {started}"
+            )
         found = self._order(orderer, uid, node_id)
         if found is None:
             self._fail("N2", machine, f"{name} was started, and nobody has ordered it")
@@ -207,14 +211,16 @@ class Oracle:
             else:
                 files.update(carried)
         if seen.stdin != stdin:
-            self._fail("N4", machine, f"{name} has {len(seen.stdin)} bytes of standard input, not the right {len(stdin)}")
+            self._fail(
+                "N4", machine, f"{name} has {len(seen.stdin)} bytes of standard input, not the right {len(stdin)}"
+            )
         if seen.files != files:
             self._fail("N4", machine, f"{name} has {_sizes(seen.files)} before it, not {_sizes(files)}")
 
     def _check_egress(self, machine: Machine, source: Program | Data, name: str) -> None:
-        if isinstance(source, Data) and source.listed is not None:
-            if machine.number not in source.listed and machine.number != source.peer:
-                self._fail("N12", machine, f"{name} has got {source.name}, which may not come here")
+        if not isinstance(source, Data) or source.listed is None or machine.number in (*source.listed, source.peer):
+            return
+        self._fail("N12", machine, f"{name} has got {source.name}, which may not come here")
 
     def _carried(self, uid: str, drawing: Drawing, number: int, edge: Edge) -> dict[str, bytes] | None:
         """Return what a connection brings, by the names that it has there; `None` if its source has not completed."""
@@ -373,7 +379,9 @@ class Oracle:
             self._fact(machine, f"a cancel of {order} was kept", f"SELECT 1 FROM cancelled_orders {where}", *order)
             return
         ended = "(cancel_requested_at IS NOT NULL OR status IN ('COMPLETED', 'ERRORED', 'CANCELLED'))"
-        self._fact(machine, f"a cancel of {order} was heard", f"SELECT 1 FROM job_executions {where} AND {ended}", *order)
+        self._fact(
+            machine, f"a cancel of {order} was heard", f"SELECT 1 FROM job_executions {where} AND {ended}", *order
+        )
 
     def _report(self, machine: Machine, other: str, report: Mapping[str, Any]) -> None:
         self._fact(
@@ -417,10 +425,14 @@ class Oracle:
                 found.append(f"{machine.name} is down")
             for query in (
                 "SELECT 'execution ' || id || ' is ' || status FROM workflow_executions WHERE status IN ('PENDING', 'RUNNING')",
-                "SELECT 'job ' || id || ' (' || job_name || ') is ' || status FROM job_executions "
-                "WHERE status IN ('IDLE', 'READY', 'RUNNING')",
-                "SELECT 'transfer ' || transfer_id || ' (' || direction || ') is ' || status || ' ' || coalesce(error, '')"
-                " FROM transfers WHERE status IN ('PENDING', 'ACTIVE')",
+                (
+                    "SELECT 'job ' || id || ' (' || job_name || ') is ' || status FROM job_executions "
+                    "WHERE status IN ('IDLE', 'READY', 'RUNNING')"
+                ),
+                (
+                    "SELECT 'transfer ' || transfer_id || ' (' || direction || ') is ' || status || ' ' || coalesce(error, '')"
+                    " FROM transfers WHERE status IN ('PENDING', 'ACTIVE')"
+                ),
                 "SELECT 'a ' || topic || ' has not been told: ' || coalesce(last_error, '') FROM outbox",
             ):
                 found += [f"{machine.name}: {row[0]}" for row in self.rows(machine, query)]
@@ -472,7 +484,9 @@ class Oracle:
                 if not error:
                     self._fail("N7", machine, f"execution {execution_id} is {status} for no reason")
                 if not is_cancelled and self._must_complete(drawn.drawing) and not self._was_away(error):
-                    self._fail("OUTCOME", machine, f"execution {execution_id} is {status}, and nothing kept it: {error}")
+                    self._fail(
+                        "OUTCOME", machine, f"execution {execution_id} is {status}, and nothing kept it: {error}"
+                    )
                 continue
             for number, edge in enumerate(drawn.drawing.edges):
                 if edge.end is HOME:
@@ -480,8 +494,13 @@ class Oracle:
 
     def _was_away(self, error: str) -> bool:
         """Say whether an execution failed because a peer was not there when its jobs were to be created."""
-        return bool(self._world.faults) and error.startswith("phase 1 was refused") and any(
-            words in error for words in ("cannot be reached", "no link to", "has not answered", "the link to", "the link before")
+        return (
+            bool(self._world.faults)
+            and error.startswith("phase 1 was refused")
+            and any(
+                words in error
+                for words in ("cannot be reached", "no link to", "has not answered", "the link to", "the link before")
+            )
         )
 
     def _must_complete(self, drawing: Drawing) -> bool:

@@ -140,7 +140,7 @@ def _draw(plan: Plan, rng: random.Random, number: int) -> Drawing:
         if rng.random() < 0.15:
             edges.append(_from_home(rng, number, at, len(edges)))
     used = {edge.start for edge in edges}
-    for at, node in enumerate(nodes):
+    for at in range(len(nodes)):
         if at not in used or rng.random() < 0.3:
             edges.append(_edge(plan, rng, nodes, at, HOME, len(edges)))
     return Drawing(name=f"flow-{number}", owner=owner, nodes=nodes, edges=tuple(edges))
@@ -212,5 +212,3 @@ def _draw_acquaintances(plan: Plan, rng: random.Random) -> None:
         for node in drawing.nodes:
             if isinstance(node, Program) and node.needs_grant and rng.random() < 0.6:
                 plan.granted.append((drawing.owner, node.name))
-
-

@@ -49,9 +49,7 @@ class Inputs:
 def read_inputs(run: JobRun) -> Inputs:
     """Read what a job has on disk."""
     root = run.directory / "mounts" / IN.strip("/")
-    files = {
-        str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()
-    }
+    files = {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
     return Inputs(stdin=b"".join(path.read_bytes() for path in run.stdin_files), files=files)
 
 

@@ -49,7 +49,9 @@ def report(verdicts: Iterable[Verdict], *, verbose: bool = False) -> int:
             failed.append(verdict.seed)
             print(f"\nSEED {verdict.seed} WENT WRONG: {verdict.problems[0]}\n{story(verdict, whole=verbose)}\n")
         elif verbose:
-            print(f"seed {verdict.seed}: well, {verdict.virtual_s:.0f} s, {verdict.steps} steps, {verdict.log_hash[:16]}")
+            print(
+                f"seed {verdict.seed}: well, {verdict.virtual_s:.0f} s, {verdict.steps} steps, {verdict.log_hash[:16]}"
+            )
         if done % PROGRESS_EVERY == 0:
             print(f"{done} seeds, {len(failed)} went wrong, {done / (time.monotonic() - begun_s):.2f} a second")
         sys.stdout.flush()

@@ -12,7 +12,6 @@ import pytest
 
 from tests.simulation.loop import OWNER, Standstill, VirtualLoop
 
-
 THREAD_S = 0.5
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from aiohttp import WSMessage, WSMsgType
 
@@ -307,7 +307,7 @@ class SimulatedDialer(Dialer):
         self._net = net
         self._incarnation = incarnation
 
-    async def __aenter__(self) -> SimulatedDialer:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -224,7 +224,9 @@ class World:
     def _inflict(self, fault: Fault) -> None:
         if self._is_mended:
             return
-        self.note(None, f"FAULT {fault.kind}: peer-{fault.peer} peer-{fault.other} {fault.lasts_s:.2f} s {fault.number}")
+        self.note(
+            None, f"FAULT {fault.kind}: peer-{fault.peer} peer-{fault.other} {fault.lasts_s:.2f} s {fault.number}"
+        )
         if KINDS[fault.kind](self, fault):
             self.count(f"fault {fault.kind}")
 
