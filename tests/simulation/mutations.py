@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,8 +151,8 @@ def _cancels_not_carried() -> None:
 
 
 def _deliveries_not_tried_again() -> None:
-    def begin(self: Rests, rest: Any, **_: Any) -> None:
-        rest.until_s = math.inf
+    def begin(self: Rests, rest: Any, *, now_s: float, **_: Any) -> None:
+        rest.until_s = now_s + 1e6
 
     Rests.begin = begin  # type: ignore[method-assign]
     Rests.peer_came = lambda *_: None  # type: ignore[method-assign]

@@ -216,7 +216,7 @@ class World:
         pause_s = 0.5
         while self._acts_open or (left := self.oracle.what_is_open()):
             if self.loop.time() > until_s:
-                self.fail(f"N7: {BOUND_S:g} s after everything was mended, {'; '.join(left[:6])}")
+                self.fail(f"N7 {BOUND_S:g} s after everything was mended, {'; '.join(left[:6])}")
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.5, 10.0)
         await asyncio.sleep(1.0)
