@@ -154,7 +154,7 @@ class Daemon:
             name=machine.name,
             peer=machine.address,
             chunk_bytes=16 << 10,
-            window_bytes=64 << 10,
+            window_bytes=16 << 20,
             job_slots=machine.job_slots,
             deadlines=DEADLINES,
             limits=Limits(disk_floor_bytes=0),

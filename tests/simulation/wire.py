@@ -106,20 +106,28 @@ class End:
 
     def _post(self, message: WSMessage) -> None:
         if self.net.is_parted(self.me, self.other):
-            self._held.append(message)  # TCP sends it again and again
+            self._hold(message)
             return
         self._last_at_s = max(self._last_at_s + 1e-6, self.net.loop.time() + self.net.latency_s(self.me, self.other))
         self.net.loop.call_at(self._last_at_s, self._arrive, message, context=self.net.nobody)
 
     def _arrive(self, message: WSMessage) -> None:
-        if self.parted or self.peer.closed:
+        if self.parted:
             return
         if self.net.is_parted(self.me, self.other) or self._held:
-            self._held.append(message)
+            self._hold(message)
+            return
+        if self.peer.closed:
+            self.net.reset(self)  # what comes for a socket that is closed is answered so
             return
         self._take_from_wire(message)
         self.peer._inbox.append(message)
         self.peer.wake()
+
+    def _hold(self, message: WSMessage) -> None:
+        """Keep what does not get across now: TCP sends it again and again, also once this end is closed."""
+        self._held.append(message)
+        self.net.holding[self] = None
 
     def _take_from_wire(self, message: WSMessage) -> None:
         if message.type in {WSMsgType.TEXT, WSMsgType.BINARY}:
@@ -161,6 +169,8 @@ class Net:
         self.listeners: dict[str, SimulatedListener] = {}
         self.hosts_up: set[str] = set()
         self.ends: dict[End, None] = {}
+        self.holding: dict[End, None] = {}
+        """The ends from which something does not get across."""
         self._parted: dict[frozenset[int], int] = {}
         self._slow: dict[frozenset[int], float] = {}
         self.opened = 0
@@ -266,8 +276,10 @@ class Net:
 
     def join(self, one: int, other: int) -> None:
         """Let everything pass between two machines again."""
-        if self._parted.pop(frozenset({one, other}), None):
-            for end in self.between(one, other):
+        pair = frozenset({one, other})
+        if self._parted.pop(pair, None):
+            for end in [end for end in self.holding if _pair(end.me, end.other) == pair]:
+                del self.holding[end]
                 end.release()
 
     def slow_down(self, one: int, other: int, by_s: float) -> None:

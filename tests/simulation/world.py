@@ -193,7 +193,8 @@ class World:
         for act in self.plan.acts:
             self._acts_open += 1
             self.later(act.at_s, self._act, act)
-        await asyncio.sleep(FAULTS_UNTIL_S)
+        last_s = max(fault.at_s + fault.lasts_s for fault in self.faults) if self.faults else 0.0
+        await asyncio.sleep(min(FAULTS_UNTIL_S, max(last_s, self.plan.acts[-1].at_s) + 1.0))
         self._mend()
         await self._await_rest()
 
