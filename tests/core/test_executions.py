@@ -15,7 +15,7 @@ from rnd.core.job_orders import accept_jobs
 from rnd.core.two_phases import TwoPhases
 from rnd.database import offered_services, workflow_executions
 from rnd.rules.definition import definition_from_json
-from rnd.services.executor import Observation, Phase
+from rnd.services.executor import Health, Observation, Phase
 from rnd.types.enums import ExecutionPhase, ExecutionStatus, ServiceStatus
 from rnd.types.errors import CalledOff, Conflict, NotFound, StaleState
 from rnd.types.ids import ExecutionId, ServiceId
@@ -156,6 +156,32 @@ def test_a_cancel_before_anything_was_created_ends_at_once(machine: Machine) -> 
         await daemon.workflow_manager.cancel(ONE, reason="enough")
         daemon.tasks += [asyncio.create_task(part) for part in daemon.parts()]
         assert (await daemon.ended(ONE)).error == "cancelled: enough"
+
+    machine.play(play, is_idle=True)
+
+
+def test_calling_off_a_start_that_has_not_begun_or_is_over_harms_nothing(machine: Machine) -> None:
+    """A cancel may come before the first step of a start, or while one that was refused is being tidied up."""
+
+    async def play(daemon: Daemon) -> None:
+        watch = daemon.workflow_manager._watch
+        tidy_up = watch.cancel_jobs
+        called_off: list[str] = []
+
+        async def call_off_and_tidy_up(execution_id: ExecutionId, reason: str) -> None:
+            watch._stop_starting(execution_id)
+            called_off.append(reason)
+            await tidy_up(execution_id, reason)
+
+        watch.cancel_jobs = call_off_and_tidy_up  # type: ignore[method-assign]  # the cancel comes just then
+        await _chain(daemon, Script())
+        daemon.engine.health = Health(available=False, reason="no engine")
+        async with asyncio.TaskGroup() as group:
+            await watch._attend(ONE, group)
+            watch._stop_starting(ONE)
+        assert len(called_off) == 1
+        assert "no engine" in called_off[0]
+        assert (await daemon.ended(ONE)).status is ExecutionStatus.FAILED
 
     machine.play(play, is_idle=True)
 
