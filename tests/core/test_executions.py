@@ -15,7 +15,7 @@ from rnd.core.job_orders import accept_jobs
 from rnd.core.two_phases import TwoPhases
 from rnd.database import offered_services, workflow_executions
 from rnd.rules.definition import definition_from_json
-from rnd.services.executor import Health, Observation, Phase
+from rnd.services.executor import Observation, Phase
 from rnd.types.enums import ExecutionPhase, ExecutionStatus, ServiceStatus
 from rnd.types.errors import CalledOff, Conflict, NotFound, StaleState
 from rnd.types.ids import ExecutionId, ServiceId
@@ -175,12 +175,12 @@ def test_calling_off_a_start_that_has_not_begun_or_is_over_harms_nothing(machine
 
         watch.cancel_jobs = call_off_and_tidy_up  # type: ignore[method-assign]  # the cancel comes just then
         await _chain(daemon, Script())
-        daemon.engine.health = Health(available=False, reason="no engine")
+        await daemon.by_hand("UPDATE offered_services SET status = 'INACTIVE'")
         async with asyncio.TaskGroup() as group:
             await watch._attend(ONE, group)
             watch._stop_starting(ONE)
         assert len(called_off) == 1
-        assert "no engine" in called_off[0]
+        assert "INACTIVE" in called_off[0]
         assert (await daemon.ended(ONE)).status is ExecutionStatus.FAILED
 
     machine.play(play, is_idle=True)
