@@ -117,9 +117,21 @@ class Oracle:
                 continue  # an earlier execution's outputs serve, and nothing of it runs
             if new not in MOVES.get(table, {}).get(old, ()):
                 self._fail("N7", machine, f"{table} {row} moved from {old} to {new}")
+            if (table, new) == ("workflow_executions", "COMPLETED"):
+                self._check_completion(machine, int(row))
             is_again = table == "job_executions" and not is_mirror and (old, new) == ("RUNNING", "READY")
             if is_again and new_attempt != old_attempt + 1:
                 self._fail("N5", machine, f"job {row} is READY again as attempt {new_attempt} after {old_attempt}")
+
+    def _check_completion(self, machine: Machine, execution_id: int) -> None:
+        """Judge an execution at the commit that calls it COMPLETED: all that is to come home has (RESULT)."""
+        missing = self.rows(
+            machine,
+            "SELECT connection_id FROM results WHERE workflow_execution_id = ? AND duty_acknowledged = 0",
+            execution_id,
+        )
+        if missing:
+            self._fail("RESULT", machine, f"execution {execution_id} is COMPLETED before result {missing[0][0]} came")
 
     # ---- programs
 
