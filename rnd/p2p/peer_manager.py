@@ -20,7 +20,8 @@ from rnd.database.connection import Database
 from rnd.log import get_logger
 from rnd.p2p.data_links import BRIEF_PAUSE_S, RETRY_FIRST_S, RETRY_MOST_S, DataLinks
 from rnd.p2p.dialing import Dialer
-from rnd.p2p.link import FRAME_BYTES_MAX, TEXT_BYTES_MAX, Link, LinkKind, WebSocket
+from rnd.p2p.link import FRAME_BYTES_MAX, TEXT_BYTES_MAX, Link, LinkKind
+from rnd.p2p.link_watch import WebSocket
 from rnd.p2p.listener import PeerListener, peer_of
 from rnd.p2p.peer_book import PeerBook
 from rnd.protocol.address_records import verify_record

@@ -95,12 +95,8 @@ class End:
         return True
 
     def get_extra_info(self, name: str) -> Any:
-        return self if name == "socket" else None
-
-    def shutdown(self, how: int) -> None:
-        """The socket under it, cut from this side."""
-        self.net.reset(self.peer)
-        self.end(ABNORMAL)
+        """There is no socket that a link could look at: the wire itself gives up what is silent."""
+        return None
 
     # ---- what the world does with it
 
@@ -332,7 +328,6 @@ class SimulatedDialer(Dialer):
         path: str,
         *,
         max_message_bytes: int,
-        heartbeat_s: float | None = None,
         timeout_s: float = 10.0,
     ) -> tuple[Any, PeerAddress]:
         failure: PeerUnreachable | None = None
