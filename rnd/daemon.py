@@ -29,27 +29,17 @@ from rnd.api.handlers_node import capabilities_of
 from rnd.api.server import ApiServer
 from rnd.api.sockets import AddressInUse
 from rnd.api.uploads import UploadStore
-from rnd.core.claims import Claims
 from rnd.core.container_sweep import ContainerSweep
-from rnd.core.docker_jobs import DockerJobs
-from rnd.core.explaining import Explainer
-from rnd.core.job_manager import JobManager
-from rnd.core.job_queue import JobQueue
-from rnd.core.job_runner import JobRunner
-from rnd.core.worker_slots import WorkerSlots
-from rnd.core.workflow_manager import WorkflowManager
 from rnd.database import job_executions, transfers, workflow_executions
 from rnd.database.connection import Database
 from rnd.log import close_logging, configure_logging, get_logger
+from rnd.own_side import OwnSide
 from rnd.p2p.identity import Identity, load_identity
 from rnd.peer_side import PeerSide
 from rnd.services import linux, processes
 from rnd.services.data_directory import prepare_data_directory
-from rnd.services.data_service import DataService
 from rnd.services.docker_service import DockerExecutor
-from rnd.services.executor import Executor
 from rnd.services.image_pulls import ImagePulls
-from rnd.services.service_secrets import ServiceSecrets
 from rnd.services.standalone_service import StandaloneExecutor
 from rnd.services.vault import Vault, load_vault
 from rnd.types.config import Config
@@ -57,11 +47,6 @@ from rnd.types.enums import ServiceType
 from rnd.types.errors import DatabaseCorrupt, DatabaseGone, DatabaseTooNew, RndError
 from rnd.types.ids import ExecutionUid, TransferId
 from rnd.types.log_events import LogEvent
-from rnd.workers.data_worker import DataWorker
-from rnd.workers.deliveries import DeliveryDesk
-from rnd.workers.disk_guard import DiskGuard
-from rnd.workers.job_folders import JobFolders
-from rnd.workers.news_board import NewsBoard
 
 DATABASE_FILE: Final = "rnd.db"
 LOCK_FILE: Final = "daemon.lock"
@@ -189,17 +174,20 @@ class _Daemon:
     async def _run_parts(self, identity: Identity, vault: Vault) -> None:
         config, database, clock, entropy = self._config, self._database, self._clock, self._entropy
         peer_id = identity.peer_id
-        board = NewsBoard()
-        folders = JobFolders(config.data_dir)
-        disk = DiskGuard(config.data_dir, floor_bytes=config.limits.disk_floor_bytes)
-        data_service = DataService(database=database, clock=clock, entropy=entropy, config=config, vault=vault)
         standalone = StandaloneExecutor(config.data_dir)
-        _, sandbox = await asyncio.gather(data_service.sweep(), standalone.sandbox())
         docker = DockerExecutor(config.data_dir)
-        executors: dict[ServiceType, Executor] = {ServiceType.STANDALONE: standalone, ServiceType.DOCKER: docker}
-        pulls = ImagePulls(images=docker, database=database, clock=clock)
-        service_secrets = ServiceSecrets(database, vault)
-        desk = DeliveryDesk(config=config, folders=folders, data_service=data_service)
+        own = OwnSide(
+            config=config,
+            database=database,
+            clock=clock,
+            entropy=entropy,
+            peer_id=peer_id,
+            vault=vault,
+            executors={ServiceType.STANDALONE: standalone, ServiceType.DOCKER: docker},
+            pulls=ImagePulls(images=docker, database=database, clock=clock),
+            boot_id=processes.boot_id(),
+        )
+        _, sandbox = await asyncio.gather(own.data_service.sweep(), standalone.sandbox())
         name = config.name or os.uname().nodename
         peer_side = PeerSide(
             config=config,
@@ -207,86 +195,14 @@ class _Daemon:
             clock=clock,
             entropy=entropy,
             identity=identity,
-            folders=folders,
-            disk=disk,
-            board=board,
-            desk=desk,
+            folders=own.folders,
+            disk=own.disk,
+            board=own.board,
+            desk=own.desk,
             name=name,
         )
-        data_worker = DataWorker(
-            database=database,
-            clock=clock,
-            entropy=entropy,
-            config=config,
-            folders=folders,
-            desk=desk,
-            disk=disk,
-            board=board,
-            peer_id=peer_id,
-        )
-        slots = WorkerSlots(config, board, clock)
-        claims = Claims(board=board, slots=slots, peer_id=peer_id, boot_id=processes.boot_id())
-        runner = JobRunner(
-            database=database,
-            clock=clock,
-            entropy=entropy,
-            config=config,
-            folders=folders,
-            executors=executors,
-            secrets=service_secrets,
-            docker_jobs=DockerJobs(
-                database=database, clock=clock, config=config, pulls=pulls, secrets=service_secrets, slots=slots
-            ),
-            data_worker=data_worker,
-            disk=disk,
-            board=board,
-            claims=claims,
-            slots=slots,
-            sandbox=sandbox,
-        )
-        queue = JobQueue(
-            database=database,
-            clock=clock,
-            config=config,
-            folders=folders,
-            runner=runner,
-            claims=claims,
-            slots=slots,
-            board=board,
-            peer_id=peer_id,
-            boot_id=processes.boot_id(),
-        )
-        job_manager = JobManager(
-            database=database,
-            clock=clock,
-            entropy=entropy,
-            config=config,
-            folders=folders,
-            executors=executors,
-            is_unlocked=data_service.is_unlocked,
-            runner=runner,
-            explainer=Explainer(database=database, clock=clock, folders=folders, runner=runner),
-            disk=disk,
-            board=board,
-            queue=queue,
-            slots=slots,
-            peer_id=peer_id,
-            sandbox=sandbox,
-        )
-        peer_side.attach(job_manager, lambda: capabilities_of(context))
-        workflow_manager = WorkflowManager(
-            database=database,
-            clock=clock,
-            entropy=entropy,
-            config=config,
-            folders=folders,
-            data_service=data_service,
-            disk=disk,
-            endpoint_of=peer_side.endpoint_of(lambda: job_manager),
-            why_not_between=peer_side.peer_desk.why_not_between,
-            board=board,
-            peer_id=peer_id,
-        )
+        own.attach(peer_side, sandbox)
+        peer_side.attach(own.job_manager, lambda: capabilities_of(context))
         endpoints = Endpoints()
         context = ApiContext(
             config=config,
@@ -297,14 +213,14 @@ class _Daemon:
             database=database,
             clock=clock,
             entropy=entropy,
-            workflow_manager=workflow_manager,
-            job_manager=job_manager,
+            workflow_manager=own.workflow_manager,
+            job_manager=own.job_manager,
             peers=peer_side.peer_desk,
-            data_service=data_service,
+            data_service=own.data_service,
             vault=vault,
-            pulls=pulls,
-            secrets=service_secrets,
-            executors={executor.name: executor for executor in executors.values()},
+            pulls=own.pulls,
+            secrets=own.secrets,
+            executors={executor.name: executor for executor in own.executors.values()},
             hub=EventHub(database, clock),
             gate=TokenGate(database, clock),
             tickets=TicketBook(clock, entropy),
@@ -316,10 +232,10 @@ class _Daemon:
         await self._log_recovery()
         endpoints.peer_addresses = await peer_side.start()
         await server.start()
-        sweep = ContainerSweep(database=database, clock=clock, store=docker, runner=runner)
+        sweep = ContainerSweep(database=database, clock=clock, store=docker, runner=own.runner)
         parts = [
             asyncio.create_task(part.run(), name=type(part).__name__)
-            for part in (standalone, docker, sweep, data_worker, job_manager, workflow_manager, peer_side, server)
+            for part in (standalone, docker, sweep, *own.parts(), peer_side, server)
         ]
         log.info(
             LogEvent.DAEMON_READY,

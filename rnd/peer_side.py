@@ -61,7 +61,11 @@ log = get_logger()
 
 @dataclass(slots=True, kw_only=True)
 class PeerSide:
-    """Everything about other peers. `make` builds it, `start` listens, `run` lives until cancelled."""
+    """Everything about other peers. `attach` completes it, `start` listens, `run` lives until cancelled.
+
+    `make_dialer` and `make_listener` make both ends of connections: whatever they speak, it has to prove who is there.
+    `make_gate` makes what the listener is told of whom it may let through.
+    """
 
     config: Config
     database: Database
@@ -73,6 +77,9 @@ class PeerSide:
     board: NewsBoard
     desk: DeliveryDesk
     name: str
+    make_dialer: Callable[[Identity], Dialer] = Dialer
+    make_listener: Callable[..., PeerListener] = PeerListener
+    make_gate: Callable[[Identity, TlsGate], ServerGate] = ServerGate
     dialer: Dialer = field(init=False)
     book: PeerBook = field(init=False)
     links: PeerManager = field(init=False)
@@ -94,8 +101,8 @@ class PeerSide:
     def __post_init__(self) -> None:
         self._instance_id = self.entropy.random_bytes(16).hex()
         self._issued_at_ms = int(self.clock.now().timestamp() * 1000)
-        self.dialer = Dialer(self.identity)
-        gate = ServerGate(self.identity, TlsGate(self.config.tls_gate))
+        self.dialer = self.make_dialer(self.identity)
+        gate = self.make_gate(self.identity, TlsGate(self.config.tls_gate))
         peer_id = self.identity.peer_id
         self.book = PeerBook(database=self.database, clock=self.clock, gate=gate, peer_id=peer_id)
         self.links = PeerManager(
@@ -130,7 +137,7 @@ class PeerSide:
         )
         if self.config.peer:
             host, _, port = self.config.peer.rpartition(":")
-            self.listener = PeerListener(
+            self.listener = self.make_listener(
                 gate,
                 host.strip("[]"),
                 int(port),

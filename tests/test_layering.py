@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "core": frozenset({"crash_points", "types", "rules", "protocol", "log", "database", "workers", "services", "p2p"}),
     "api": frozenset({"types", "rules", "protocol", "log", "database", "workers", "services", "p2p", "core"}),
     "peer_side": frozenset({"types", "rules", "protocol", "log", "database", "workers", "services", "p2p", "core"}),
+    "own_side": frozenset({"types", "database", "workers", "services", "core", "peer_side"}),
     "daemon": frozenset(
         {
             *(
@@ -50,7 +51,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
                 "core",
                 "api",
             ),
-            "peer_side",
+            *("peer_side", "own_side"),
         }
     ),
     "cli": frozenset({"types"}),

@@ -70,7 +70,7 @@ class ExecutionWatch:
         self._tell_ended = tell_ended
         self._peer_id = peer_id
         self._accepted: dict[ExecutionId, tuple[str, WorkflowDefinition]] = {}  # just built: not to be parsed anew
-        self._starting: dict[ExecutionId, asyncio.Timeout] = {}
+        self._starting: dict[ExecutionId, asyncio.Timeout | None] = {}  # None where there is nothing to call off
         self._overdue: set[ExecutionId] = set()
 
     def expect(self, execution: WorkflowExecution, definition: WorkflowDefinition) -> None:
@@ -131,8 +131,8 @@ class ExecutionWatch:
             self._close(execution_id)
             return
         if state.phase is not ExecutionPhase.STARTED and not state.cancel_requested:
-            self._starting[execution_id] = asyncio.timeout(None)
-            group.create_task(self._start(execution_id, self._starting[execution_id]))
+            self._starting[execution_id] = None
+            group.create_task(self._start(execution_id))
             return
         is_being_cancelled = state.phase is not ExecutionPhase.STARTED  # then jobs that are PENDING never will be more
         if (
@@ -176,13 +176,15 @@ class ExecutionWatch:
         workflow_executions.mark_ended(conn, execution_id, outcome.status, outcome.error, now=now)
         return outcome
 
-    async def _start(self, execution_id: ExecutionId, patience: asyncio.Timeout) -> None:
+    async def _start(self, execution_id: ExecutionId) -> None:
         """Run both phases for as long as there is patience: the boundary at which whatever goes wrong ends the execution."""
         error = None
         try:
             with contextlib.suppress(TimeoutError):  # called off; whoever did so goes on from here
-                async with patience:
+                async with asyncio.timeout(None) as patience:
+                    self._starting[execution_id] = patience
                     error = await self._try_start(execution_id)
+            self._starting[execution_id] = None
             if error is not None:
                 await self._abort(execution_id, error)
         finally:

@@ -95,6 +95,10 @@ class Database:
             threading.Thread(target=self._run_reader, args=(conn,), name=f"rnd-db-reader-{number}", daemon=True)
             for number, conn in enumerate(readers)
         ]
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start the threads."""
         for thread in (self._write_thread, *self._read_threads):
             thread.start()
 
@@ -118,7 +122,7 @@ class Database:
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` on a connection that cannot write, in one consistent snapshot, and return its value."""
-        return await self._submit(self._reads.put, self._read_places, work)
+        return await self._submit(self._send_read, self._read_places, work)
 
     def on_commit(self, callback: Callable[[], None]) -> None:
         """Call `callback` in the event loop after each group commit that changed a row."""
@@ -175,6 +179,9 @@ class Database:
             loop = asyncio.get_running_loop()
             loop.call_soon(loop.call_soon, self._send_gathered)
         self._gathered.append(call)
+
+    def _send_read(self, call: _Call[Any]) -> None:
+        self._reads.put(call)
 
     def _send_gathered(self) -> None:
         if self._gathered:
@@ -306,17 +313,20 @@ class Database:
 
     def _run_reader(self, conn: sqlite3.Connection) -> None:
         while (call := self._reads.get()) is not None:
-            try:
-                conn.execute("BEGIN DEFERRED")
-                call.value = call.work(conn)
-                conn.execute("COMMIT")
-            except BaseException as error:  # noqa: BLE001 - boundary of one request, as on the writer
-                call.error = named_error(error, self.path)
-                if conn.in_transaction:
-                    conn.execute("ROLLBACK")
+            self._run_read(conn, call)
             self._hand_over([call], self._read_places, changed=False)
             del call  # as on the writer: a manifest may hang on it
         conn.close()
+
+    def _run_read(self, conn: sqlite3.Connection, call: _Call[Any]) -> None:
+        try:
+            conn.execute("BEGIN DEFERRED")
+            call.value = call.work(conn)
+            conn.execute("COMMIT")
+        except BaseException as error:  # noqa: BLE001 - boundary of one request, as on the writer
+            call.error = named_error(error, self.path)
+            if conn.in_transaction:
+                conn.execute("ROLLBACK")
 
     # ------------------------------------------------------------------ on any thread
 

@@ -74,8 +74,9 @@ class DataLinks:
 
     def expect_from(self, peer_ids: Iterable[PeerId]) -> None:
         """Keep links to these peers, dialled from here, and to no others for longer than they are used."""
-        self._wanted = set(peer_ids)
-        for peer_id in self._wanted:
+        wanted = dict.fromkeys(peer_ids)  # in their order, which a set would lose
+        self._wanted = set(wanted)
+        for peer_id in wanted:
             self._keep(peer_id)
 
     async def get(self, peer_id: PeerId) -> Link:

@@ -208,15 +208,15 @@ class Link:
 
     async def _await_answer(self, answer: asyncio.Future[Message], mark: int, timeout_s: float) -> None:
         loop = asyncio.get_running_loop()
-        waits_since_s, pause_s = loop.time(), min(LOOK_EVERY_S, timeout_s)
+        until_s, pause_s = loop.time() + timeout_s, min(LOOK_EVERY_S, timeout_s)
         while not (await asyncio.wait([answer], timeout=pause_s))[0]:
             now_s = loop.time()
             if not self.has_left(mark):
-                waits_since_s = now_s
-            elif now_s - waits_since_s >= timeout_s:
+                until_s = now_s + timeout_s
+            elif now_s >= until_s:
                 raise TimedOut(f"peer {self.peer_id} has not answered for {timeout_s:g} s")
             else:
-                pause_s = waits_since_s + timeout_s - now_s
+                pause_s = until_s - now_s  # exact where little is left, so that no rounding makes it a circle
 
     def tell(self, message: Message) -> None:
         """Send a message that wants no answer. Raises `PeerUnreachable`."""

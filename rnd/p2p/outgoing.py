@@ -119,7 +119,7 @@ class Outgoing:
                         group.create_task(self._see_to(transfer, delivery))
                     ended = await self._board.outgoing.wait(self._pause_s())
                     self._forget(*ended)
-                    for transfer_id in ended & self._underway.keys():
+                    for transfer_id in sorted(ended & self._underway.keys()):
                         self._call_off(transfer_id)
         finally:
             self._threads.shutdown(wait=False, cancel_futures=True)

@@ -21,6 +21,7 @@ from rnd.log import get_logger
 from rnd.p2p.data_links import BRIEF_PAUSE_S, RETRY_FIRST_S, RETRY_MOST_S, DataLinks
 from rnd.p2p.dialing import Dialer
 from rnd.p2p.link import FRAME_BYTES_MAX, TEXT_BYTES_MAX, Link, LinkKind
+from rnd.p2p.link_watch import WebSocket
 from rnd.p2p.listener import PeerListener, peer_of
 from rnd.p2p.peer_book import PeerBook
 from rnd.protocol.address_records import verify_record
@@ -396,9 +397,12 @@ class PeerManager:
         kind = LinkKind(request.path)
         websocket = web.WebSocketResponse(max_msg_size=_max_bytes(kind), compress=False)
         await websocket.prepare(request)
-        link = Link(websocket, kind, peer_id=peer_of(request), dialled=False, hello=self._hello(), user=self)
-        await self._live(link)
+        await self.live_on(websocket, kind, peer_of(request))
         return websocket
+
+    async def live_on(self, websocket: WebSocket, kind: LinkKind, peer_id: PeerId) -> None:
+        """Speak on a connection of a peer that has come here, until it ends."""
+        await self._live(Link(websocket, kind, peer_id=peer_id, dialled=False, hello=self._hello(), user=self))
 
     async def _live(self, link: Link) -> None:
         if link.kind is LinkKind.DATA:

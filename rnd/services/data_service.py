@@ -41,7 +41,7 @@ from rnd.services.snapshot import manifest_sha256, open_stored
 from rnd.services.vault import Vault
 from rnd.types.config import Config
 from rnd.types.enums import Egress, SecretPurpose, ServiceAccess, ServiceType
-from rnd.types.errors import Conflict, JobFailed, PermissionDenied, Problem, SealBroken, ValidationFailed
+from rnd.types.errors import CalledOff, Conflict, JobFailed, PermissionDenied, Problem, SealBroken, ValidationFailed
 from rnd.types.executions import FileEntry
 from rnd.types.ids import ExecutionId, PeerId, ServiceId
 from rnd.types.log_events import LogEvent
@@ -349,16 +349,24 @@ class DataService:
 
     async def _in_ingest_thread(self, work: Callable[[Callable[[], bool]], T]) -> T:
         """Run work in a thread; a cancellation calls it off and waits until it has stopped."""
-        called_off = threading.Event()
-        running = self._ingest_threads.submit(work, called_off.is_set)
-        outcome = asyncio.wrap_future(running)
+        begun, called_off = threading.Event(), threading.Event()
+
+        def begin() -> T:
+            begun.set()
+            if called_off.is_set():
+                raise CalledOff("taking the files in was cancelled before it had begun")
+            return work(called_off.is_set)
+
+        outcome = asyncio.get_running_loop().run_in_executor(self._ingest_threads, begin)
         try:
             return await asyncio.shield(outcome)
         except asyncio.CancelledError:
             called_off.set()
-            if not running.cancel():
+            if begun.is_set():
                 await asyncio.wait([outcome])
                 outcome.exception()  # it has been called off; what it says of that is of no more interest
+            else:
+                outcome.cancel()
             raise
 
 

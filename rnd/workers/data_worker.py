@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from rnd.database import job_executions, transfers
 from rnd.database.connection import Database
@@ -38,7 +39,7 @@ from rnd.types.ids import PeerId, TransferId
 from rnd.types.log_events import LogEvent
 from rnd.types.seams import Clock, Entropy
 from rnd.types.services import Service
-from rnd.workers.copying import copy_entries
+from rnd.workers.copying import OpenEntry, copy_entries
 from rnd.workers.deliveries import Delivery, DeliveryDesk
 from rnd.workers.delivery_log import DeliveryLog, log_completed, log_initiated
 from rnd.workers.delivery_rows import DeliveryRows
@@ -56,6 +57,15 @@ PROGRESS_INTERVAL_S: Final = 0.5
 """How often the progress of one delivery is written down and told."""
 
 log = get_logger()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Load:
+    """What a delivery is going to copy, with all that was opened for it; `opened` is whoever's closes it."""
+
+    open_entry: OpenEntry
+    items: Sequence[tuple[FileEntry, str]]
+    opened: ExitStack
 
 
 class DataWorker:
@@ -104,7 +114,7 @@ class DataWorker:
                 if free > 0 and not await self._hold_back():
                     await self._begin(free, group)
                 changed = await self._board.transfers.wait(self._config.queue_interval_s)
-                for transfer_id in changed & self._underway.keys():
+                for transfer_id in sorted(changed & self._underway.keys()):
                     self._underway[transfer_id].call_off()
 
     async def _begin(self, count: int, group: asyncio.TaskGroup) -> None:
@@ -198,24 +208,30 @@ class DataWorker:
             self._board.transfers.ring()
 
     async def _supervise(self, delivery: Delivery, underway: Underway) -> list[FileEntry]:
-        """Run the copy in a thread, tell its progress, and give up when nothing has moved for too long."""
-        loop = asyncio.get_running_loop()
-        sized: asyncio.Future[None] = loop.create_future()
-        underway.ask_for_room = partial(loop.call_soon_threadsafe, _set, sized)
-        work = loop.run_in_executor(self._threads, self._carry, delivery, underway)
-        work.add_done_callback(_take_note)
-        waited_for: set[asyncio.Future[Any]] = {work, sized}
+        """Choose and copy in a thread, having asked for room in between where that is called for."""
+        try:
+            carried = await self._in_thread(partial(self._carry, delivery, underway), delivery, underway)
+            if isinstance(carried, list):
+                return carried
+            with carried.opened as opened:
+                refusal = await self._rows.take_room(delivery.transfer, underway, self._config.limits)
+                if refusal is not None:
+                    raise JobFailed(refusal)
+                carried.opened = opened.pop_all()
+            copied = await self._in_thread(partial(self._copy, carried, delivery, underway), delivery, underway)
+            assert isinstance(copied, list)
+            return copied
+        finally:
+            underway.call_off()
+
+    async def _in_thread(
+        self, carry: Callable[[], list[FileEntry] | _Load], delivery: Delivery, underway: Underway
+    ) -> list[FileEntry] | _Load:
+        """Work in a thread, tell the progress, and give up when nothing has moved for too long."""
+        work = asyncio.get_running_loop().run_in_executor(self._threads, carry)
         told, life, idle_since = -1, 0, self._clock.monotonic()
         try:
-            while True:
-                done, _ = await asyncio.wait(
-                    waited_for, timeout=PROGRESS_INTERVAL_S, return_when=asyncio.FIRST_COMPLETED
-                )
-                if work in done:
-                    return work.result()
-                if sized in done:
-                    waited_for.discard(sized)
-                    underway.decide(await self._rows.take_room(delivery.transfer, underway, self._config.limits))
+            while not (await asyncio.wait([work], timeout=PROGRESS_INTERVAL_S))[0]:
                 held_up = underway.held_up
                 if held_up is not None or underway.signs_of_life != life:
                     life, idle_since = underway.signs_of_life, self._clock.monotonic()
@@ -224,8 +240,10 @@ class DataWorker:
                     await self._rows.tell_progress(delivery.transfer.transfer_id, underway)
                 if self._clock.monotonic() - idle_since > delivery.idle_s:
                     raise JobFailed(f"no byte has moved for {delivery.idle_s:g} s (transfer_idle)")
-        finally:
-            underway.call_off()
+        except BaseException:
+            work.add_done_callback(_let_go)
+            raise
+        return work.result()
 
     def _log_begin(self, delivery: Delivery) -> None:
         assert delivery.destination is not None  # both ends are here
@@ -234,14 +252,19 @@ class DataWorker:
 
     # ---- in a thread
 
-    def _carry(self, delivery: Delivery, underway: Underway) -> list[FileEntry]:
-        """Choose what travels, name it, and copy it; the destination appears only when all of it is verified."""
-        assert delivery.destination is not None  # both ends are here
+    def _carry(self, delivery: Delivery, underway: Underway) -> list[FileEntry] | _Load:
+        """Choose what travels and name it, then copy it; what has to ask for room first is returned as chosen."""
         with ExitStack() as stack:
             open_entry, items = self._desk.choose(delivery, stack, underway.must_stop)
             underway.file_count = sum(1 for entry, _ in items if entry.sha256)
             underway.size_bytes = sum(entry.size_bytes for entry, _ in items)
-            self._check_room(delivery, underway)
+            load = _Load(open_entry=open_entry, items=items, opened=stack.pop_all())
+        return load if self._asks_for_room(delivery, underway) else self._copy(load, delivery, underway)
+
+    def _copy(self, load: _Load, delivery: Delivery, underway: Underway) -> list[FileEntry]:
+        """Copy what was chosen; the destination appears only when all of it is verified."""
+        assert delivery.destination is not None  # both ends are here
+        with load.opened:
             lines = DeliveryLog(delivery.transfer, size_bytes=underway.size_bytes, chunk_bytes=self._config.chunk_bytes)
             lines.begin()
 
@@ -249,28 +272,21 @@ class DataWorker:
                 underway.add(count)
                 lines.add(count)
 
-            carried = copy_entries(
-                open_entry, items, delivery.destination, progress=moved, cancelled=underway.must_stop
+            copied = copy_entries(
+                load.open_entry, load.items, delivery.destination, progress=moved, cancelled=underway.must_stop
             )
             lines.end()
-            return carried
+            return copied
 
-    def _check_room(self, delivery: Delivery, underway: Underway) -> None:
-        """Raise `JobFailed` where a delivery is more than its order may hold here; own small ones are only counted."""
+    def _asks_for_room(self, delivery: Delivery, underway: Underway) -> bool:
+        """Say whether a delivery may be more than its order may hold here; own small ones are only counted."""
         is_own = delivery.transfer.ordering_peer_id == self._peer_id
-        if is_own and underway.size_bytes < ROOM_ASKED_FROM_BYTES:
-            return
-        refusal = underway.await_room()
-        if refusal is not None:
-            raise JobFailed(refusal)
+        return not is_own or underway.size_bytes >= ROOM_ASKED_FROM_BYTES
 
 
-def _set(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
-def _take_note(work: asyncio.Future[list[FileEntry]]) -> None:
-    """Look at how a thread ended that nobody waits for any more, so that asyncio does not complain about it."""
-    if not work.cancelled():
-        work.exception()
+def _let_go(work: asyncio.Future[list[FileEntry] | _Load]) -> None:
+    """Look at how a thread ended that nobody waits for any more, and close what it has opened."""
+    if not work.cancelled() and work.exception() is None:
+        carried = work.result()
+        if isinstance(carried, _Load):
+            carried.opened.close()

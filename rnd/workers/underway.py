@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
@@ -18,7 +17,7 @@ class Underway:
     """What the thread that carries a delivery and the task that watches it tell each other.
 
     The thread writes `file_count`, `size_bytes`, `bytes_done`, `signs_of_life` and `held_up`; the task reads them and
-    keeps `active`, whether the row says ACTIVE, and `pace`, from the first byte on; it says how the thread asks for room. `held_up` is why the thread waits, `None` while it works.
+    keeps `active`, whether the row says ACTIVE, and `pace`, from the first byte on. `held_up` is why the thread waits, `None` while it works.
     """
 
     def __init__(self, *, started_at: datetime, disk: DiskGuard) -> None:
@@ -31,11 +30,8 @@ class Underway:
         self.signs_of_life = 0
         self.held_up: str | None = None
         self.sealed = False
-        self.ask_for_room: Callable[[], object] = lambda: None
         self._disk = disk
         self._called_off = threading.Event()
-        self._decided = threading.Event()
-        self._refusal: str | None = None
 
     def call_off(self) -> None:
         """Have the thread stop at the next buffer."""
@@ -44,18 +40,6 @@ class Underway:
     def add(self, count: int) -> None:
         """Take note of bytes that have moved."""
         self.bytes_done += count
-
-    def decide(self, refusal: str | None) -> None:
-        """Answer the thread that asks for room: it may go on, or why not."""
-        self._refusal = refusal
-        self._decided.set()
-
-    def await_room(self) -> str | None:
-        """Ask for room and wait for the answer, in the thread: why there is none, or `None`; also once it is called off."""
-        self.ask_for_room()
-        while not self._decided.wait(LOOK_AGAIN_S) and not self.is_called_off():
-            pass
-        return self._refusal
 
     def is_called_off(self) -> bool:
         """Say whether the delivery was called off; for those who take no room on this disk."""

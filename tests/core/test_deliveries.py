@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -329,6 +330,19 @@ def test_a_delivery_that_is_called_off_midway_leaves_nothing(machine: Machine, m
         await daemon.until(lambda: not [path for path in received.rglob("*") if path.is_file()])
 
     machine.play(play)
+
+
+def test_what_a_delivery_has_opened_is_closed_where_nobody_waits_for_it_any_more() -> None:
+    async def play() -> None:
+        closed: list[str] = []
+        opened = ExitStack()
+        opened.callback(closed.append, "the source")
+        work = asyncio.get_running_loop().create_future()
+        work.set_result(data_worker._Load(open_entry=lambda _: StuckReader(asyncio.Event()), items=(), opened=opened))
+        data_worker._let_go(work)
+        assert closed == ["the source"]
+
+    asyncio.run(play())
 
 
 def test_long_deliveries_keep_neither_short_ones_nor_jobs_waiting(

@@ -160,6 +160,32 @@ def test_a_cancel_before_anything_was_created_ends_at_once(machine: Machine) -> 
     machine.play(play, is_idle=True)
 
 
+def test_calling_off_a_start_that_has_not_begun_or_is_over_harms_nothing(machine: Machine) -> None:
+    """A cancel may come before the first step of a start, or while one that was refused is being tidied up."""
+
+    async def play(daemon: Daemon) -> None:
+        watch = daemon.workflow_manager._watch
+        tidy_up = watch.cancel_jobs
+        called_off: list[str] = []
+
+        async def call_off_and_tidy_up(execution_id: ExecutionId, reason: str) -> None:
+            watch._stop_starting(execution_id)
+            called_off.append(reason)
+            await tidy_up(execution_id, reason)
+
+        watch.cancel_jobs = call_off_and_tidy_up  # type: ignore[method-assign]  # the cancel comes just then
+        await _chain(daemon, Script())
+        await daemon.by_hand("UPDATE offered_services SET status = 'INACTIVE'")
+        async with asyncio.TaskGroup() as group:
+            await watch._attend(ONE, group)
+            watch._stop_starting(ONE)
+        assert len(called_off) == 1
+        assert "INACTIVE" in called_off[0]
+        assert (await daemon.ended(ONE)).status is ExecutionStatus.FAILED
+
+    machine.play(play, is_idle=True)
+
+
 def test_an_execution_that_has_ended_is_not_started(machine: Machine) -> None:
     async def play(daemon: Daemon) -> None:
         await _chain(daemon, Script())
