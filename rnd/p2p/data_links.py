@@ -119,7 +119,8 @@ class DataLinks:
         """Close what has carried nothing for long and is expected to carry nothing."""
         now_s = asyncio.get_running_loop().time()
         for link in self.all():
-            if link.peer_id not in self._wanted and link.is_open and now_s - link.used_at_s > IDLE_S:
+            is_idle = link.is_open and not link.deliveries and now_s - link.used_at_s > IDLE_S
+            if is_idle and link.peer_id not in self._wanted:
                 link.close(CloseCode.DONE)
 
     def _open(self, peer_id: PeerId) -> list[Link]:

@@ -120,6 +120,8 @@ class Link:
         self._why_closed = ""
         self.used_at_s = 0.0
         """When the last message went or came, by the event loop's clock."""
+        self.deliveries = 0
+        """How many are under way on it from here: they may wait for long for what the other side says next."""
         self._over = asyncio.Event()
         self._is_told = False
         self._close_asked = asyncio.Event()
