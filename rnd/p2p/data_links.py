@@ -79,7 +79,8 @@ class DataLinks:
             self._keep(peer_id)
 
     async def get(self, peer_id: PeerId) -> Link:
-        """Return an open link to a peer, one on which it is the client if there is one.
+        """Return an open link to a peer, one on which it is the client if there is one; the newest, since who dials again has
+        lost the one before.
 
         A receiver is expected to dial; if it does not soon, this side does. Raises `PeerUnreachable`, `PeerRefused`.
         """
@@ -94,7 +95,7 @@ class DataLinks:
             except (PeerUnreachable, PeerRefused):
                 if not self._open(peer_id):  # it may have dialled meanwhile
                     raise
-        return min(links, key=lambda link: link.dialled)
+        return min(reversed(links), key=lambda link: link.dialled)
 
     async def _reach(self, peer_id: PeerId) -> Link:
         """Dial a peer, once for all who want to reach it now: it takes a bounded number of connections."""

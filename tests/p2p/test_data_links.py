@@ -138,6 +138,18 @@ def test_a_link_that_comes_before_this_side_dials_is_taken() -> None:
     play(test)
 
 
+def test_of_several_links_the_newest_is_taken_that_the_peer_has_dialled() -> None:
+    """The one before may be lost at its other end only, which shows here later."""
+
+    async def test(line: Line) -> None:
+        line.comes(dialled=False)
+        newest = line.comes(dialled=False)
+        line.comes(dialled=True)
+        assert await line.links.get(BOBS) is newest
+
+    play(test)
+
+
 def test_a_link_is_idle_only_where_no_delivery_waits_for_what_comes_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_links, "IDLE_S", 0.05)
 
