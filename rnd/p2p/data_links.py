@@ -80,7 +80,8 @@ class DataLinks:
             self._keep(peer_id)
 
     async def get(self, peer_id: PeerId) -> Link:
-        """Return an open link to a peer, one on which it is the client if there is one.
+        """Return an open link to a peer, one on which it is the client if there is one; the newest, since who dials again has
+        lost the one before.
 
         A receiver is expected to dial; if it does not soon, this side does. Raises `PeerUnreachable`, `PeerRefused`.
         """
@@ -95,7 +96,7 @@ class DataLinks:
             except (PeerUnreachable, PeerRefused):
                 if not self._open(peer_id):  # it may have dialled meanwhile
                     raise
-        return min(links, key=lambda link: link.dialled)
+        return min(reversed(links), key=lambda link: link.dialled)
 
     async def _reach(self, peer_id: PeerId) -> Link:
         """Dial a peer, once for all who want to reach it now: it takes a bounded number of connections."""
@@ -120,7 +121,8 @@ class DataLinks:
         """Close what has carried nothing for long and is expected to carry nothing."""
         now_s = asyncio.get_running_loop().time()
         for link in self.all():
-            if link.peer_id not in self._wanted and link.is_open and now_s - link.used_at_s > IDLE_S:
+            is_idle = link.is_open and not link.deliveries and now_s - link.used_at_s > IDLE_S
+            if is_idle and link.peer_id not in self._wanted:
                 link.close(CloseCode.DONE)
 
     def _open(self, peer_id: PeerId) -> list[Link]:

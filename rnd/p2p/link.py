@@ -38,6 +38,8 @@ from rnd.types.peers import RefusalCode
 TEXT_BYTES_MAX: Final = 4 << 20
 FRAME_BYTES_MAX: Final = (8 << 20) + 16
 HELLO_TIMEOUT_S: Final = 10.0
+CLOSE_TIMEOUT_S: Final = 15.0
+"""How long the goodbye may take, with the other side's. One that stands behind bytes that nobody takes would never be said."""
 STEADY_AFTER_S: Final = 5.0
 QUEUE_BYTES: Final = 2 << 20
 """How much may wait to be written, at most, before a sender of frames has to wait; less where frames are short, on a slow line."""
@@ -118,6 +120,8 @@ class Link:
         self._why_closed = ""
         self.used_at_s = 0.0
         """When the last message went or came, by the event loop's clock."""
+        self.deliveries = 0
+        """How many are under way on it from here: they may wait for long for what the other side says next."""
         self._over = asyncio.Event()
         self._is_told = False
         self._close_asked = asyncio.Event()
@@ -424,7 +428,11 @@ class Link:
         code = CloseCode.DONE if self._close_code is None else self._close_code
         if code is CloseCode.SILENT:
             self._watch.cut()
-        await self._websocket.close(code=int(code))
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._websocket.close(code=int(code))
+        except TimeoutError:
+            self._watch.cut()
 
     def _end(self) -> None:
         """Nothing more comes: whoever waits for an answer learns that."""

@@ -13,7 +13,6 @@ from rnd.protocol.frames import Frame
 from rnd.protocol.instructions import Offer, ReceiveInstruction, Unseal
 from rnd.protocol.sealed_streams import ChunkOpener, ReceiverSeal, SenderSeal, Ways, answer_seal
 from rnd.protocol.sealing import KEY_BYTES, TAG_BYTES
-from rnd.protocol.transfer import ENDED
 from rnd.protocol.transfer_messages import SealShare
 from rnd.protocol.transfer_receiving import ReceiveTransfer
 from rnd.types.ids import PeerId
@@ -77,8 +76,10 @@ class Unsealing:
         if is_due and machine.received < machine.offer.manifest_bytes:
             await self._in_thread(unseal.open)
             return await self._tell(plain)
+        before = machine.received
         instructions = await self._tell(plain)
-        return instructions if machine.state in ENDED else [unseal, *instructions]
+        # What was taken is to be opened, also where the link was lost meanwhile: a next one goes on behind it.
+        return [unseal, *instructions] if machine.received > before else instructions
 
     async def _tell(self, frame: Frame) -> list[ReceiveInstruction]:
         if self._machine.offer.entry_count <= ENTRIES_AT_ONCE:

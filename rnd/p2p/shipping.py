@@ -202,9 +202,11 @@ class Shipping:
         if is_first:
             lines.sent()
         self._shipments[offer.transfer_id] = shipment
+        link.deliveries += 1
         try:
             await self._offer(shipment, request, sending, underway, lines, idle_s=delivery.idle_s)
         finally:
+            link.deliveries -= 1
             del self._shipments[offer.transfer_id]
         if machine.state is TransferState.FAILED:
             await self._in_thread(sending.verify)  # a source that has changed is why, then, and stays so

@@ -239,8 +239,9 @@ class ReceiveTransfer:
         return [Acknowledge(transfer_id=self.offer.transfer_id, offset=self.received)]
 
     def _frame_problem(self, frame: Frame) -> str:
-        if self.state is not TransferState.STREAMING:
-            return f"it sent bytes when the transfer was {self.state}"
+        state = self.state
+        if state in OPEN and state is not TransferState.STREAMING:  # the link may be lost while a thread is here
+            return f"it sent bytes when the transfer was {state}"
         if frame.stream != self.offer.stream:
             return f"it sent bytes of stream {frame.stream} as if they were of {self.offer.stream}"
         if frame.offset != self.received:

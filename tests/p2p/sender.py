@@ -90,6 +90,7 @@ class Line:
     sender: Outgoing | None = None
     frame_bytes: int = 8 << 20
     mark: int = 0
+    deliveries: int = 0
     why_closed: str = "the connection ended"
 
     def has_left(self, _mark: int) -> bool:

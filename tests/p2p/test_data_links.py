@@ -12,6 +12,7 @@ from rnd.p2p import data_links
 from rnd.p2p.data_links import DataLinks
 from rnd.p2p.link import Link
 from rnd.p2p.peer_book import PeerBook
+from rnd.protocol.session import CloseCode
 from rnd.types.errors import PeerUnreachable
 from rnd.types.ids import PeerId
 from tests.p2p.peers import BOB
@@ -29,6 +30,11 @@ class OpenLink:
     was_steady: bool = True
     theirs: object = None
     used_at_s: float = 0.0
+    deliveries: int = 0
+
+    def close(self, code: CloseCode) -> None:
+        assert code is CloseCode.DONE
+        self.is_open = False
 
 
 class Line:
@@ -128,5 +134,34 @@ def test_a_link_that_comes_before_this_side_dials_is_taken() -> None:
         theirs = line.comes(dialled=False)
         assert await task is theirs
         assert line.dials == 0
+
+    play(test)
+
+
+def test_of_several_links_the_newest_is_taken_that_the_peer_has_dialled() -> None:
+    """The one before may be lost at its other end only, which shows here later."""
+
+    async def test(line: Line) -> None:
+        line.comes(dialled=False)
+        newest = line.comes(dialled=False)
+        line.comes(dialled=True)
+        assert await line.links.get(BOBS) is newest
+
+    play(test)
+
+
+def test_a_link_is_idle_only_where_no_delivery_waits_for_what_comes_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_links, "IDLE_S", 0.05)
+
+    async def test(line: Line) -> None:
+        link = line.comes(dialled=False)
+        link.used_at_s, link.deliveries = asyncio.get_running_loop().time(), 1
+        line.links.close_idle()
+        await asyncio.sleep(0.1)
+        line.links.close_idle()
+        assert link.is_open
+        link.deliveries = 0
+        line.links.close_idle()
+        assert not link.is_open
 
     play(test)

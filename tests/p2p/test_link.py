@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 from aiohttp import WSMessage, WSMsgType
 
+from rnd.p2p import link as links
 from rnd.p2p.link import Link, LinkKind, WebSocket
 from rnd.protocol.link_messages import Ack
 from rnd.protocol.messages import Hello, Message, Ping
@@ -216,6 +217,48 @@ def test_the_time_for_an_answer_begins_when_the_question_has_left() -> None:
         one.setblocking(False)
         with other:
             asyncio.run(asyncio.wait_for(test(one, other), 20))
+
+
+class DeafSocket(SlowSocket):
+    """A websocket whose goodbye has to wait until the other end has read what was sent before."""
+
+    async def close(self, *, code: int) -> None:
+        try:
+            with contextlib.suppress(ConnectionError):
+                await self.send_str(f"goodbye {code}")
+        finally:
+            self._over.set()
+
+
+@pytest.mark.parametrize("code", [CloseCode.DONE, CloseCode.MALFORMED, CloseCode.NOT_PERMITTED])
+def test_a_goodbye_that_nobody_takes_holds_no_link(monkeypatch: pytest.MonkeyPatch, code: CloseCode) -> None:
+    monkeypatch.setattr(links, "CLOSE_TIMEOUT_S", 0.2)
+
+    async def test(one: socket.socket) -> None:
+        greeting = Session(hello=HELLO, peer_id=ALICE.peer_id).greet()
+        user = PatientUser()
+        link = Link(
+            cast(WebSocket, DeafSocket(one, greeting)),
+            LinkKind.DATA,
+            peer_id=BOB.peer_id,
+            dialled=True,
+            hello=HELLO,
+            user=user,
+        )
+        running = asyncio.create_task(link.run())
+        assert await link.opened()
+        with contextlib.suppress(BlockingIOError):
+            while one.send(bytes(1 << 16)):
+                pass
+        link.close(code)
+        await running
+        assert user.closed == [link]
+
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as one:
+        other, _ = server.accept()
+        one.setblocking(False)
+        with other:
+            asyncio.run(asyncio.wait_for(test(one), 5))
 
 
 def read_all(sock: socket.socket) -> None:

@@ -273,10 +273,12 @@ def test_a_receiver_that_has_not_been_reached_yet_is_not_idle(
         async with asyncio.timeout(10):
             while line.looks < 3:
                 await asyncio.sleep(0.01)
+        assert line.deliveries == 1
         word = DataTransferPresent(transfer_id=TRANSFER, bytes_read=0, present=b"")
         sender.outgoing.shipping.take_present(cast(Link, line), word)
         await sender.becomes("COMPLETED")
         assert line.offers() == 1
+        assert not line.deliveries, "the link is idle from here on"
 
     play(machine, source, test, way=way)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -244,6 +246,25 @@ def test_a_fresh_machine_goes_on_where_the_link_was_lost(
         shelf.carry_out(again.take_frame(replace(frame, stream=8)))
     assert again.take_complete(success=True, error=None) == [Finish()]
     assert shelf.holds(parcel)
+
+
+def test_a_link_that_is_lost_while_a_thread_takes_a_frame_takes_nothing_with_it() -> None:
+    machine = begun()
+    machine.take_frame(frame_at(STREAM_BYTES, 0, MANIFEST_BYTES))
+
+    def lose_link_inside(frame: FrameType, _event: str, _argument: object) -> None:
+        if frame.f_code is not ReceiveTransfer.take_frame.__code__:
+            machine.lose_link()
+
+    content, before = frame_at(STREAM_BYTES, MANIFEST_BYTES, TOTAL), sys.gettrace()
+    sys.settrace(lose_link_inside)
+    try:
+        machine.take_frame(content)
+    finally:
+        sys.settrace(before)
+    assert machine.state is TransferState.LINK_LOST
+    assert machine.kept is not None
+    assert machine.kept.offset == TOTAL
 
 
 def test_a_fresh_machine_goes_on_from_every_offset() -> None:
