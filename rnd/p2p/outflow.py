@@ -69,7 +69,7 @@ class Outflow:
 
     def _note_left(self, item: _Item, now_s: float) -> None:
         self.items_left += 1
-        if now_s - item.begun_s < QUICK_S and item.length > self.frame_bytes // 2:
+        if now_s - item.begun_s < QUICK_S and item.length >= self.frame_bytes * 3 // 4:
             self.frame_bytes = min(LONGEST_BYTES, 2 * self.frame_bytes)
 
     def _note_waiting(self, item: _Item, now_s: float) -> None:

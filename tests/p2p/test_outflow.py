@@ -67,6 +67,12 @@ def test_frames_that_are_short_by_configuration_stay_so_and_fill_the_line_all_th
     assert line.most_waiting >= FRAMES_AHEAD * FIRST_BYTES
 
 
+def test_frames_with_their_headers_do_not_grow_beyond_twice_what_the_configuration_says() -> None:
+    line = Line(100e6)
+    line.run(3, longest=(1 << 20) + 16)
+    assert line.outflow.frame_bytes == 2 << 20
+
+
 def test_frames_become_short_when_the_line_does_and_long_again_with_it() -> None:
     line = Line(20e6)
     line.run(5)
