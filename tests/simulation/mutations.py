@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rnd.core import execution_watch, job_runner
+from rnd.core.job_ends import JobEnds
 from rnd.core.job_runner import JobRunner
 from rnd.database import cancelled_orders, job_moves
 from rnd.p2p import outgoing
@@ -78,14 +79,14 @@ def _the_same_attempt_again() -> None:
 
 
 def _more_attempts_than_allowed() -> None:
-    real = JobRunner._fail
+    real = JobEnds.fail
 
-    async def fail(self: JobRunner, claimed: Any, end: Any, *, retry: bool) -> None:
+    async def fail(self: JobEnds, claimed: Any, end: Any, *, retry: bool) -> None:
         retry_policy = dataclasses.replace(claimed.service.retry, attempts=9)
         service = dataclasses.replace(claimed.service, retry_safe=True, retry=retry_policy)
         await real(self, dataclasses.replace(claimed, service=service), end, retry=retry)
 
-    JobRunner._fail = fail  # type: ignore[method-assign]
+    JobEnds.fail = fail  # type: ignore[method-assign]
 
 
 def _started_anew_after_a_restart() -> None:
@@ -103,14 +104,14 @@ def _started_anew_after_a_restart() -> None:
 
 
 def _any_exit_code_is_success() -> None:
-    real = JobRunner._settle
+    real = JobEnds.settle
 
-    async def settle(self: JobRunner, running: Any, observation: Any) -> None:
+    async def settle(self: JobEnds, running: Any, observation: Any) -> None:
         if observation is not None and observation.exit_code:
             observation = dataclasses.replace(observation, exit_code=0)
         await real(self, running, observation)
 
-    JobRunner._settle = settle  # type: ignore[method-assign]
+    JobEnds.settle = settle  # type: ignore[method-assign]
 
 
 def _start_confirmed_before_it_is_written_down() -> None:
@@ -186,50 +187,50 @@ def _results_not_waited_for() -> None:
 
 
 MUTATIONS: Final = (
-    Mutation(name="grants do not count", noticed_by=("N2",), seeds=range(26, 40), make=_no_grants),
-    Mutation(name="DATA goes anywhere", noticed_by=("N12",), seeds=range(55, 75), make=_no_egress_rules),
-    Mutation(name="stdin in another order", noticed_by=("N4",), seeds=range(1, 9), make=_stdin_in_another_order),
+    Mutation(name="grants do not count", noticed_by=("N2",), seeds=range(26, 86), make=_no_grants),
+    Mutation(name="DATA goes anywhere", noticed_by=("N12",), seeds=range(55, 115), make=_no_egress_rules),
+    Mutation(name="stdin in another order", noticed_by=("N4",), seeds=range(1, 61), make=_stdin_in_another_order),
     Mutation(
         name="leftovers of the attempt before",
         noticed_by=("N4", "RESULT"),
-        seeds=range(1, 40),
+        seeds=range(1, 61),
         make=_leftovers_of_the_attempt_before,
     ),
-    Mutation(name="the same attempt again", noticed_by=("N5",), seeds=range(1, 40), make=_the_same_attempt_again),
+    Mutation(name="the same attempt again", noticed_by=("N5",), seeds=range(1, 61), make=_the_same_attempt_again),
     Mutation(
-        name="more attempts than allowed", noticed_by=("N5",), seeds=range(9, 40), make=_more_attempts_than_allowed
+        name="more attempts than allowed", noticed_by=("N5",), seeds=range(9, 69), make=_more_attempts_than_allowed
     ),
     Mutation(
-        name="started anew after a restart", noticed_by=("N5",), seeds=range(1, 40), make=_started_anew_after_a_restart
+        name="started anew after a restart", noticed_by=("N5",), seeds=range(1, 61), make=_started_anew_after_a_restart
     ),
     Mutation(
-        name="any exit code is success", noticed_by=("N5", "RESULT"), seeds=range(1, 40), make=_any_exit_code_is_success
+        name="any exit code is success", noticed_by=("N5", "RESULT"), seeds=range(1, 61), make=_any_exit_code_is_success
     ),
     Mutation(
         name="start confirmed before it is written down",
         noticed_by=("N6",),
-        seeds=range(1, 9),
+        seeds=range(1, 61),
         make=_start_confirmed_before_it_is_written_down,
     ),
-    Mutation(name="early cancel forgotten", noticed_by=("N6",), seeds=range(2, 40), make=_early_cancel_forgotten),
+    Mutation(name="early cancel forgotten", noticed_by=("N6",), seeds=range(2, 62), make=_early_cancel_forgotten),
     Mutation(
         name="arrival confirmed before it is written down",
         noticed_by=("N6",),
-        seeds=range(1, 9),
+        seeds=range(1, 61),
         make=_arrival_confirmed_before_it_is_written_down,
     ),
-    Mutation(name="cancels not carried", noticed_by=("N6", "N7"), seeds=range(11, 40), make=_cancels_not_carried),
+    Mutation(name="cancels not carried", noticed_by=("N6", "N7"), seeds=range(11, 71), make=_cancels_not_carried),
     Mutation(
-        name="deliveries not tried again", noticed_by=("N7",), seeds=range(1, 20), make=_deliveries_not_tried_again
+        name="deliveries not tried again", noticed_by=("N7",), seeds=range(1, 61), make=_deliveries_not_tried_again
     ),
     Mutation(
-        name="runs forgotten by a restart", noticed_by=("N7",), seeds=range(18, 40), make=_runs_forgotten_by_a_restart
+        name="runs forgotten by a restart", noticed_by=("N7",), seeds=range(18, 78), make=_runs_forgotten_by_a_restart
     ),
     Mutation(
         name="what has completed is READY again",
         noticed_by=("N7",),
-        seeds=range(1, 9),
+        seeds=range(1, 61),
         make=_what_has_completed_is_ready_again,
     ),
-    Mutation(name="results not waited for", noticed_by=("RESULT",), seeds=range(1, 9), make=_results_not_waited_for),
+    Mutation(name="results not waited for", noticed_by=("RESULT",), seeds=range(1, 61), make=_results_not_waited_for),
 )
