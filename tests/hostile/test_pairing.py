@@ -26,6 +26,7 @@ from tests.hostile.stage import Daemon, daemon, play
 from tests.running_peer import RpcError
 
 NOT_LIVE = "not live"
+NOT_ADMITTED = "does not admit this peer"
 WRONG = "not that one"
 
 _numbers = itertools.count(1)
@@ -84,7 +85,9 @@ def test_of_many_that_come_with_one_invite_at_once_one_is_let_in(peer: Daemon) -
             key = invited(peer)
             answers = await asyncio.gather(*(join(peer, who, key) for who in guests))
             (winner,) = [who for who, refusal in zip(guests, answers, strict=True) if not refusal]
-            assert [refusal for refusal in answers if refusal and NOT_LIVE not in refusal] == []
+            # Who comes when the last invite is used up may find the door closed again before he can say what for.
+            losers = [refusal for refusal in answers if refusal]
+            assert [refusal for refusal in losers if NOT_LIVE not in refusal and NOT_ADMITTED not in refusal] == []
             assert [who for who in guests if is_allowed(peer, who)] == [winner]
             assert await join(peer, winner, key) == ""  # it may not have heard the answer
             assert await winner.refusal(peer.peer_id, peer.address, CONTROL) is None
