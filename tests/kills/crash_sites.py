@@ -125,7 +125,7 @@ class CrashSite:
         """Start the daemon of a role anew with these variables; it may be dead again at any time."""
         peer = self.peer(role)
         peer.kill()
-        with peer.variables(variables), contextlib.suppress(AssertionError):
+        with peer.variables(variables), contextlib.suppress(AssertionError, OSError, http.client.HTTPException):
             peer.start()
             await_links(peer, 2 if role == "home" else 1)
 
