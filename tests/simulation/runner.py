@@ -129,12 +129,15 @@ def _fork_worker(seeds: Iterable[int], change: Change | None, stack: contextlib.
     if pid == 0:
         os.close(read_end)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # on the way out its folders are removed
-        with contextlib.suppress(BrokenPipeError, SystemExit), open(write_end, "wb") as pipe:
-            for verdict in run_seeds(seeds, change):
-                data = pickle.dumps(verdict)
-                pipe.write(len(data).to_bytes(4, "big") + data)
-                pipe.flush()
-        os._exit(0)
+        try:
+            with contextlib.suppress(BrokenPipeError, SystemExit), open(write_end, "wb") as pipe:
+                for verdict in run_seeds(seeds, change):
+                    data = pickle.dumps(verdict)
+                    pipe.write(len(data).to_bytes(4, "big") + data)
+                    pipe.flush()
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends now; nobody behind it is to hear of a signal
+        finally:
+            os._exit(0)
     os.close(write_end)
     stack.callback(_end, pid)
     return stack.enter_context(open(read_end, "rb", buffering=0))
