@@ -120,6 +120,11 @@ def run(config: Config) -> int:
 
 
 def _serve(config: Config) -> int:
+    try:
+        crash_points.arm(os.environ)
+    except ValueError as error:
+        log.critical(LogEvent.DAEMON_FAILED, reason=str(error))
+        return EXIT_FAILED
     path = config.data_dir / DATABASE_FILE
     new = not path.exists()
     try:
@@ -133,7 +138,6 @@ def _serve(config: Config) -> int:
     if new:
         log.info(LogEvent.DATABASE_CREATED, path=path)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    crash_points.arm(os.environ)
     try:
         return asyncio.run(_Daemon(config, database).run())
     except AddressInUse as error:
