@@ -1,0 +1,2 @@
+/** What esbuild takes besides TypeScript. */
+declare module "*.css";
