@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,13 @@ def main() -> int:
     figures = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     points = [each for each in figures if "twice_bytes" in each]
     lines = [words_of_points(points, expected)] if points else []
-    kills = [each for each in figures if "converged_s" in each]
+    wires = [each for each in figures if each["stage"] == "wire"]
+    lines += [words_of_wires(wires, expected)] if wires else []
+    kills = [each for each in figures if each["stage"] in ("kills", "containers")]
     lines += [words_of_kills(kills, expected)] if kills else []
-    lines += [words_of(each) for each in figures if each not in points and each not in kills]
+    faults = [each for each in figures if "injected" in each]
+    lines += [words_of_faults(faults, expected)] if faults else []
+    lines += [words_of(each) for each in figures if each not in (*points, *wires, *kills, *faults)]
     print("\n".join(lines) or f"{path.name}: nothing was measured")
     return 0 if len(figures) == expected and all(map(is_good, points)) else 1
 
@@ -44,11 +49,44 @@ def words_of_points(points: Sequence[Figures], expected: int) -> str:
 
 def words_of_kills(kills: Sequence[Figures], expected: int) -> str:
     """Return what came of workflows whose daemons were killed; those of which nothing was measured went wrong."""
-    took = sorted(each["converged_s"] for each in kills)
-    p95 = took[max(0, -(-len(took) * 95 // 100) - 1)]
     return (
         f"killed at random moments, {expected} workflows: {len(kills)} came to an end; that came, in seconds after the last "
-        f"restart: median {statistics.median(took):.1f}, 95th percentile {p95:.1f}, most {took[-1]:.1f}"
+        f"restart: {spread([each['converged_s'] for each in kills])}"
+    )
+
+
+def words_of_wires(wires: Sequence[Figures], expected: int) -> str:
+    """Return what came of workflows whose wires went wrong; those of which nothing was measured went wrong themselves."""
+    ends = Counter(each["status"] for each in wires)
+    faults = sum((Counter(each["faults"]) for each in wires), Counter[str]())
+    return (
+        f"{expected} schedules of faulty wires: {len(wires)} came right ({said(ends)}), {sum(each['is_long'] for each in wires)} of them "
+        f"with a fault longer than liveness; faults: {said(faults)}; everything was settled, in seconds after healing: "
+        f"{spread([each['converged_s'] for each in wires])}; sent again, in million bytes: "
+        f"{spread([each['resent_bytes'] / 1e6 for each in wires])}; attempts beyond the first of a delivery: "
+        f"{sum(each['attempts_more'] for each in wires):,}"
+    )
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return the median, the 95th percentile and the most of some values."""
+    ordered = sorted(values)
+    p95 = ordered[max(0, -(-len(ordered) * 95 // 100) - 1)]
+    return f"median {statistics.median(ordered):.1f}, 95th percentile {p95:.1f}, most {ordered[-1]:.1f}"
+
+
+def said(counts: Counter[str]) -> str:
+    """Return counts, the highest first."""
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common())
+
+
+def words_of_faults(faults: Sequence[Figures], expected: int) -> str:
+    """Return what came of workflows during which system calls failed; those of which nothing was measured went wrong."""
+    met = [each for each in faults if each["injected"]]
+    ends = ", ".join(f"{count} {end}" for end, count in sorted(Counter(each["outcome"] for each in met).items()))
+    return (
+        f"system calls that fail, {expected} workflows: {len(faults)} were right; {len(met)} met the fault: {ends}; "
+        f"{sum(each['died'] for each in met)} of their daemons ended and started again"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import signal
 import threading
@@ -118,3 +119,46 @@ def check_harmed(way: Way, harmed: Harmed, seed: int, *, what: str, stream_bytes
     parts = found_below(way.receiver.data_dir / "workflows", "*.part*")
     assert parts == [], parts
     wait_until(lambda: not way.sender.rows("SELECT 1 FROM transfers WHERE status IN ('PENDING', 'ACTIVE')"), "open")
+
+
+class Seen(NamedTuple):
+    """What there was of an input when it was first seen."""
+
+    files: int
+    size_bytes: int
+
+
+@contextlib.contextmanager
+def watched_inputs(receiver: Peer) -> Iterator[dict[Path, Seen]]:
+    """Watch what inputs of jobs become visible meanwhile: folder -> what it had when it was first seen."""
+    before = set(visible_inputs(receiver))
+    seen: dict[Path, Seen] = {}
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.01):
+            for folder in visible_inputs(receiver):
+                if folder not in before and folder not in seen:
+                    with contextlib.suppress(FileNotFoundError):  # a daemon that started anew has taken it away again
+                        seen[folder] = look_at(folder)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
+def visible_inputs(receiver: Peer) -> list[Path]:
+    """Return the folders that hold what one connection has brought: `<job>/input/<sender>/<sender's job>`."""
+    inputs = (receiver.data_dir / "workflows").glob("*/*/jobs/*/*/input/*/*")
+    return [folder for folder in inputs if not folder.name.startswith(".")]
+
+
+def look_at(folder: Path) -> Seen:
+    """Return what there is below a folder now. Raises `FileNotFoundError` where it goes meanwhile."""
+    sizes = [os.stat(os.path.join(above, name)).st_size for above, _, names in os.walk(folder) for name in names]
+    folder.stat()
+    return Seen(files=len(sizes), size_bytes=sum(sizes))

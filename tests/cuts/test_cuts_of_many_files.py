@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,8 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from rnd.protocol.manifest import write_manifest
-from tests.cuts.harmed_way import Way, check_harmed, harmed_delivery, running_way
-from tests.running_peers import Peer
+from tests.cuts.harmed_way import Way, check_harmed, harmed_delivery, running_way, watched_inputs
 from tests.workers.carrying import manifest_of
 
 FILES = int(os.environ.get("RND_TEST_CUT_FILES", "8000"))
@@ -86,34 +83,7 @@ def test_many_files_go_on_where_they_were_cut(way: Way, errand: Errand, seed: in
         harmed = harmed_delivery(way, errand.workflow, seed, from_bytes=1 << 16, stream_bytes=stream_bytes)
     (counted,) = way.sender.results(harmed.execution_id).values()
     (arrived,) = seen
-    assert seen[arrived] == int(counted) == FILES, "it was visible before it was whole"
+    assert seen[arrived].files == int(counted) == FILES, "it was visible before it was whole"
+    assert seen[arrived].size_bytes == sum(entry.size_bytes for entry in entries)
     is_exact = manifest_of(arrived) == entries
     check_harmed(way, harmed, seed, what=f"{FILES:,} files", stream_bytes=stream_bytes, is_exact=is_exact)
-
-
-@contextlib.contextmanager
-def watched_inputs(receiver: Peer) -> Iterator[dict[Path, int]]:
-    """Watch what inputs of jobs become visible meanwhile: folder -> how many files it had when it was first seen."""
-    before = set(visible_inputs(receiver))
-    seen: dict[Path, int] = {}
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.01):
-            for folder in visible_inputs(receiver):
-                if folder not in before and folder not in seen:
-                    seen[folder] = sum(len(files) for _, _, files in os.walk(folder))
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        over.set()
-        thread.join()
-
-
-def visible_inputs(receiver: Peer) -> list[Path]:
-    """Return the folders that hold what one connection has brought: `<job>/input/<sender>/<sender's job>`."""
-    inputs = (receiver.data_dir / "workflows").glob("*/*/jobs/*/*/input/*/*")
-    return [folder for folder in inputs if not folder.name.startswith(".")]

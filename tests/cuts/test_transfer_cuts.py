@@ -14,7 +14,16 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.cuts.harmed_way import HARMS, Way, check_harmed, harmed_delivery, killed, running_way
+from tests.cuts.harmed_way import (
+    HARMS,
+    Seen,
+    Way,
+    check_harmed,
+    harmed_delivery,
+    killed,
+    running_way,
+    watched_inputs,
+)
 from tests.live_files import found_below
 from tests.running_peers import Peer, wait_until
 
@@ -76,9 +85,11 @@ def test_a_sealed_delivery_goes_on_under_a_new_key(way: Way, seed: int, tmp_path
 
 
 def check_delivery(way: Way, errand: Errand, seed: int, *, what: str) -> None:
-    """Have a delivery come to harm at a random point, and see it arrive with little of it sent twice."""
+    """Have a delivery come to harm at a random point, and see it arrive at once as a whole, with little of it sent twice."""
     size_bytes = errand.source.stat().st_size
-    harmed = harmed_delivery(way, errand.workflow, seed, from_bytes=1 << 20, stream_bytes=size_bytes)
+    with watched_inputs(way.receiver) as seen:
+        harmed = harmed_delivery(way, errand.workflow, seed, from_bytes=1 << 20, stream_bytes=size_bytes)
+    assert list(seen.values()) == [Seen(files=1, size_bytes=size_bytes)], "it was visible before it was whole"
     is_exact = summed(way, harmed.execution_id) == sha256_of(errand.source)
     check_harmed(way, harmed, seed, what=what, stream_bytes=size_bytes, is_exact=is_exact)
 

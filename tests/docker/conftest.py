@@ -10,6 +10,7 @@ from docker import APIClient
 
 from rnd.services import exec_client
 from tests.docker.engine import SOCKET, connect, import_image, running_engine
+from tests.docker.registry import PASSWORD, USER, running_registry
 from tests.services.native_processes import assert_no_processes
 
 
@@ -32,6 +33,27 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[APIClient]:
 def image_id(engine: APIClient) -> str:
     """The id of an image with a shell in it."""
     return import_image(engine)
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a registry."""
+    with running_registry(tmp_path_factory.mktemp("registry") / "files") as address:
+        yield address
+
+
+@pytest.fixture
+def pushed(engine: APIClient, registry: str) -> Iterator[tuple[str, str]]:
+    """The name of an image that only the registry has, and its id."""
+    name = f"{registry}/team/tool:1.2"
+    changes = ('ENTRYPOINT ["/bin/echo"]', 'CMD ["hello"]', "VOLUME /data", "USER 5", "WORKDIR /work", "LABEL a=b")
+    image_id = import_image(engine, name, *changes)
+    said = engine.push(name, auth_config={"username": USER, "password": PASSWORD})
+    assert "error" not in said, said
+    engine.remove_image(name)
+    yield name, image_id
+    for left in engine.images(name=f"{registry}/team/tool"):
+        engine.remove_image(left["Id"], force=True)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import tarfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,17 @@ def is_up(path: str = SOCKET) -> bool:
             return b" 200 " in probe.recv(1 << 12)
         except OSError:
             return False
+
+
+def stop_accepting(listener: socket.socket, acceptor: threading.Thread) -> None:
+    """Close a listening socket once the thread that waits at it has gone.
+
+    One that is left waiting at a closed socket may be at the next one that gets the same number, and take its connections.
+    """
+    with contextlib.suppress(OSError):  # it is closed already
+        listener.shutdown(socket.SHUT_RDWR)
+    acceptor.join()
+    listener.close()
 
 
 def unfit(reason: str) -> None:

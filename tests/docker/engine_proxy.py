@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-from tests.docker.engine import SOCKET
+from tests.docker.engine import SOCKET, stop_accepting
 
 QUESTION = re.compile(rb"^(GET|HEAD|POST|DELETE) (?:/v[0-9.]+)?(/[^ ]*) HTTP/1\.[01]\r\n")
 
@@ -62,7 +62,8 @@ class EngineProxy:
         self._listener.bind(str(self.path))
         self._listener.listen(64)
         self._open: set[socket.socket] = set()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._acceptor = threading.Thread(target=self._accept, daemon=True)
+        self._acceptor.start()
 
     @property
     def url(self) -> str:
@@ -71,7 +72,7 @@ class EngineProxy:
 
     def close(self) -> None:
         """Refuse everybody from now on."""
-        self._listener.close()
+        stop_accepting(self._listener, self._acceptor)
         self.cut()
 
     def let_go(self, *, drop: bool = False) -> None:

@@ -45,6 +45,7 @@ class Dockerd:
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
+                    *("unshare", "--net"),  # else it would take down the bridge of the other one
                     *("dockerd", "--host", f"unix://{self.socket}", "--data-root", str(self._folder / "data")),
                     *("--exec-root", str(self._folder / "exec"), "--pidfile", str(self._folder / "pid")),
                     *("--bridge", "none", "--iptables=false", "--ip-forward=false", "--shutdown-timeout", "3"),

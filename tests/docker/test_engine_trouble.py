@@ -200,6 +200,7 @@ class TestPulls(DockerRuns):
         self.go(data_dir, test)
 
     def test_who_comes_in_the_moment_it_is_called_off_begins_anew(self, data_dir: Path, proxy: EngineProxy) -> None:
+        """And whoever comes after that waits for the same new pull."""
         proxy.hold_at, proxy.hold_answer = PULL, True
         image = {"op": "pull", "image": "127.0.0.1:1/nobody/has:this", "auth": None}
 
@@ -208,12 +209,22 @@ class TestPulls(DockerRuns):
             reader, writer = await asyncio.open_unix_connection(data_dir / "run/exec.sock")
             writer.write(json.dumps({"id": 1, **image}).encode() + b"\n")
             assert await asyncio.to_thread(proxy.held.wait, 20)
+            proxy.held.clear()
+            proxy.hold_at = PULL
             both = ({"id": 1, "op": "abandon"}, {"id": 2, **image})
             writer.write(b"".join(json.dumps(each).encode() + b"\n" for each in both))
+            assert await asyncio.to_thread(proxy.held.wait, 20)
+            writer.write(b"".join(json.dumps(each).encode() + b"\n" for each in ({"id": 3, **image}, {"id": 4})))
+            assert json.loads(await reader.readline())["id"] == 4  # by which the one before has been heard
+            proxy.let_go()
+            refused = set()
             async with asyncio.timeout(20):
-                while "error" not in (answer := json.loads(await reader.readline())):
-                    pass
-            assert (answer["id"], "refused" in answer["error"]) == (2, True)
+                while refused != {2, 3}:
+                    answer = json.loads(await reader.readline())
+                    if "error" in answer:
+                        refused.add(answer["id"])
+                        assert "refused" in answer["error"]
+            assert proxy.questions.count(PULL) == 2
             writer.close()
             await writer.wait_closed()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -151,3 +152,17 @@ def test_a_signal_is_no_loss(data_dir: Path, engine: object) -> None:
     os.kill(unit.pid, signal.SIGTERM)
     assert unit.wait() == 0
     assert not (data_dir / "run/exec.sock").exists()
+
+
+def test_who_does_not_read_what_it_was_told_keeps_it_from_nobody(data_dir: Path, engine: object) -> None:
+    """A daemon that is stopped, say; the one that wants the seat is answered, and gets it."""
+    unit = ExecUnit(data_dir)
+    unit.await_listener()
+    with socket.socket(socket.AF_UNIX) as deaf, socket.socket(socket.AF_UNIX) as next_one:
+        for each in (deaf, next_one):
+            each.connect(str(data_dir / "run/exec.sock"))
+        deaf.sendall(json.dumps({"id": "x" * (8 << 20), "op": "hello"}).encode() + b"\n")
+        assert deaf.recv(1, socket.MSG_PEEK) == b"{"
+        next_one.sendall(b'{"id": 1, "op": "retire"}\n')
+        assert next_one.recv(100) == b'{"id": 1}\n'
+        assert unit.wait() == 0

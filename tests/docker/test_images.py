@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,32 +16,11 @@ from rnd.services.images import ImageFacts, PullProgress, RegistryAuth
 from rnd.types.errors import ExecutorUnavailable
 from tests.docker.engine import IMAGE, import_image
 from tests.docker.engine_proxy import EngineProxy
-from tests.docker.registry import PASSWORD, USER, running_registry
+from tests.docker.registry import PASSWORD, USER
 from tests.docker.test_docker_service import DockerRuns
 from tests.services.native_processes import processes_of
 
 AUTH = RegistryAuth(username=USER, password=PASSWORD)
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a registry."""
-    with running_registry(tmp_path_factory.mktemp("registry") / "files") as address:
-        yield address
-
-
-@pytest.fixture
-def pushed(engine: APIClient, registry: str) -> Iterator[tuple[str, str]]:
-    """The name of an image that only the registry has, and its id."""
-    name = f"{registry}/team/tool:1.2"
-    changes = ('ENTRYPOINT ["/bin/echo"]', 'CMD ["hello"]', "VOLUME /data", "USER 5", "WORKDIR /work", "LABEL a=b")
-    image_id = import_image(engine, name, *changes)
-    said = engine.push(name, auth_config={"username": USER, "password": PASSWORD})
-    assert "error" not in said, said
-    engine.remove_image(name)
-    yield name, image_id
-    for left in engine.images(name=f"{registry}/team/tool"):
-        engine.remove_image(left["Id"], force=True)
 
 
 class TestImages(DockerRuns):
@@ -77,9 +55,17 @@ class TestImages(DockerRuns):
         async def look(executor: DockerExecutor) -> None:
             handle = await executor.submit(self.order(data_dir, "exit 0"))
             [own] = await executor.containers()
-            assert set(own.labels) == set(OWN_LABELS)
+            labels = set(own.labels)
             await executor.wait(handle)
             await executor.cleanup(handle)
+            assert labels == set(OWN_LABELS)
+            reader, writer = await asyncio.open_unix_connection(data_dir / "run/exec.sock")
+            writer.write(json.dumps({"id": 1, "op": "image", "image": name}).encode() + b"\n")
+            answer = await reader.readline()
+            assert json.loads(answer)["image"]["Id"] == self.image_id
+            assert b"chatter" not in answer
+            writer.close()
+            await writer.wait_closed()
 
         try:
             self.ask(data_dir, look)
@@ -120,7 +106,7 @@ class TestImages(DockerRuns):
     def test_many_who_want_an_image_wait_for_one_pull(
         self, data_dir: Path, tmp_path: Path, pushed: tuple[str, str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        proxy = EngineProxy(tmp_path)
+        proxy = EngineProxy(tmp_path, engine=os.environ["DOCKER_HOST"].removeprefix("unix://"))
         monkeypatch.setenv("DOCKER_HOST", proxy.url)
         heard: list[list[PullProgress]] = [[] for _ in range(5)]
 
@@ -201,7 +187,7 @@ class TestImages(DockerRuns):
         [("FROM {image}\nRUN echo last words; exit 3\n", "last words"), ("FRO x\n", "FRO"), (None, "no Dockerfile")],
     )
     def test_what_cannot_be_built_has_a_reason(
-        self, data_dir: Path, tmp_path: Path, dockerfile: str | None, words: str
+        self, data_dir: Path, tmp_path: Path, engine: APIClient, dockerfile: str | None, words: str
     ) -> None:
         context = tmp_path / "context"
         context.mkdir()
@@ -209,4 +195,4 @@ class TestImages(DockerRuns):
             (context / "Dockerfile").write_text(dockerfile.replace("{image}", IMAGE))
         with pytest.raises(ExecutorUnavailable, match=words):
             self.ask(data_dir, lambda executor: executor.build(context, "rnd/none:latest", lambda _: None))
-        assert subprocess.run(["docker", "image", "inspect", "rnd/none:latest"], capture_output=True).returncode != 0
+        assert engine.images(name="rnd/none") == []

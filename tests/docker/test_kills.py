@@ -185,6 +185,7 @@ class TestKills(DockerRuns):
             end = await executor.wait(handle)
             assert end.exit_code == 0
             assert set(end.streams_cut) == {LogStream.STDOUT, LogStream.STDERR, LogStream.LOGS}
+            assert end.streams_lost
             await executor.cleanup(handle)
 
         self.go(data_dir, test)

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
+import socketserver
+import subprocess
+import tempfile
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from docker import APIClient
@@ -16,8 +23,11 @@ from rnd.types.enums import LogStream
 from rnd.types.services import ResourceLimits
 from tests.docker.engine import import_image
 from tests.docker.test_docker_service import DockerRuns
+from tests.docker.test_kills import exec_of
 from tests.services.conformance import eventually
-from tests.services.native_processes import processes_of
+from tests.services.native_processes import peak_bytes, processes_of
+
+MUCH_BYTES = 200 << 20
 
 # name -> a script, and the whole of what it may say. "no" stands for a command that has failed.
 PROBES = {
@@ -32,8 +42,8 @@ PROBES = {
     "it cannot become root by su": ("su root -c true </dev/null || echo no", "no"),
     "no network but its own loopback": ("ls /sys/class/net | grep -v -e tunl -e sit -e gre -e ip6", "lo"),
     "no route to anywhere": ("cat /proc/net/route | tail -n +2", ""),
-    "no connection out": ("nc -w 1 192.0.2.1 80 </dev/null || echo no", "no"),
-    "nothing listens on a loopback": ("nc -w 1 127.0.0.1 22 </dev/null || echo no", "no"),
+    "no connection to the host": ("nc -w 1 {host} {port} </dev/null | grep -c reached", "0"),
+    "the loopback is not the host's": ("nc -w 1 127.0.0.1 {port} </dev/null | grep -c reached", "0"),
     "no raw socket": ("ping -c 1 -W 1 127.0.0.1 >/dev/null || echo no", "no"),
     "the root is read-only": ("touch /x || echo no", "no"),
     "programs cannot be replaced": ("echo >/bin/evil || echo no; echo >>/etc/passwd || echo no", "no\nno"),
@@ -51,12 +61,13 @@ PROBES = {
     "no look at the kernel's memory": ("head -c 1 /proc/kcore | wc -c", "0"),
     "no keys of others": ("cat /proc/keys | wc -l", "0"),
     "no firmware": ("ls -A /sys/firmware", ""),
-    "/sys is read-only": ("find /sys -maxdepth 2 -name uevent_helper -exec sh -c 'echo x >{}' \\; || true", ""),
-    "its limits stay": ("for f in $(find /sys/fs/cgroup -name tasks -o -name cgroup.procs); do echo $$ >$f; done", ""),
+    "/sys is read-only": ("awk '$2 == \"/sys\" {print $3, substr($4, 1, 2)}' /proc/mounts", "sysfs ro"),
+    "its limits stay": ("for f in $(find /sys/fs/cgroup -name '*procs'); do echo $$ >$f && echo $f; done", ""),
+    "control groups are read-only": ("awk '$3 ~ /^cgroup/ && $4 !~ /^ro/' /proc/mounts", ""),
     "no socket of the engine": ("ls /var/run/docker.sock /run/docker.sock || true", ""),
     "it sees its own processes only": ("ls /proc | grep -c '^[0-9]' | awk '{print ($1 < 10)}'", "1"),
     "it cannot end its init": ("kill -9 1; sleep 0.1; echo still", "still"),
-    "it cannot signal the host": ("kill -9 -1 2>/dev/null & sleep 0.2; true", None),
+    "it cannot signal the host": ("kill -9 {sleeper}; kill -9 -1 2>/dev/null & sleep 0.2; true", None),
     "it cannot give files away": ("touch /output/f; chown 0:0 /output/f || echo no", "no"),
     "no set-user-id for root": (
         "cp /bin/busybox /output/busybox; chmod 4755 /output/busybox; /output/busybox id -u",
@@ -73,21 +84,61 @@ PROBES = {
     "the machine stays up": ("reboot -f || echo no", "no"),
     "no higher priority": ("nice -n -10 true || echo no", "no"),
     "no core is left": ("ulimit -c; ulimit -n", "0\n1024"),
-    "no trace of others": ("cat /proc/1/environ | wc -c | awk '{print ($1 < 10000)}'", "1"),
+    "nor of that in its init's": ("tr '\\0' '\\n' </proc/1/environ | grep -c -i -e token -e docker -e rnd_", "0"),
     "no other job's messages": ("ls -A /dev/mqueue; ls -A /dev/shm", ""),
     "no messages of the kernel": ("dmesg >/dev/null || echo no", "no"),
-    "no modules": ("insmod /tmp/x.ko || echo no", "no"),
-    "no swap and no quota": ("swapoff -a && swapon -a; swapon /tmp/x || echo no", "no"),
+    "no modules": ("cp /bin/busybox /tmp/x.ko; insmod /tmp/x.ko 2>&1 | grep -c 'not permitted'", "1"),
+    "no swap": (
+        "head -c 99999 /dev/zero >f; mkswap f >&2; swapon f 2>&1 | grep -c 'not permitted'",
+        "1",
+    ),
 }
+
+
+class Bait(NamedTuple):
+    """What the host has that a container must not get at: what listens, and a process of the container's own user."""
+
+    host: str
+    port: int
+    sleeper: subprocess.Popen[bytes]
+
+    def put_on(self, script: str) -> str:
+        """Return a script that knows where it is."""
+        words = {"host": self.host, "port": self.port, "sleeper": self.sleeper.pid}
+        return re.sub("{(host|port|sleeper)}", lambda found: str(words[found[1]]), script)
+
+
+class Greeting(socketserver.BaseRequestHandler):
+    """Says that somebody has come through."""
+
+    def handle(self) -> None:
+        self.request.sendall(b"reached\n")
+
+
+@pytest.fixture(scope="module")
+def bait(engine: APIClient) -> Iterator[Bait]:
+    """Have something on the host to be reached, to be signalled and, in memory that processes share, to be seen."""
+    bridge = next(each for each in engine.networks() if each["Driver"] == "bridge")
+    nobody = {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}
+    with (
+        socketserver.ThreadingTCPServer(("", 0), Greeting) as server,
+        tempfile.NamedTemporaryFile(prefix="rnd-bait-", dir="/dev/shm"),
+        subprocess.Popen(["sleep", "10000"], **nobody) as sleeper,  # type: ignore[call-overload]  # by name
+    ):
+        threading.Thread(target=server.serve_forever).start()
+        yield Bait(host=bridge["IPAM"]["Config"][0]["Gateway"], port=server.server_address[1], sleeper=sleeper)
+        server.shutdown()
+        sleeper.kill()
 
 
 class TestProbes(DockerRuns):
     """One container a probe."""
 
     @pytest.mark.parametrize("name", PROBES)
-    def test_probe(self, data_dir: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def test_probe(self, data_dir: Path, monkeypatch: pytest.MonkeyPatch, bait: Bait, name: str) -> None:
         monkeypatch.setenv("DAEMON_TOKEN", "xyzzy")
         script, expected = PROBES[name]
+        script = bait.put_on(script)
         folder = self.jobs_folder(data_dir) / "1/input"
         folder.mkdir(parents=True)
         (folder / "a").write_text("a")
@@ -102,6 +153,13 @@ class TestProbes(DockerRuns):
             expected = expected if os.geteuid() == 0 else expected.replace("65534", str(os.geteuid()))
             assert (directory / "logs/stdout.txt").read_text().strip() == expected
         assert (folder / "a").read_text() == "a"
+        assert bait.sleeper.poll() is None
+
+    def test_what_the_owner_lets_into_the_network_reaches_the_host(self, data_dir: Path, bait: Bait) -> None:
+        """So the probe of it can tell."""
+        script, _ = PROBES["no connection to the host"]
+        _, directory = self.end_of(data_dir, bait.put_on(script), container={"network": "bridge"})
+        assert (directory / "logs/stdout.txt").read_text() == "1\n"
 
 
 class TestUsingUp(DockerRuns):
@@ -146,8 +204,10 @@ class TestUsingUp(DockerRuns):
         async def test(executor: Executor) -> None:
             handle = await executor.submit(run)
             await eventually((run.directory / "output/up").exists)
+            began = time.monotonic()
             before = len([name for name in os.listdir("/proc") if name.isdigit()])
             await eventually(lambda: (run.directory / "logs/stderr.txt").stat().st_size > 0)
+            assert time.monotonic() - began < 5
             assert len([name for name in os.listdir("/proc") if name.isdigit()]) < before + 200
             began = time.monotonic()
             await executor.cancel(handle, 1.0)
@@ -192,6 +252,21 @@ class TestUsingUp(DockerRuns):
         assert LogStream.STDOUT in end.streams_cut
         assert (directory / "logs/stdout.txt").stat().st_size == 1_000_000
         assert sum(path.stat().st_size for path in (directory / "logs").iterdir()) < 3_000_000
+
+    def test_much_output_is_not_kept_in_memory(self, data_dir: Path) -> None:
+        run = self.order(data_dir, f"until test -e go; do sleep 0.02; done; head -c {MUCH_BYTES} /dev/zero")
+
+        async def test(executor: Executor) -> None:
+            handle = await executor.submit(run)
+            pid = exec_of(data_dir)
+            before = peak_bytes(pid)
+            (run.directory / "output/go").touch()
+            assert (await executor.wait(handle)).exit_code == 0
+            assert peak_bytes(pid) - before < MUCH_BYTES // 8
+            await executor.cleanup(handle)
+
+        self.go(data_dir, test)
+        assert (run.directory / "logs/stdout.txt").stat().st_size == MUCH_BYTES
 
     def test_what_it_leaves_running_ends_with_it(self, data_dir: Path) -> None:
         end, directory, _ = self.timed(data_dir, "for i in 1 2 3; do setsid nohup sleep 987654 & done; exit 0")

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import collections
 import json
+import os
+import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -12,7 +18,7 @@ from docker import APIClient
 
 from tests.docker.engine import IMAGE
 from tests.running_peer import PROJECT
-from tests.running_peers import Peer, pair
+from tests.running_peers import Peer, pair, wait_until
 
 TEXT = "the quick brown fox\njumps over the lazy dog the end\n" * 500
 
@@ -124,10 +130,49 @@ def test_the_documents_transcript_comes_in_its_order(run: Run, side: str, transc
         found = at
 
 
-def test_nothing_is_left_in_the_engine(run: Run, engine: APIClient) -> None:
-    ours = [each["Names"] for each in engine.containers(all=True, filters={"label": "rnd.directory"})]
-    assert ours == []
+def test_nothing_is_left_in_the_engine(run: Run, engine: APIClient, image_id: str) -> None:
+    """Containers go a moment after their jobs' ends are written down."""
+
+    def ours() -> list[list[str]]:
+        return [each["Names"] for each in engine.containers(all=True, filters={"label": "rnd.directory"})]
+
+    wait_until(lambda: ours() == [], lambda: f"{ours()} are gone")
     for peer in (run.home, run.worker):
         digests = peer.rows("SELECT image_digest FROM job_executions WHERE service_type = 'DOCKER'")
-        assert digests
+        assert set(digests) == {(image_id,)}
         assert "Traceback" not in peer.stderr()
+
+
+@pytest.mark.usefixtures("image_id")
+def test_the_page_shows_what_happens(tmp_path: Path) -> None:
+    """Its commands are run as they stand there, but for the name of the image."""
+    section = (PROJECT / "docs/containers.md").read_text().partition("\n## On two peers\n")[2].partition("\n## ")[0]
+    commands, told, counted = re.findall(r"^```[a-z]+\n(.*?)^```", section, flags=re.DOTALL | re.MULTILINE)
+    (tmp_path / "docs").symlink_to(PROJECT / "docs")
+    home, worker = Peer(tmp_path / "home"), Peer(tmp_path / "worker")
+    rnd = f'rnd() {{ PYTHONPATH={shlex.quote(str(PROJECT))} {sys.executable} -m rnd "$@"; }}\n'
+    elsewhere = re.sub(r"^(.*# on worker)$", rf"RND_DATA_DIR={worker.data_dir} \1", commands, flags=re.MULTILINE)
+    assert elsewhere != commands
+    try:
+        for peer in (home, worker):
+            peer.start()
+        pair(home, worker)
+        done = subprocess.run(
+            ["bash", "-ec", rnd + elsewhere.replace("busybox", IMAGE)],
+            cwd=tmp_path,
+            env={**os.environ, "RND_DATA_DIR": str(home.data_dir)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert without_seconds(done.stdout).endswith("\n" + without_seconds(told)), done.stdout + done.stderr
+        assert (tmp_path / "results/counts.txt").read_text() == counted
+    finally:
+        home.dispose()
+        worker.dispose()
+
+
+def without_seconds(text: str) -> str:
+    return re.sub(r"\b\d+\.\d+s\b", "SECONDS", text)

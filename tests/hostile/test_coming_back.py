@@ -32,6 +32,7 @@ from rnd.types.enums import MountFunction
 from rnd.types.executions import FileEntry
 from rnd.types.ids import ExecutionUid, JobExecutionId, TransferId
 from rnd.types.peers import RejectionCode
+from tests.figures import note_figures
 from tests.hostile.scripted_peer import ScriptedLink, ScriptedPeer, cast
 from tests.hostile.stage import (
     INPUT,
@@ -333,7 +334,7 @@ def test_a_sender_that_drips_holds_up_nobody_and_no_longer_than_its_job_may_wait
                 await ends_well(on, theirs, message, job[1])
                 return time.monotonic() - begun
 
-            alone_s = min([await deliver() for _ in range(4)])
+            alone_s = min([sum([await deliver() for _ in range(5)]) for _ in range(2)])
             link = await peer.data_link(on.sender)
             jobs = [await on.job(deadline_s=8.0, transfer_idle_s=2.0) for _ in range(8)]
             for stream, job in enumerate(jobs, start=1):
@@ -348,7 +349,8 @@ def test_a_sender_that_drips_holds_up_nobody_and_no_longer_than_its_job_may_wait
 
             dripping = asyncio.create_task(drip())
             try:
-                beside_s = min([await deliver() for _ in range(4)])
+                beside_s = min([sum([await deliver() for _ in range(5)]) for _ in range(2)])
+                note_figures("hostile", what="senders that drip", alone_s=alone_s, beside_s=beside_s)
                 assert beside_s < 2 * alone_s + 0.2
                 for _, job_id in jobs:
                     has_ended = lambda id=job_id: peer.job(id)["status"] in {"CANCELLED", "ERRORED"}  # noqa: E731, A006 - asked again and again
@@ -388,14 +390,15 @@ def test_a_stream_without_end_slows_nobody_down(peer: Daemon) -> None:
                     if stopped.is_set():
                         return
 
-            alone_s = min([await deliver() for _ in range(4)])
+            alone_s = min([sum([await deliver() for _ in range(4)]) for _ in range(2)])
             pouring = asyncio.create_task(pour())
             try:
-                beside_s = min([await deliver() for _ in range(6)])
+                beside_s = min([sum([await deliver() for _ in range(4)]) for _ in range(2)])
             finally:
                 stopped.set()
                 await pouring
-            assert beside_s < 2 * alone_s + 0.2, f"{beside_s:.3f} s instead of {alone_s:.3f} s"
+            note_figures("hostile", what="a stream without end", alone_s=alone_s, beside_s=beside_s)
+            assert beside_s < 2 * alone_s + 0.1, f"{beside_s:.3f} s instead of {alone_s:.3f} s"
             assert peer.job(job[1])["status"] == "IDLE"
             query = "SELECT status FROM transfers WHERE transfer_id = ?"
             assert peer.rows(query, message.transfer_id) == [("PENDING",)]

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from rnd.p2p.link import UNWANTED_BYTES_S
 from rnd.protocol.messages import (
     JobCancel,
     JobLogsRequest,
@@ -268,6 +269,20 @@ def test_binary_on_a_control_link_and_bytes_before_the_greeting_end_it(peer: Dae
                 link.start_reading()
                 await link.say(Ping())
                 assert await link.until_over() == CloseCode.MALFORMED
+
+    play(test())
+
+
+def test_what_nobody_wants_is_read_no_faster_than_others_can_bear(peer: Daemon) -> None:
+    async def test() -> None:
+        async with flooder() as who:
+            link = await who.link(peer.peer_id, peer.address, DATA)
+            garbage, count = b"\1\0\0\0" + bytes(12) + bytes(1 << 20), 32
+            began_s = time.monotonic()
+            for _ in range(count):
+                await link.say_bytes(garbage)
+            assert isinstance(await link.ask(Ping()), Pong)
+            assert time.monotonic() - began_s >= (count << 20) / UNWANTED_BYTES_S
 
     play(test())
 

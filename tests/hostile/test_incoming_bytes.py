@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,7 +109,7 @@ class Scene:
         return await self.data.ask(complete(message.transfer_id))
 
     async def stopped(self, message: DataTransferRequest, words: str) -> None:
-        """Wait until the daemon has said that a transfer failed on its side, with these words."""
+        """Wait until the daemon has said that a transfer failed on its side, and has written down why, with these words."""
         stops = lambda: [  # noqa: E731 - asked again and again
             each
             for each in self.data.heard_of(DataTransferStop)
@@ -116,6 +118,9 @@ class Scene:
         await self.data.until(lambda: bool(stops()), f"a stop with {words!r}")
         (stop,) = stops()
         assert words in stop.reason
+        query = "SELECT error FROM transfers WHERE transfer_id = ?"
+        is_noted = lambda: words in str(self.daemon.rows(query, message.transfer_id))  # noqa: E731 - asked again and again
+        await asyncio.to_thread(wait_until, is_noted, f"a row with {words!r}")
 
     async def delivers_after_all(self) -> None:
         """Make the true delivery, and see the job run."""
@@ -139,7 +144,7 @@ def complete(transfer_id: TransferId, *, success: bool = True) -> DataTransferCo
 
 @asynccontextmanager
 async def scene(daemon: Daemon, *, idle_s: float = 300.0, is_started: bool = True) -> AsyncIterator[Scene]:
-    """Set the scene, and check afterwards that nothing was written but where it may be."""
+    """Set the scene, and check afterwards that nothing was written but in the folders of jobs."""
     service = {"id": 1, "name": "cat", "service_type": "STANDALONE"}
     before = daemon.files()
     async with cast(who := orderer(), what := sender()):
@@ -150,10 +155,8 @@ async def scene(daemon: Daemon, *, idle_s: float = 300.0, is_started: bool = Tru
         if is_started:
             await start(control, uid, job_id, route(INPUT, SOURCE_JOB))
         yield Scene(daemon, who, control, data, uid, job_id)
-    own = f"workflows/{who.peer_id}"
-    strange = [
-        path for path in daemon.files() - before if not path.startswith(own) and path not in {"workflows", "run"}
-    ]
+    own = re.compile(rf"run|workflows(/{who.peer_id}(/\d+(/jobs(/{daemon.peer_id}(/\d+(/.*)?)?)?)?)?)?")
+    strange = [path for path in daemon.files() - before if not own.fullmatch(path)]
     assert strange == []
 
 
@@ -386,7 +389,10 @@ def test_a_stream_that_breaks_the_rules_ends_with_words(peer: Daemon, name: str)
 
 @pytest.mark.parametrize(
     "path",
-    ["../../../../x", "/etc/x", "a/../../x", "a//x", "./x", "x\0y", "a" * 300, "e\u0301", "/".join("a" * 65)],
+    [
+        *("../../../../escaped", f"{'../' * 20}escaped", "/etc/escaped", "a/../../escaped", "a/../escaped"),
+        *("a//x", "./x", "x\0y", "a" * 300, "a\u2028b", "/".join("a" * 65)),
+    ],
 )
 def test_a_name_that_leads_elsewhere_is_refused_with_the_manifest(peer: Daemon, path: str) -> None:
     async def test() -> None:
@@ -396,6 +402,33 @@ def test_a_name_that_leads_elsewhere_is_refused_with_the_manifest(peer: Daemon, 
             files = {each for each in peer.files() if "input" in each}
             await on.data.send_frame(1, 0, data + b"x")
             await on.stopped(message, "the sender broke the rules of a transfer")
+            assert {each for each in peer.files() if "input" in each} == files
+            above = (Path("/etc"), peer.data_dir, *peer.data_dir.parents)
+            assert [each for each in above if (each / "escaped").exists()] == []
+            await on.delivers_after_all()
+
+    play(test())
+
+
+LINK_LINES = {
+    "a fifth field": ["a", 11, hashlib.sha256(b"/etc/passwd").hexdigest(), False, "/etc/passwd"],
+    "a word for executable": ["a", 11, hashlib.sha256(b"/etc/passwd").hexdigest(), "symlink"],
+    "a mode for executable": ["a", 11, hashlib.sha256(b"/etc/passwd").hexdigest(), 0o120777],
+    "a target beside the path": [["a", "/etc/passwd"], 0, "", False],
+}
+
+
+@pytest.mark.parametrize("kind", LINK_LINES)
+def test_a_manifest_has_no_way_to_say_symbolic_link(peer: Daemon, kind: str) -> None:
+    """And a sender that makes one up is refused before anything of it is on the disk."""
+
+    async def test() -> None:
+        async with scene(peer) as on:
+            data = json.dumps(LINK_LINES[kind]).encode() + b"\n"
+            message = await on.accepted(forged(data, files=1, size_bytes=11), entry_count=1)
+            files = {each for each in peer.files() if "input" in each}
+            await on.data.send_frame(1, 0, data + b"/etc/passwd")
+            await on.stopped(message, "line 1 is not an array of path, size, SHA-256 and executable")
             assert {each for each in peer.files() if "input" in each} == files
             await on.delivers_after_all()
 

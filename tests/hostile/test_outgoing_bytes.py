@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -32,11 +32,14 @@ from rnd.protocol.transfer import WINDOW_BYTES
 from rnd.types.enums import InterfaceType, MountFunction
 from rnd.types.ids import ExecutionUid, JobExecutionId, TransferId
 from rnd.types.peers import RefusalCode, RejectionCode
+from tests.figures import note_figures
 from tests.hostile.scripted_peer import ScriptedLink, ScriptedPeer, answer_politely, cast
 from tests.hostile.stage import NODE, OUTPUT, Daemon, daemon, end, fresh_uid, job_plan, order, play, route, start
 from tests.running_peers import wait_until
 
 CONTENT = bytes(range(256)) * 4_096  # 1 MiB
+BIG_BYTES = 40 << 20
+"""More than a window."""
 SLOTS = 4
 IDLE_S = 0.5
 
@@ -54,7 +57,7 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     with daemon(folder, standings, config=f"transfer_slots = {SLOTS}\n") as peer:
         peer.data("data", folder / "data.bin")
         with (folder / "big.bin").open("wb") as file:
-            file.truncate(40 << 20)  # more than a window
+            file.truncate(BIG_BYTES)
         peer.data("big", folder / "big.bin")
         yield peer
 
@@ -134,6 +137,11 @@ async def receiving(daemon: Daemon, name: str = "outgoing receiver") -> AsyncIte
 async def until(found: Callable[[], bool], what: str) -> None:
     """Wait for something that the daemon writes down."""
     await asyncio.to_thread(wait_until, found, what)
+
+
+async def several(deliver: Callable[[], Awaitable[float]]) -> float:
+    """Return how long deliveries take one after the other: so many that what a look at the rows takes says little."""
+    return sum([await deliver() for _ in range(8)])
 
 
 async def cancelled(control: ScriptedLink, order: Order) -> None:
@@ -243,15 +251,16 @@ def is_full(link: ScriptedLink | None) -> bool:
     return came_bytes(link) > WINDOW_BYTES - (1 << 20)
 
 
-SAYINGS: dict[str, tuple[Callable[[TransferId], Message], str]] = {
-    "acknowledges what was not sent": (lambda it: ChunkAck(transfer_id=it, offset=2**50), "acknowledged"),
-    "stops it": (lambda it: DataTransferStop(transfer_id=it, reason="I am full"), "I am full"),
+SAYINGS: dict[str, tuple[Callable[[TransferId], Message], str, bool]] = {
+    "acknowledges what was not sent": (lambda it: ChunkAck(transfer_id=it, offset=2**50), "acknowledged", True),
+    "stops it": (lambda it: DataTransferStop(transfer_id=it, reason="I am full"), "I am full", False),
 }
+"""What it says, words of why the attempt has ended, and whether it is told so: who has said that itself is not."""
 
 
 @pytest.mark.parametrize("name", SAYINGS)
 def test_a_receiver_that_speaks_out_of_turn_ends_its_own_attempt(peer: Daemon, name: str) -> None:
-    saying, words = SAYINGS[name]
+    saying, words, is_told = SAYINGS[name]
 
     async def test() -> None:
         async with cast(who := orderer()), receiving(peer) as (receiver, taking):
@@ -261,6 +270,8 @@ def test_a_receiver_that_speaks_out_of_turn_ends_its_own_attempt(peer: Daemon, n
             await taking.link.until(lambda: is_full(taking.link), "the window is full")
             await taking.link.say(saying(taking.offers[0].transfer_id))
             await until(lambda: words in (order.transfer()[1] or ""), "the reason is written down")
+            told = [each.error for each in taking.ended if not each.success and words in (each.error or "")]
+            assert bool(told) == is_told
             await cancelled(control, order)
 
     play(test())
@@ -295,7 +306,7 @@ def test_nobody_ends_the_transfer_of_somebody_else(peer: Daemon) -> None:
 
 
 def test_receivers_that_never_acknowledge_hold_up_nobody_else(peer: Daemon) -> None:
-    """One peer lets more deliveries lie than there are slots; another one's arrives as quickly as before."""
+    """One peer lets more deliveries lie than there are slots; it gets half of these, and another one's arrive as quickly as before."""
 
     async def test() -> None:
         async with cast(who := orderer()), receiving(peer) as (receiver, taking):
@@ -309,13 +320,15 @@ def test_receivers_that_never_acknowledge_hold_up_nobody_else(peer: Daemon) -> N
                     assert theirs.content(theirs.offers[-1]) == CONTENT
                     return time.monotonic() - begun
 
-                alone_s = min([await deliver() for _ in range(3)])
+                alone_s = min([await several(deliver) for _ in range(3)])
                 taking.on_end = lambda _: None
                 lying = [await order_for(peer, control, receiver) for _ in range(3 * SLOTS)]
                 assert taking.link is not None
                 await taking.link.until(lambda: len(taking.ended) >= 2, "some are lying")
-                together_s = min([await deliver() for _ in range(3)])
+                together_s = min([await several(deliver) for _ in range(3)])
+                note_figures("hostile", what="receivers that never acknowledge", alone_s=alone_s, beside_s=together_s)
                 assert together_s < 2 * alone_s + 0.2
+                assert len(taking.ended) == SLOTS // 2
                 for each in lying:
                     await cancelled(control, each)
 
@@ -344,11 +357,19 @@ def test_no_more_is_sent_than_the_window_allows_and_all_of_it_is_true(peer: Daem
     async def test() -> None:
         async with cast(who := orderer()), receiving(peer) as (receiver, taking):
             control = await peer.control(who)
-            order = await order_for(peer, control, receiver)
-            await until(lambda: order.transfer()[0] == "COMPLETED", "it has arrived")
             assert taking.link is not None
-            assert came_bytes(taking.link) <= WINDOW_BYTES
-            assert hashlib.sha256(taking.content(taking.offers[0])).digest() == hashlib.sha256(CONTENT).digest()
+            link = taking.link
+            order = await order_for(peer, control, receiver, is_big=True)
+            await link.until(lambda: is_full(link), "the window is full")
+            unknown = DataTransferComplete(transfer_id=other_id(), success=False, bytes_received=0, error=None)
+            assert isinstance(await link.ask(unknown), Refusal)  # and whatever was sent before that has come
+            came = came_bytes(link)
+            assert came <= WINDOW_BYTES
+            await link.say(ChunkAck(transfer_id=taking.offers[0].transfer_id, offset=came))
+            await until(lambda: order.transfer()[0] == "COMPLETED", "it has arrived")
+            assert (
+                hashlib.sha256(taking.content(taking.offers[0])).digest() == hashlib.sha256(bytes(BIG_BYTES)).digest()
+            )
 
     play(test())
 
@@ -399,12 +420,13 @@ def test_a_receiver_that_reads_nothing_holds_up_nobody_else(peer: Daemon) -> Non
                 assert theirs.content(theirs.offers[-1]) == CONTENT
                 return time.monotonic() - begun
 
-            alone_s = min([await deliver() for _ in range(3)])
+            alone_s = min([await several(deliver) for _ in range(3)])
             link = taking.link
             taking.on_offer = lambda it: link.stop_reading() or taking.accept(it)
             stuck = [await order_for(peer, control, receiver, is_big=True) for _ in range(SLOTS)]
             await until(lambda: bool(taking.offers), "it has taken one")
-            beside_s = min([await deliver() for _ in range(3)])
+            beside_s = min([await several(deliver) for _ in range(3)])
+            note_figures("hostile", what="a receiver that reads nothing", alone_s=alone_s, beside_s=beside_s)
             assert beside_s < 2 * alone_s + 0.2
             await link.close()
             for each in stuck:

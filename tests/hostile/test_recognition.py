@@ -156,7 +156,9 @@ def complete(message: DataTransferRequest) -> DataTransferComplete:
 
 
 @pytest.mark.parametrize(
-    ("who", "what"), [(orderer(), sender(1)), (orderer(1), sender()), (orderer(1), sender(1))], ids=str
+    ("who", "what"),
+    [(orderer(), sender(1)), (orderer(1), sender()), (orderer(1), sender(1))],
+    ids=["another sender", "another orderer", "both others"],
 )
 def test_what_came_of_others_or_for_others_is_not_said_to_be_there(
     peer: Daemon, who: ScriptedPeer, what: ScriptedPeer

@@ -79,10 +79,12 @@ class Site:
 
 
 @contextlib.contextmanager
-def running_site(place: Path, *, config: str = "[deadlines]\ncancel_by_s = 2\n") -> Iterator[Site]:
+def running_site(
+    place: Path, *, config: str = "[deadlines]\ncancel_by_s = 2\n", kind: type[Peer] = Peer
+) -> Iterator[Site]:
     """Start the daemons of a site."""
     env = {"RND_STATUS_INTERVAL_S": "0.3", "RND_QUEUE_INTERVAL_S": "0.3"}
-    with running_peers(place, "home", "b", "c", env=env, config=config) as (home, b, c):
+    with running_peers(place, "home", "b", "c", env=env, config=config, kind=kind) as (home, b, c):
         introduce((home, b), (home, c))
         yield Site(home=home, b=b, c=c, place=place)
 

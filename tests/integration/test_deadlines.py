@@ -101,12 +101,13 @@ def test_the_workflow_deadline_ends_an_execution_whose_results_cannot_come_home(
         script = f"while ! test -e '{gate}'; do sleep 0.02; done; echo done"
         peer.connect(workflow, peer.node(workflow, peer.program("gated", script)), None)
         execution_id = peer.execute(workflow, deadlines={"workflow_deadline_s": 4})
-        peer.eventually("SELECT status FROM job_executions", [("RUNNING",)])
+        peer.eventually("SELECT COUNT(*) FROM executor_handles", [(1,)])  # it runs, and goes on without the daemon
         assert peer.stop() == 0
-    with running_peer(tmp_path / "peer", env={"RND_LIMITS_DISK_FLOOR_BYTES": str(1 << 50)}) as full:
+        with peer.variables({"RND_LIMITS_DISK_FLOOR_BYTES": str(1 << 50)}):
+            peer.start()
         gate.touch()
-        full.eventually("SELECT status FROM transfers", [("PENDING",)])
-        execution = full.wait(execution_id)
+        peer.eventually("SELECT status FROM transfers", [("PENDING",)])
+        execution = peer.wait(execution_id)
         assert execution["status"] == "FAILED"
         assert "the workflow deadline has passed" in execution["error"]
         assert [job["status"] for job in execution["jobs"]] == ["COMPLETED"]

@@ -285,27 +285,26 @@ def test_below_the_floor_orders_are_refused_and_status_and_cancel_go_on(tmp_path
         peer.connect(workflow, node, after)
         home = peer.connect(workflow, after, None)
         one, other = peer.execute(workflow), peer.execute(workflow)
-        peer.eventually("SELECT COUNT(*) FROM job_executions WHERE status = 'RUNNING'", [(2,)])
+        peer.eventually("SELECT COUNT(*) FROM executor_handles", [(2,)])  # they run, and go on without the daemon
         assert peer.stop() == 0
-    with running_peer(tmp_path / "peer", env=low) as full:
+        with peer.variables(low):
+            peer.start()
         gate.touch()
-        full.eventually("SELECT status, error LIKE '%nearly full%' FROM transfers", [("PENDING", 1), ("PENDING", 1)])
-        error = refused(full, "workflow.execute", workflow_id=workflow)
+        peer.eventually("SELECT status, error LIKE '%nearly full%' FROM transfers", [("PENDING", 1), ("PENDING", 1)])
+        error = refused(peer, "workflow.execute", workflow_id=workflow)
         assert (error.code, error.data["error"]) == (1700, "LIMIT_EXCEEDED")
         assert "nearly full" in error.message
-        plan = full.call("workflow.plan", workflow_id=workflow)
+        plan = peer.call("workflow.plan", workflow_id=workflow)
         assert not plan["ok"]
         assert "nearly full" in json.dumps(plan["jobs"][0]["reasons"])
-        waiting = full.call("job.list", execution_id=one, status="IDLE")["items"][0]
-        assert "nearly full" in full.call("job.explain", job_execution_id=waiting["id"])["because"]
-        assert full.call("node.status")["jobs"]["COMPLETED"] == 2
-        full.call("execution.cancel", execution_id=one)
-        assert full.wait(one)["status"] == "CANCELLED"
-        assert sum("[ERROR] Disk nearly full" in line for line in full.log_lines()) == 1
-        assert full.stop() == 0
-    with running_peer(tmp_path / "peer") as again:
-        assert again.wait(other)["status"] == "COMPLETED"
-        assert again.results(other) == {(home, "stdout.txt"): b"late\n"}
-        assert again.sql("SELECT DISTINCT error FROM transfers WHERE workflow_execution_id = :id", id=other) == [
-            (None,)
-        ]
+        waiting = peer.call("job.list", execution_id=one, status="IDLE")["items"][0]
+        assert "nearly full" in peer.call("job.explain", job_execution_id=waiting["id"])["because"]
+        assert peer.call("node.status")["jobs"]["COMPLETED"] == 2
+        peer.call("execution.cancel", execution_id=one)
+        assert peer.wait(one)["status"] == "CANCELLED"
+        assert sum("[ERROR] Disk nearly full" in line for line in peer.log_lines()) == 1
+        assert peer.stop() == 0
+        peer.start()
+        assert peer.wait(other)["status"] == "COMPLETED"
+        assert peer.results(other) == {(home, "stdout.txt"): b"late\n"}
+        assert peer.sql("SELECT DISTINCT error FROM transfers WHERE workflow_execution_id = :id", id=other) == [(None,)]

@@ -18,6 +18,7 @@ from typing import Final
 import pytest
 
 from rnd.types.log_events import LogEvent
+from tests.log_lines import without_run
 from tests.running_peer import RunningPeer, running_peer
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
@@ -59,7 +60,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
             programs=str(place / "peer-programs"),
             waiting=waiting,
             failing=failing,
-            lines=tuple(peer.log_lines()),
+            lines=tuple(map(without_run, peer.log_lines())),
         )
 
 

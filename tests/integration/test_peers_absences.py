@@ -5,27 +5,12 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.peer_sites import Site, running_site
+from tests.integration.peer_sites import Site
 from tests.running_peers import Peer, wait_until
-
-
-@pytest.fixture(scope="module")
-def daemons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with running_site(tmp_path_factory.mktemp("site")) as site:
-        yield site
-
-
-@pytest.fixture
-def site(daemons: Site) -> Iterator[Site]:
-    daemons.restore()
-    yield daemons
-    daemons.restore()
-    daemons.settle()
 
 
 def _two_jobs(site: Site, name: str, *, first: str, second: str) -> tuple[int, int]:

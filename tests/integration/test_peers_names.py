@@ -19,6 +19,8 @@ COMPOSED = "\u00e9t\u00e9"
 DECOMPOSED = unicodedata.normalize("NFD", COMPOSED)
 NAMES = [
     COMPOSED,
+    DECOMPOSED,
+    unicodedata.normalize("NFD", "\ud55c\uae00"),
     "\u1eb9\u0301",
     "\U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f1ea\U0001f1fa",
     "\u05e9\u05dc\u05d5\u05dd.txt",
@@ -111,11 +113,10 @@ def test_a_path_as_deep_and_as_long_as_is_allowed(town: list[Peer], tmp_path: Pa
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        (DECOMPOSED.encode(), "is not in Unicode's composed form (NFC)"),
         (b"two\nlines", "has a control character or is not valid UTF-8"),
         (b"bell\a", "has a control character or is not valid UTF-8"),
         ("line\u2028separator".encode(), "has a control character or is not valid UTF-8"),
-        (b"latin \xe9", "has a control character or is not valid UTF-8"),
+        (b"latin \xe9", "convmv -f latin1 -t utf8 -r --notest FOLDER"),
         (b"/".join([b"d"] * 65), "is more than 64 levels deep"),
         (b"/".join([b"n" * 250] * 5), "is longer than 1024 bytes"),
     ],
@@ -123,11 +124,10 @@ def test_a_path_as_deep_and_as_long_as_is_allowed(town: list[Peer], tmp_path: Pa
 def test_a_name_that_is_not_allowed_is_refused_in_words(
     town: list[Peer], tmp_path: Path, name: bytes, words: str
 ) -> None:
-    """The composed form of it that lies beside it makes no difference."""
     home, away = town
     source = tmp_path / "bad"
     source.mkdir()
-    (source / COMPOSED).write_text("fine")
+    (source / "fine").write_text("fine")
     path = os.fsencode(source) + b"/" + name
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "wb"):

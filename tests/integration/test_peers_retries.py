@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.integration.peer_sites import Site, running_site
+from tests.integration.peer_sites import Site
 from tests.running_peers import wait_until
 
 NUMBERS = "".join(f"{number}\n" for number in range(1, 50_001)).encode()
-
-
-@pytest.fixture(scope="module")
-def daemons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with running_site(tmp_path_factory.mktemp("site")) as site:
-        yield site
-
-
-@pytest.fixture
-def site(daemons: Site) -> Iterator[Site]:
-    daemons.restore()
-    yield daemons
-    daemons.restore()
-    daemons.settle()
 
 
 def _fan_out(site: Site, name: str) -> int:

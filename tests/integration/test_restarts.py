@@ -7,7 +7,10 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from rnd.services.spawner import IDLE_S
 from tests.running_peer import RunningPeer
+from tests.running_peers import wait_until
+from tests.services.native_processes import name_of, processes_of
 
 
 def test_a_native_job_survives_the_daemon_and_its_result_is_taken(peer: RunningPeer, tmp_path: Path) -> None:
@@ -112,3 +115,19 @@ def _with_one_job(peer: RunningPeer) -> int:
     workflow = peer.workflow("one")
     peer.node(workflow, peer.program("one", "echo one"))
     return workflow
+
+
+def test_the_spawner_is_there_before_the_first_run_of_a_peer_that_offers_programs(peer: RunningPeer) -> None:
+    """Starting it takes as long as many a program; a peer that offers none keeps none."""
+
+    def has_spawner() -> bool:
+        return any(name_of(pid) == "rnd-spawner" for pid in processes_of(peer.data_dir))
+
+    assert not has_spawner()
+    peer.program("nothing", "exit 0")
+    wait_until(has_spawner, "there is a spawner")
+    peer.stop()
+    wait_until(lambda: not has_spawner(), "the spawner has gone", within_s=IDLE_S / 2)
+    peer.start()
+    wait_until(has_spawner, "there is a spawner again")
+    assert peer.sql("SELECT COUNT(*) FROM job_executions") == [(0,)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import itertools
 import threading
@@ -47,10 +48,10 @@ class CrashSite:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self._numbers = itertools.count()
+        self.numbers = itertools.count()
         (site.place / "source.bin").write_bytes(CONTENT)
         (site.place / "big.bin").write_bytes(BIG)
-        self._gifts = {name: site.b.give(name, site.place / f"{name}.bin") for name in ("source", "big")}
+        self.gifts = {name: site.b.give(name, site.place / f"{name}.bin") for name in ("source", "big")}
 
     def peer(self, role: str) -> Peer:
         """Return the daemon that plays a role."""
@@ -59,8 +60,13 @@ class CrashSite:
 
     def draw(self, flow: str) -> Drawn:
         """Draw what a flow runs, with programs of its own."""
-        name = f"{flow}{next(self._numbers)}"
+        name = f"{flow}{next(self.numbers)}"
         return {"run": self._draw_run, "cancel": self._draw_cancel}[flow](name)
+
+    def ran(self, drawn: Drawn) -> dict[str, int]:
+        """Return how often each program of a workflow has run."""
+        runs = self.site.ran()
+        return {name: runs[name] for name in drawn.places}
 
     def _program(self, workflow: int, name: str, peer: Peer, script: str, **more: Any) -> int:
         return self.site.home.remote_node(workflow, peer, peer.offer(name, script, **more), name=name)
@@ -69,7 +75,7 @@ class CrashSite:
         """DATA and a file of home go to c; what c makes goes on there, to b and to home, which join; one is tried twice."""
         home, b, c, note = self.site.home, self.site.b, self.site.c, self.site.note
         workflow = home.workflow(name)
-        data, big = (home.remote_node(workflow, b, gift) for gift in self._gifts.values())
+        data, big = (home.remote_node(workflow, b, gift) for gift in self.gifts.values())
         places = {f"{name}-{part}": peer for part, peer in (("first", c), ("next", c), ("far", b), ("join", home))}
         first_name, next_name, far_name, join_name = places
         first = self._program(
@@ -105,7 +111,7 @@ class CrashSite:
         """A program of each daemon runs without end, and one waits for it, when the order to end comes."""
         home, b, c, note = self.site.home, self.site.b, self.site.c, self.site.note
         workflow = home.workflow(name)
-        data = home.remote_node(workflow, b, self._gifts["source"])
+        data = home.remote_node(workflow, b, self.gifts["source"])
         places: dict[str, Peer] = {}
         for part, peer in (("home", home), ("b", b), ("c", c)):
             own = f"{name}-{part}"
@@ -197,22 +203,21 @@ class CrashSite:
         if not died.is_set():
             peer.kill()
         self.site.restore()
-        self._check(flow, drawn, execution)
+        self.check(flow, drawn, execution)
         return died.is_set()
 
-    def _check(self, flow: str, drawn: Drawn, execution: dict[str, Any]) -> None:
+    def check(self, flow: str, drawn: Drawn, execution: dict[str, Any]) -> None:
         """The end is right, nothing is open or left anywhere, and each program ran as often as it had to."""
         site = self.site
-        assert execution["status"] == {"run": "COMPLETED", "cancel": "CANCELLED"}[flow], execution["error"]
+        assert execution["status"] == ("CANCELLED" if flow == "cancel" else "COMPLETED"), execution["error"]
         assert site.home.results(execution["id"]) == drawn.results
         ((uid,),) = site.home.rows("SELECT execution_uid FROM workflow_executions WHERE id = ?", execution["id"])
         until_nothing_is_open(site, uid)
-        ran = {name: site.ran()[name] for name in drawn.places}
-        assert ran == drawn.runs
+        assert self.ran(drawn) == drawn.runs
         for name in drawn.places:
             wait_until(lambda name=name: not processes_of(name), f"no process of {name} is left")
         for peer in (site.home, site.b, site.c):
-            parts = lambda peer=peer: found_below(peer.data_dir / "workflows", ".*.part*")  # noqa: E731
+            parts = functools.partial(found_below, peer.data_dir / "workflows", ".*.part*")
             wait_until(lambda parts=parts: not parts(), lambda parts=parts: f"these stay: {parts()}")
             assert "Traceback" not in peer.stderr()
 
@@ -220,7 +225,14 @@ class CrashSite:
 @contextlib.contextmanager
 def crash_site(place: Path) -> Iterator[CrashSite]:
     """Start the daemons."""
+    with site_of_three(place) as site:
+        yield CrashSite(site)
+
+
+@contextlib.contextmanager
+def site_of_three(place: Path) -> Iterator[Site]:
+    """Start the daemons of a crash site, at ports of their own."""
     with running_site(place, config=CONFIG) as site:
         settle_ports(site.home, site.b, site.c)
         site.restore()
-        yield CrashSite(site)
+        yield site

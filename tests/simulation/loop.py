@@ -100,7 +100,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             owner.tasks.append(task)
         return task
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]  # narrower than the loop that it takes the place of
         future = self.create_future()
 
         def work() -> None:
@@ -118,7 +118,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     # ---- running
 
-    def call_at(  # type: ignore[override]
+    def call_at(  # type: ignore[override]  # narrower than the loop that it takes the place of
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         """What is due at the same time comes in the order in which it was asked for."""
@@ -131,10 +131,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         timers = self._timers
-        ready = self._ready  # type: ignore[attr-defined]
-        while timers and timers[0][2]._cancelled:  # type: ignore[attr-defined]
+        ready = self._ready  # type: ignore[attr-defined]  # the event loop's own insides, which its stubs leave out
+        while timers and timers[0][2]._cancelled:  # type: ignore[attr-defined]  # the event loop's own insides, which its stubs leave out
             heapq.heappop(timers)
-        if not ready and not self._stopping:  # type: ignore[attr-defined]
+        if not ready and not self._stopping:  # type: ignore[attr-defined]  # the event loop's own insides, which its stubs leave out
             if not timers:
                 raise Standstill("nothing is left that could happen")
             if timers[0][0] > self.now_s:

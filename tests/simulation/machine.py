@@ -269,7 +269,7 @@ class Machine:
         daemon.incarnation.dead = True
         self.world.dead.append(daemon)
         for task in daemon.incarnation.tasks:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio has no public way to drop a task of a machine that died
         self.world.net.listeners.pop(self.address, None)
         self.world.net.daemon_died(daemon.incarnation)
         # Not under the feet of a commit that is the last thing it does.

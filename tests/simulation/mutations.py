@@ -39,12 +39,12 @@ class Mutation:
 
 
 def _no_grants() -> None:
-    policy.permits = lambda *_: None  # type: ignore[assignment]
+    policy.permits = lambda *_: None  # type: ignore[assignment]  # the code is broken on purpose
 
 
 def _no_egress_rules() -> None:
-    policy.data_refusals = lambda *_, **__: []  # type: ignore[assignment]
-    outgoing.data_refusal = lambda *_, **__: None  # type: ignore[assignment]
+    policy.data_refusals = lambda *_, **__: []  # type: ignore[assignment]  # the code is broken on purpose
+    outgoing.data_refusal = lambda *_, **__: None  # type: ignore[assignment]  # the code is broken on purpose
 
 
 def _stdin_in_another_order() -> None:
@@ -86,7 +86,7 @@ def _more_attempts_than_allowed() -> None:
         service = dataclasses.replace(claimed.service, retry_safe=True, retry=retry_policy)
         await real(self, dataclasses.replace(claimed, service=service), end, retry=retry)
 
-    JobEnds.fail = fail  # type: ignore[method-assign]
+    JobEnds.fail = fail  # type: ignore[method-assign]  # the code is broken on purpose
 
 
 def _started_anew_after_a_restart() -> None:
@@ -100,7 +100,7 @@ def _started_anew_after_a_restart() -> None:
         return dataclasses.replace(run, engine_name=run.engine_name + "-again") if running.claimed.found else run
 
     JobRunner._find = find  # type: ignore[method-assign,assignment]
-    JobRunner._prepare = prepare  # type: ignore[method-assign]
+    JobRunner._prepare = prepare  # type: ignore[method-assign]  # the code is broken on purpose
 
 
 def _any_exit_code_is_success() -> None:
@@ -111,7 +111,7 @@ def _any_exit_code_is_success() -> None:
             observation = dataclasses.replace(observation, exit_code=0)
         await real(self, running, observation)
 
-    JobEnds.settle = settle  # type: ignore[method-assign]
+    JobEnds.settle = settle  # type: ignore[method-assign]  # the code is broken on purpose
 
 
 def _start_confirmed_before_it_is_written_down() -> None:
@@ -124,11 +124,11 @@ def _start_confirmed_before_it_is_written_down() -> None:
         _kept.append(asyncio.get_running_loop().create_task(real(self, peer, message)))
         return JobStartResponse(status=job.status)
 
-    JobHandler._start = start  # type: ignore[method-assign]
+    JobHandler._start = start  # type: ignore[method-assign]  # the code is broken on purpose
 
 
 def _early_cancel_forgotten() -> None:
-    cancelled_orders.add_tombstone = lambda *_, **__: None  # type: ignore[assignment]
+    cancelled_orders.add_tombstone = lambda *_, **__: None  # type: ignore[assignment]  # the code is broken on purpose
 
 
 def _arrival_confirmed_before_it_is_written_down() -> None:
@@ -139,7 +139,7 @@ def _arrival_confirmed_before_it_is_written_down() -> None:
         reception.over.set()
         await real(self, reception)
 
-    Intake._finish = finish  # type: ignore[method-assign]
+    Intake._finish = finish  # type: ignore[method-assign]  # the code is broken on purpose
 
 
 def _cancels_not_carried() -> None:
@@ -148,22 +148,22 @@ def _cancels_not_carried() -> None:
     async def deliver(self: Courier, letter: Any) -> str | None:
         return None if letter.topic == "job_cancel" else await real(self, letter)
 
-    Courier._deliver = deliver  # type: ignore[method-assign]
+    Courier._deliver = deliver  # type: ignore[method-assign]  # the code is broken on purpose
 
 
 def _deliveries_not_tried_again() -> None:
     def begin(self: Rests, rest: Any, *, now_s: float, **_: Any) -> None:
         rest.until_s = now_s + 1e6
 
-    Rests.begin = begin  # type: ignore[method-assign]
-    Rests.peer_came = lambda *_: None  # type: ignore[method-assign]
+    Rests.begin = begin  # type: ignore[method-assign]  # the code is broken on purpose
+    Rests.peer_came = lambda *_: None  # type: ignore[method-assign]  # the code is broken on purpose
 
 
 def _runs_forgotten_by_a_restart() -> None:
     def reattach(self: JobRunner, claimed: Any, group: Any) -> None:
         """Leave what an earlier daemon was running to itself."""
 
-    JobRunner.reattach = reattach  # type: ignore[method-assign]
+    JobRunner.reattach = reattach  # type: ignore[method-assign]  # the code is broken on purpose
 
 
 def _what_has_completed_is_ready_again() -> None:

@@ -268,7 +268,7 @@ class Oracle:
         found = self.rows(
             executor,
             """
-            SELECT status, attempt, result FROM job_executions
+            SELECT status, attempt, result, started_at FROM job_executions
             WHERE ordering_peer_id = ? AND execution_uid = ? AND node_id = ?
             """,
             orderer.peer_id,
@@ -277,10 +277,10 @@ class Oracle:
         )
         if not found:
             return None
-        status, attempt, result = found[0]
+        status, attempt, result, started_at = found[0]
         output: dict[str, bytes] | None
         if isinstance(node, Data):
-            if status not in {"RUNNING", "COMPLETED"}:
+            if started_at is None:  # once begun it may deliver to one and be cancelled before it has to the next
                 return None
             output = {path: data_bytes(node.name, path, size) for path, size in node.files}
         elif status != "COMPLETED":

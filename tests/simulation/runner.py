@@ -87,7 +87,7 @@ class _AtOnce:
 def warm_up(template: Template) -> World:
     """Run a world in this process, so that its children find compiled and cached what every world needs."""
     gc.disable()  # what is left of it must not come to its end here either
-    durability._flushing.threads = _AtOnce()  # type: ignore[assignment]
+    durability._flushing.threads = _AtOnce()  # type: ignore[assignment]  # flushes at once: no thread may run in a simulated world
     root = Path(tempfile.mkdtemp(prefix="rnd-world-", dir=SCRATCH))
     try:
         world = World(WARM_UP_SEED, root, template)

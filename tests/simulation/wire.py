@@ -321,7 +321,7 @@ class SimulatedDialer(Dialer):
     async def __aexit__(self, *_: object) -> None:
         return None
 
-    async def dial(  # type: ignore[override]
+    async def dial(  # type: ignore[override]  # the simulated dial takes what the simulated wire needs
         self,
         peer_id: PeerId,
         addresses: Sequence[PeerAddress],
