@@ -410,7 +410,7 @@ CREATE INDEX job_executions_delayed ON job_executions(not_before) WHERE not_befo
 CREATE INDEX job_executions_idle ON job_executions(id) WHERE status = 'IDLE';
 CREATE INDEX job_executions_running ON job_executions(id) WHERE status = 'RUNNING';
 CREATE INDEX job_executions_unsettled ON job_executions(id) WHERE status IS NOT settled_status;
-CREATE INDEX job_executions_by_status ON job_executions(status);
+CREATE INDEX job_executions_by_status ON job_executions(status, service_type);
 CREATE INDEX job_executions_foreign_open ON job_executions(deadline_at)
     WHERE deadline_at IS NOT NULL AND status IN ('IDLE', 'READY', 'RUNNING');
 CREATE INDEX job_executions_held ON job_executions(ended_at) WHERE hold_s IS NOT NULL AND ended_at IS NOT NULL;

@@ -1,9 +1,9 @@
 """Reads the one `Config` record from defaults, TOML files, the environment and flags, and remembers who said what.
 
-Later sources win: the defaults, `/etc/rnd/rnd.toml`, `/etc/rnd/conf.d/*.toml` in name order,
-`$XDG_CONFIG_HOME/rnd/rnd.toml`, `<data-dir>/rnd.toml` (which cannot move the data directory it lies in), `RND_*`
-variables, flags. `--config FILE` or `RND_CONFIG` replaces all files by that one. A key is `name`, `limits.file_bytes`
-and so on; its variable is `RND_NAME`, `RND_LIMITS_FILE_BYTES`. Every problem is reported, not just the first.
+Later sources win: the defaults, `/etc/rnd/rnd.toml`, `/etc/rnd/conf.d/*.toml` in name order, the same two below
+`$XDG_CONFIG_HOME/rnd`, `<data-dir>/rnd.toml` (which cannot move the data directory it lies in), `RND_*` variables,
+flags. `--config FILE` or `RND_CONFIG` replaces all files by that one. A key is `name`, `limits.file_bytes` and so on;
+its variable is `RND_NAME`, `RND_LIMITS_FILE_BYTES`. Every problem is reported, not just the first, with file and line.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from typing import Any, Final
 
 from rnd.rules.addresses import parse_peer_address
 from rnd.rules.reading import plain
+from rnd.rules.toml_lines import lines_of_keys
 from rnd.types.config import Config, Deadlines, Limits
-from rnd.types.enums import DataCodec, TlsGate
+from rnd.types.config_keys import BOUNDS
+from rnd.types.enums import DataCodec, LogFormat, TlsGate
 from rnd.types.errors import RndError
 
 SYSTEM_DIRECTORY: Final = Path("/etc/rnd")
@@ -32,43 +34,12 @@ GROUPS: Final[Mapping[str, type]] = {"deadlines": Deadlines, "limits": Limits}
 OTHER_VARIABLES: Final = frozenset({"RND_CONFIG", "RND_URL", "RND_TOKEN", "RND_TOKEN_FILE"})
 OTHER_PREFIXES: Final = ("RND_MOUNT_", "RND_TEST_", "RND_CRASH_")
 
-LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-
-YEAR_S: Final = 366 * 24 * 3600.0
-# Inclusive bounds of the numeric keys; a key that is not listed takes anything from 0 up.
-BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
-    "job_slots": (0, 10_000),
-    "transfer_slots": (1, 1_000),
-    "queue_interval_s": (0.05, 3600),
-    "status_interval_s": (0.05, 3600),
-    "keep_intermediate_s": (0, 100 * YEAR_S),
-    "chunk_bytes": (4096, 8 << 20),
-    "window_bytes": (16 << 20, 32 << 20),
-    "deadlines.start_by_s": (0.1, YEAR_S),
-    "deadlines.max_runtime_s": (0.1, YEAR_S),
-    "deadlines.transfer_idle_s": (0.1, YEAR_S),
-    "deadlines.hold_s": (0.1, YEAR_S),
-    "deadlines.workflow_deadline_s": (0.1, YEAR_S),
-    "deadlines.cancel_grace_s": (0, 3600),
-    "deadlines.cancel_by_s": (0.1, YEAR_S),
-    "deadlines.image_pull_s": (0.1, YEAR_S),
-    "limits.nodes_per_workflow": (1, 1_000_000),
-    "limits.connections_per_workflow": (1, 1_000_000),
-    "limits.concurrent_jobs": (1, 10_000),
-    "limits.peers": (1, 10_000),
-    "limits.files_per_transfer": (1, 100_000_000),
-    "limits.file_bytes": (1, 1 << 50),
-    "limits.stream_bytes": (0, 1 << 50),
-    "limits.executions_kept": (1, 1_000_000_000),
-    "limits.events_kept": (100, 1_000_000_000),
-    "limits.rpc_body_bytes": (1024, 1 << 30),
-    "limits.rpc_batch": (1, 10_000),
-    "limits.disk_floor_bytes": (0, 1 << 50),
-    "limits.upload_bytes": (0, 1 << 50),
-    "limits.peer_bytes": (0, 1 << 50),
-    "limits.execution_bytes": (0, 1 << 50),
-    "limits.peer_jobs": (1, 10_000_000),
+_WORDS: Final[Mapping[str, type[DataCodec | LogFormat | TlsGate]]] = {
+    "data_codec": DataCodec,
+    "log_format": LogFormat,
+    "tls_gate": TlsGate,
 }
+LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 class ConfigInvalid(RndError):
@@ -85,10 +56,14 @@ class _Refused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedConfig:
-    """The configuration and, for each key (`limits.file_bytes`), where its value came from (a file, a variable, a flag)."""
+    """The configuration and, for each key (`limits.file_bytes`), where its value came from: `FILE:LINE`, a variable, a flag.
+
+    `files` are those that were read, in their order: also one that says nothing, or only what others say later.
+    """
 
     config: Config
     origins: Mapping[str, str]
+    files: tuple[Path, ...]
 
     def value(self, key: str) -> object:
         """Return the value in force of one key."""
@@ -145,7 +120,8 @@ def load_config(
     """
     environment = os.environ if environment is None else environment
     problems: list[str] = []
-    said = _read_sources(flags or {}, environment, system_directory, config_file, problems)
+    files: list[Path] = []
+    said = _read_sources(flags or {}, environment, system_directory, config_file, problems, files)
     values: dict[str, object] = {}
     origins = dict.fromkeys(_keys(), DEFAULT_ORIGIN)
     for item in said:
@@ -155,7 +131,7 @@ def load_config(
     if problems:
         raise ConfigInvalid(problems)
     values.setdefault("data_dir", default_data_dir(environment))
-    return LoadedConfig(config=_build(values), origins=origins)
+    return LoadedConfig(config=_build(values), origins=origins, files=tuple(files))
 
 
 def _build(values: Mapping[str, Any]) -> Config:
@@ -189,6 +165,7 @@ def _read_sources(
     system_directory: Path,
     config_file: Path | None,
     problems: list[str],
+    files: list[Path],
 ) -> list[_Said]:
     named = config_file or (Path(environment["RND_CONFIG"]) if environment.get("RND_CONFIG") else None)
     said: list[_Said] = []
@@ -196,60 +173,76 @@ def _read_sources(
         if not named.is_file():
             problems.append(f"{named}: no such file (named by --config or RND_CONFIG)")
         else:
-            said += _read_file(named, problems)
+            files.append(named)
     else:
-        for path in _standard_files(environment, system_directory):
-            said += _read_file(path, problems)
+        files += _standard_files(environment, system_directory)
+    for path in files:
+        said += _read_file(path, problems)
     spoken = _read_environment(environment, problems) + _read_flags(flags, problems)
-    if named is None:
-        said += _read_data_dir_file(said + spoken, environment, problems)
+    if named is None and (own := _data_dir_file(said + spoken, environment)) is not None:
+        files.append(own)
+        said += _read_data_dir_file(own, problems)
     return said + spoken
 
 
 def _standard_files(environment: Mapping[str, str], system_directory: Path) -> list[Path]:
-    files = [system_directory / FILE_NAME]
-    drop_ins = system_directory / "conf.d"
-    if drop_ins.is_dir():
-        files += sorted(drop_ins.glob("*.toml"))
-    files.append(_xdg_directory(environment, "XDG_CONFIG_HOME", ".config") / "rnd" / FILE_NAME)
+    files: list[Path] = []
+    for directory in (system_directory, _xdg_directory(environment, "XDG_CONFIG_HOME", ".config") / "rnd"):
+        files += [directory / FILE_NAME, *sorted((directory / "conf.d").glob("*.toml"))]
     return [path for path in files if path.is_file()]
 
 
-def _read_data_dir_file(said: list[_Said], environment: Mapping[str, str], problems: list[str]) -> list[_Said]:
+def _data_dir_file(said: list[_Said], environment: Mapping[str, str]) -> Path | None:
     data_dir = default_data_dir(environment)
     for item in said:
         if item.key == "data_dir" and isinstance(item.value, str) and item.value:
             data_dir = Path(os.path.expanduser(item.value))
     path = data_dir / FILE_NAME
-    if not path.is_file():
-        return []
-    found = _read_file(path, problems)
-    if any(item.key == "data_dir" for item in found):
-        problems.append(f"data_dir: {path} cannot move the data directory that it lies in")
-    return [item for item in found if item.key != "data_dir"]
+    # Nor is it there where the folder cannot be entered, which whoever needs the folder will say.
+    return path if os.path.isfile(path) else None
+
+
+def _read_data_dir_file(path: Path, problems: list[str]) -> list[_Said]:
+    kept = []
+    for item in _read_file(path, problems):
+        if item.key == "data_dir":
+            problems.append(f"data_dir ({item.origin}): cannot move the data directory that the file lies in")
+        else:
+            kept.append(item)
+    return kept
 
 
 def _read_file(path: Path, problems: list[str]) -> list[_Said]:
     import tomllib  # here, since the client reads no file in most runs and this costs it milliseconds
 
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        document = tomllib.loads(text)
     except OSError as error:
         problems.append(f"{path}: cannot be read: {error.strerror}")
         return []
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # no TOML, no UTF-8, a number of more digits than Python converts, endless nesting
         problems.append(f"{path}: is not TOML: {error}")
         return []
+    lines = lines_of_keys(text)
+
+    def origin(key: str) -> str:
+        line = lines.get(key) or lines.get(key.partition(".")[0])
+        return str(path) if line is None else f"{path}:{line}"
+
     said: list[_Said] = []
     for name, value in document.items():
-        if name in GROUPS and isinstance(value, dict):
-            pairs = [(f"{name}.{inner}", inner_value) for inner, inner_value in value.items()]
-        elif name in GROUPS:
-            problems.append(f"{name}: must be a table, [{name}] ({path})")
-            continue
+        if name not in GROUPS:
+            said += _known(name, value, origin(name), False, problems)
+        elif isinstance(value, dict):
+            for inner, inner_value in value.items():
+                key = f"{name}.{inner}"
+                said += _known(key, inner_value, origin(key), False, problems)
         else:
-            pairs = [(name, value)]
-        said += _known(pairs, str(path), False, problems)
+            problems.append(f"{name}: must be a table, [{name}] ({origin(name)})")
     return said
 
 
@@ -271,27 +264,23 @@ def _read_flags(flags: Mapping[str, str], problems: list[str]) -> list[_Said]:
     said = []
     for key, value in flags.items():
         origin = f"--{key.replace('_', '-')}" if "." not in key else f"--set {key}"
-        said += _known([(key, value)], origin, True, problems)
+        said += _known(key, value, origin, True, problems)
     return said
 
 
-def _known(pairs: Iterable[tuple[str, object]], origin: str, is_text: bool, problems: list[str]) -> list[_Said]:
+def _known(key: str, value: object, origin: str, is_text: bool, problems: list[str]) -> list[_Said]:
     keys = _keys()
-    said = []
-    for key, value in pairs:
-        if key in keys:
-            said.append(_Said(key=key, value=value, origin=origin, is_text=is_text))
-        else:
-            problems.append(f"unknown key {key!r} ({origin}){_suggestion(key, keys)}")
-    return said
+    if key not in keys:
+        problems.append(f"unknown key {key!r} ({origin}){_suggestion(key, keys)}")
+        return []
+    return [_Said(key=key, value=value, origin=origin, is_text=is_text)]
 
 
 def _suggestion(word: str, known: Iterable[str]) -> str:
     known = list(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if not close:
-        # The group is often forgotten: `file_bytes` for `limits.file_bytes`.
-        close = [name for name in known if name.split(".")[-1] == word][:1]
+    # The group is often forgotten: `file_bytes` for `limits.file_bytes`.
+    close = [name for name in known if name.split(".")[-1] == word][:1]
+    close = close or difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -408,10 +397,8 @@ def _check_meaning(key: str, value: object) -> None:
         raise _Refused(f"must be one of {', '.join(LOG_LEVELS)}")
     if key == "api" and value != "":
         _check_address(str(value))
-    if key == "data_codec" and value not in tuple(DataCodec):
-        raise _Refused(f"must be one of {', '.join(DataCodec)}")
-    if key == "tls_gate" and value not in tuple(TlsGate):
-        raise _Refused(f"must be one of {', '.join(TlsGate)}")
+    if key in _WORDS and value not in tuple(_WORDS[key]):
+        raise _Refused(f"must be one of {', '.join(_WORDS[key])}")
     if key == "advertise" and isinstance(value, tuple):
         for address in value:
             _check_advertised(str(address))

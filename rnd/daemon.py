@@ -1,8 +1,8 @@
 """The composition root: the one place that knows every room, and the only one that takes time and chance from the host.
 
 Start: lock the data directory, open identity and database, build the line api -> WorkflowManager -> JobManager ->
-DataWorker, listen, say that it is ready. Stop: listeners first, then the managers, then the database. Native jobs go on
-without the daemon; the next one finds them.
+DataWorker, listen, say that it is ready. SIGTERM: listeners first, then what is under way may end, then the managers, then
+the database. SIGINT does not wait. SIGHUP reads the configuration anew. Native jobs go on without the daemon; the next one finds them.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import asyncio
 import fcntl
 import gc
 import os
+import resource
 import secrets
 import signal
+import socket
 import sqlite3
 import sys
-import time
 import uuid
-from datetime import UTC, datetime
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Final
 
@@ -29,21 +30,28 @@ from rnd.api.handlers_node import capabilities_of
 from rnd.api.server import ApiServer
 from rnd.api.sockets import AddressInUse
 from rnd.api.uploads import UploadStore
+from rnd.config import ConfigInvalid, LoadedConfig
 from rnd.core.container_sweep import ContainerSweep
-from rnd.database import job_executions, transfers, workflow_executions
+from rnd.core.worker_slots import WorkerSlots
+from rnd.database import job_executions, offered_services, transfers, workflow_executions
 from rnd.database.connection import Database
-from rnd.log import close_logging, configure_logging, get_logger
+from rnd.log import close_logging, configure_logging, get_logger, reopen
+from rnd.log_sink import is_journal
 from rnd.own_side import OwnSide
 from rnd.p2p.identity import Identity, load_identity
 from rnd.peer_side import PeerSide
+from rnd.reloading import changed_keys, reloaded
 from rnd.services import linux, processes
 from rnd.services.data_directory import prepare_data_directory
 from rnd.services.docker_service import DockerExecutor
 from rnd.services.image_pulls import ImagePulls
+from rnd.services.service_manager import Handover, PassedSocket, take_handover
 from rnd.services.standalone_service import StandaloneExecutor
 from rnd.services.vault import Vault, load_vault
+from rnd.supervision import Drain, Supervision
+from rnd.system_clock import SystemClock
 from rnd.types.config import Config
-from rnd.types.enums import ServiceType
+from rnd.types.enums import LogFormat, ServiceStatus, ServiceType
 from rnd.types.errors import DatabaseCorrupt, DatabaseGone, DatabaseTooNew, RndError
 from rnd.types.ids import ExecutionUid, TransferId
 from rnd.types.log_events import LogEvent
@@ -61,20 +69,10 @@ EXIT_IN_USE: Final = 69
 
 SWITCH_INTERVAL_S: Final = 0.0005
 """How long one thread may keep the interpreter from another: event loop and database writer wait for each other often."""
+GARBAGE_AFTER: Final = 10_000
+"""So many objects more than before, and those that only hold each other are looked for; a few jobs make Python's own 700."""
 
 log = get_logger()
-
-
-class SystemClock:
-    """The host's time."""
-
-    def now(self) -> datetime:
-        """Return the wall-clock time in UTC."""
-        return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        """Return seconds that never go back."""
-        return time.monotonic()
 
 
 class SystemEntropy:
@@ -97,29 +95,41 @@ class DataDirectoryInUse(RndError):
     """Another daemon serves this data directory."""
 
 
-def run(config: Config) -> int:
-    """Serve one peer until SIGTERM or SIGINT; return the exit code of the process."""
+def run(config: Config, *, reread: Callable[[], LoadedConfig]) -> int:
+    """Serve one peer until SIGTERM or SIGINT; return the exit code of the process. `reread` is what SIGHUP reads."""
     linux.share_one_heap()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a picture of its memory would hold its keys
+    try:
+        handover = take_handover(os.environ)
+    except (OSError, ValueError) as error:
+        _say(f"what the service manager has handed over cannot be used: {error}")
+        return EXIT_FAILED
     try:
         prepare_data_directory(config.data_dir, group=config.api_group)
         lock = _lock(config.data_dir)
     except DataDirectoryInUse as error:
-        print(f"rnd: {error}", file=sys.stderr)  # noqa: T201 - there is no log yet
+        _say(str(error))
         return EXIT_IN_USE
     except OSError as error:
         reason = "it is not a folder" if isinstance(error, FileExistsError) else error.strerror
-        print(f"rnd: {config.data_dir} cannot hold a peer: {reason}", file=sys.stderr)  # noqa: T201 - there is no log yet
+        _say(f"{config.data_dir} cannot hold a peer: {reason}")
         return EXIT_FAILED
     try:
-        configure_logging(config.log_level, log_path=_log_path(config), stream=sys.stderr, for_good=True, gather=True)
+        try:
+            _open_log(config)
+        except OSError as error:
+            _say(f"{error.filename} cannot be written: {error.strerror}")
+            return EXIT_FAILED
         log.info(LogEvent.DAEMON_STARTING, version=__version__, data_dir=config.data_dir)
-        return _serve(config)
+        return _serve(config, handover, reread)
     finally:
         close_logging()
         os.close(lock)
 
 
-def _serve(config: Config) -> int:
+def _serve(config: Config, handover: Handover, reread: Callable[[], LoadedConfig]) -> int:
+    clock = SystemClock()
+    supervision = Supervision(handover.manager, clock)
     try:
         crash_points.arm(os.environ)
     except ValueError as error:
@@ -127,6 +137,7 @@ def _serve(config: Config) -> int:
         return EXIT_FAILED
     path = config.data_dir / DATABASE_FILE
     new = not path.exists()
+    supervision.starting()
     try:
         database = Database.open(path)
     except (DatabaseCorrupt, DatabaseTooNew) as error:
@@ -139,7 +150,7 @@ def _serve(config: Config) -> int:
         log.info(LogEvent.DATABASE_CREATED, path=path)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
-        return asyncio.run(_Daemon(config, database).run())
+        return asyncio.run(_Daemon(config, database, clock, handover, supervision, reread).run())
     except AddressInUse as error:
         log.critical(LogEvent.DAEMON_FAILED, reason=str(error))
         return EXIT_IN_USE
@@ -154,22 +165,39 @@ def _serve(config: Config) -> int:
 class _Daemon:
     """The parts of one running peer."""
 
-    def __init__(self, config: Config, database: Database) -> None:
+    def __init__(
+        self,
+        config: Config,
+        database: Database,
+        clock: SystemClock,
+        handover: Handover,
+        supervision: Supervision,
+        reread: Callable[[], LoadedConfig],
+    ) -> None:
         self._config = config
         self._database = database
-        self._clock = SystemClock()
+        self._clock = clock
+        self._handover = handover
+        self._supervision = supervision
+        self._reread = reread
         self._entropy = SystemEntropy()
+        # With nohup it outlives its terminal.
+        self._ends_with_terminal = has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
         self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._reload = asyncio.Event()
         self._reason = ""
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ask_to_stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._hear_hangup)
         started_s = self._clock.monotonic()
         try:
-            identity = load_identity(self._config.data_dir, self._entropy)
-            await self._run_parts(identity, load_vault(self._config.data_dir, self._entropy))
+            data_dir, credentials = self._config.data_dir, self._handover.credentials
+            identity = load_identity(data_dir, self._entropy, credentials=credentials)
+            await self._run_parts(identity, load_vault(data_dir, self._entropy, credentials=credentials))
         finally:
             await self._database.close()
         log.info(LogEvent.DAEMON_STOPPED, uptime_s=round(self._clock.monotonic() - started_s, 3))
@@ -232,15 +260,21 @@ class _Daemon:
             endpoints=endpoints,
             peers_connected=lambda: len(peer_side.links.connected()),
         )
-        server = ApiServer(context)
+        server = ApiServer(context, [_of_api(passed) for passed in self._handover.sockets])
         await self._log_recovery()
+        if await self._database.read(_offers_programs):
+            standalone.expect_runs()
         endpoints.peer_addresses = await peer_side.start()
         await server.start()
         sweep = ContainerSweep(database=database, clock=clock, store=docker, runner=own.runner)
         parts = [
-            asyncio.create_task(part.run(), name=type(part).__name__)
-            for part in (standalone, docker, sweep, *own.parts(), peer_side, server)
+            asyncio.create_task(each.run(), name=type(each).__name__)
+            for each in (standalone, docker, sweep, *own.parts(), peer_side, server)
         ]
+        watch = self._supervision.watch(database, context.peers_connected)
+        reload = self._reload_when_told(server, own.slots)
+        for work, name in ((database.watch(), "Database"), (watch, "Supervision"), (reload, "Reload")):
+            parts.append(asyncio.create_task(work, name=name))
         log.info(
             LogEvent.DAEMON_READY,
             peer_id=peer_id,
@@ -250,30 +284,71 @@ class _Daemon:
         )
         gc.collect()
         gc.freeze()  # what was built so far lives as long as the daemon; no collection need look at it again
+        gc.set_threshold(GARBAGE_AFTER)
+        self._supervision.ready()
+        drain = Drain(
+            supervision=self._supervision,
+            server=server,
+            slots=own.slots,
+            database=database,
+            clock=clock,
+        )
         try:
-            await self._until_stopped(parts)
+            await self._until_stopped(parts, drain)
         finally:
             await server.stop()
             for part in reversed(parts):
                 part.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
 
-    async def _until_stopped(self, parts: list[asyncio.Task[None]]) -> None:
-        """Wait for the signal to stop. A part that ends before has failed, and the daemon with it."""
-        stop = asyncio.create_task(self._stop.wait())
-        try:
-            done, _ = await asyncio.wait({stop, *parts}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stop.cancel()
+    async def _until_stopped(self, parts: list[asyncio.Task[None]], drain: Drain) -> None:
+        """Wait for the signal to stop, and then for what it lets come to an end. A part that ends before has failed."""
+        failed = await _first(self._stop.wait(), parts)
+        drain_s = 0.0 if failed or self._reason != signal.SIGTERM.name else self._config.drain_s
+        self._supervision.stopping(drain_s)
         log.info(LogEvent.DAEMON_STOPPING, reason=self._reason or "a part of it has failed")
-        for part in done - {stop}:
+        if drain_s:
+            failed = await _first(drain.run(drain_s, self._hurry), parts)
+        for part in failed:
             error = part.exception()
             if error is not None:
                 raise root_cause(error)
 
     def _ask_to_stop(self, number: signal.Signals) -> None:
-        self._reason = number.name
+        if self._stop.is_set():
+            self._hurry.set()
+        self._reason = self._reason or number.name
         self._stop.set()
+
+    def _hear_hangup(self) -> None:
+        """SIGHUP: somebody has sent it, or the terminal that this was started at has gone."""
+        if self._ends_with_terminal and not has_terminal():
+            self._ask_to_stop(signal.SIGHUP)
+        else:
+            self._reload.set()
+
+    async def _reload_when_told(self, server: ApiServer, slots: WorkerSlots) -> None:
+        """Read the configuration anew whenever SIGHUP says so, and open the log file anew, until cancelled."""
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            self._supervision.reloading()
+            reopen()  # also where what follows comes to nothing
+            try:
+                wanted = (await asyncio.to_thread(self._reread)).config
+                config = reloaded(self._config, wanted)
+                _open_log(config)
+            except (ConfigInvalid, OSError) as error:
+                log.error(LogEvent.CONFIG_REFUSED, reason=str(error))
+            else:
+                changed = changed_keys(self._config, config)
+                self._config = config
+                server.allow(config)
+                slots.resize(config)
+                log.info(LogEvent.CONFIG_RELOADED, changed=changed)
+                if keys := changed_keys(config, wanted):
+                    log.warning(LogEvent.CONFIG_NEEDS_RESTART, keys=keys)
+            self._supervision.ready()
 
     async def _log_recovery(self) -> None:
         def count(conn: sqlite3.Connection) -> tuple[int, int, int]:
@@ -287,6 +362,19 @@ class _Daemon:
         executions, jobs, moving = await self._database.read(count)
         if executions or jobs or moving:
             log.info(LogEvent.RECOVERY_STARTED, executions=executions, jobs=jobs, transfers=moving)
+
+
+def _say(words: str) -> None:
+    """Tell who started this process what is wrong, while there is no log."""
+    sys.stderr.write(f"rnd: {words}\n")
+
+
+def _offers_programs(conn: sqlite3.Connection) -> bool:
+    return bool(
+        offered_services.list_services(
+            conn, service_type=ServiceType.STANDALONE, status=ServiceStatus.ACTIVE, limit=1
+        ).items
+    )
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -308,7 +396,45 @@ def _lock(data_dir: Path) -> int:
     return fd
 
 
-def _log_path(config: Config) -> Path | None:
-    """Return the log file: on by default, but not under the journal, which keeps the lines itself."""
-    wanted = config.log_file if config.log_file is not None else "JOURNAL_STREAM" not in os.environ
-    return config.data_dir / LOG_FILE if wanted else None
+def _of_api(passed: PassedSocket) -> socket.socket:
+    """Return a socket that is the API's. Raises `ValueError`: other peers are listened for by the daemon itself."""
+    if passed.name not in {"api", "unknown"} and not passed.name.endswith(".socket"):
+        raise ValueError(
+            f"the socket {passed.name!r} that was handed over is none of rnd: only the API's can be, as 'api'"
+        )
+    return passed.sock
+
+
+def has_terminal() -> bool:
+    """Say whether this process belongs to a terminal that is there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+async def _first(event: Coroutine[None, None, object], parts: list[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
+    """Wait for an event, or for a part that ends before it; return the parts that have ended."""
+    waiting = asyncio.create_task(event)
+    try:
+        done, _ = await asyncio.wait({waiting, *parts}, return_when=asyncio.FIRST_COMPLETED)
+        if waiting in done:
+            waiting.result()
+    finally:
+        waiting.cancel()
+    return {part for part in parts if part in done}
+
+
+def _open_log(config: Config) -> None:
+    """Have lines go to standard error and, unless that is the journal, which keeps them itself, to the log file."""
+    wanted = config.log_file if config.log_file is not None else not is_journal(sys.stderr, os.environ)
+    configure_logging(
+        config.log_level,
+        log_path=config.data_dir / LOG_FILE if wanted else None,
+        stream=sys.stderr,
+        for_good=True,
+        gather=True,
+        log_format=LogFormat(config.log_format),
+        log_bytes=config.log_file_bytes,
+    )

@@ -55,6 +55,7 @@ class OwnSide:
     secrets: ServiceSecrets = field(init=False)
     desk: DeliveryDesk = field(init=False)
     data_worker: DataWorker = field(init=False)
+    slots: WorkerSlots = field(init=False)
     runner: JobRunner = field(init=False)
     job_manager: JobManager = field(init=False)
     workflow_manager: WorkflowManager = field(init=False)
@@ -84,7 +85,7 @@ class OwnSide:
             board=board,
             peer_id=peer_id,
         )
-        slots = WorkerSlots(config, board, clock)
+        slots = self.slots = WorkerSlots(config, board, clock)
         claims = Claims(board=board, slots=slots, peer_id=peer_id, boot_id=self.boot_id)
         self.runner = JobRunner(
             database=database,
@@ -125,7 +126,15 @@ class OwnSide:
             executors=self.executors,
             is_unlocked=self.data_service.is_unlocked,
             runner=self.runner,
-            explainer=Explainer(database=database, clock=clock, folders=folders, runner=self.runner),
+            explainer=Explainer(
+                database=database,
+                clock=clock,
+                folders=folders,
+                runner=self.runner,
+                disk=self.disk,
+                why_away=peer_side.links.why_away,
+                peer_id=peer_id,
+            ),
             disk=self.disk,
             board=board,
             queue=queue,

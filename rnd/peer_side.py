@@ -9,10 +9,11 @@ import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from rnd.core.job_manager import JobManager
 from rnd.core.two_phases import EndpointOf
-from rnd.database import job_executions, mirrors
+from rnd.database import job_executions, mirrors, node_facts
 from rnd.database.connection import Database
 from rnd.database.consequences import give_up_mirror
 from rnd.database.news import News
@@ -54,6 +55,8 @@ from rnd.workers.job_folders import JobFolders
 from rnd.workers.job_logs import read_log
 from rnd.workers.news_board import NewsBoard
 
+ADDRESSES_ISSUED_AT_MS: Final = "addresses_issued_at_ms"
+
 Capabilities = Callable[[], Awaitable[Mapping[str, object]]]
 
 log = get_logger()
@@ -87,7 +90,6 @@ class PeerSide:
     peer_desk: PeerDesk = field(init=False)
     listener: PeerListener | None = field(init=False, default=None)
     _instance_id: str = field(init=False)
-    _issued_at_ms: int = field(init=False, default=0)
     _record: AddressRecord | None = field(init=False, default=None)
     _job_manager: JobManager = field(init=False)
     _job_handler: JobHandler = field(init=False)
@@ -100,7 +102,6 @@ class PeerSide:
 
     def __post_init__(self) -> None:
         self._instance_id = self.entropy.random_bytes(16).hex()
-        self._issued_at_ms = int(self.clock.now().timestamp() * 1000)
         self.dialer = self.make_dialer(self.identity)
         gate = self.make_gate(self.identity, TlsGate(self.config.tls_gate))
         peer_id = self.identity.peer_id
@@ -233,14 +234,25 @@ class PeerSide:
             await self.listener.start()
             host, port = self.config.peer.rpartition(":")[0].strip("[]"), self.listener.port
         if host or self.config.advertise:
+            issued_at_ms, _ = await insist(self.database, self._next_issue)
             self._record = own_record(
                 self.identity,
                 advertised=self.config.advertise,
                 host=host or "127.0.0.1",
                 port=port,
-                issued_at_ms=self._issued_at_ms,
+                issued_at_ms=issued_at_ms,
             )
         return () if self._record is None else self._record.addresses
+
+    def _next_issue(self, conn: sqlite3.Connection, _: News) -> int:
+        """Return a moment for a record of addresses that is later than that of any before, whatever the clock was then.
+
+        Others keep the newest record: had a clock once been a year ahead, they would not hear of new addresses for a year.
+        """
+        now_ms = int(self.clock.now().timestamp() * 1000)
+        issued_at_ms = max(now_ms, int(node_facts.find_fact(conn, ADDRESSES_ISSUED_AT_MS) or 0) + 1)
+        node_facts.set_fact(conn, ADDRESSES_ISSUED_AT_MS, str(issued_at_ms))
+        return issued_at_ms
 
     async def run(self) -> None:
         """Keep links, carry letters and bytes, and ask after jobs, until cancelled."""

@@ -18,13 +18,14 @@ SLOW_BUFFER_BYTES = 1 << 14
 class CuttingProxy:
     """Forwards TCP connections to `target`, a `host:port` that is set before the first one comes.
 
-    `to_client` counts the bytes that went back to those who connected. `pause_s` is how long every piece of them waits. With
+    `to_client` counts the bytes that went back to those who connected, `to_server` the others. `pause_s` is how long every piece of them waits. With
     `rate_bytes_s` so much goes in either direction of a connection. While `is_held` nothing goes and nothing ends.
     """
 
     def __init__(self, *, rate_bytes_s: float | None = None) -> None:
         self.target = ""
         self.to_client = 0
+        self.to_server = 0
         self.pause_s = 0.0
         self.is_held = False
         self._rate_bytes_s = rate_bytes_s
@@ -104,6 +105,9 @@ class CuttingProxy:
                     self._count(len(data))
                     if self.pause_s:
                         time.sleep(self.pause_s)
+                else:
+                    with self._lock:
+                        self.to_server += len(data)
         for connection in (source, sink):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)

@@ -19,6 +19,8 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 READY_WITHIN_S = 30.0
 STOPPED_WITHIN_S = 30.0
+QUICK = {"RND_QUEUE_INTERVAL_S": "1", "RND_STATUS_INTERVAL_S": "1", "RND_DRAIN_S": "0"}
+"""Tests that stop a daemon in the middle of something want it cut there."""
 
 
 class RpcError(AssertionError):
@@ -51,7 +53,7 @@ class _UnixConnection(http.client.HTTPConnection):
 class RunningPeer:
     """A daemon process. `stop` ends it in order, `kill` pulls the plug; `start` brings it up again on the same data.
 
-    `listen_at` is where other peers come in, and `within` what its command line begins with (`ip netns exec ...`); set while
+    `listen_at` is where other peers come in, `api_at` where its API listens on TCP, and `within` what its command line begins with (`ip netns exec ...`); set while
     the daemon is away, they hold from the next start on.
     """
 
@@ -61,6 +63,7 @@ class RunningPeer:
         self._env = dict(env or {})
         self.process: subprocess.Popen[bytes] | None = None
         self.listen_at = "127.0.0.1:0"
+        self.api_at = "127.0.0.1:0"
         self.within: tuple[str, ...] = ()
 
     # ---- life
@@ -75,13 +78,13 @@ class RunningPeer:
                 [
                     *(*self.within, sys.executable, "-m", "rnd", "serve"),
                     *("--data-dir", str(self.data_dir)),
-                    *("--api", "127.0.0.1:0", "--peer", self.listen_at),
+                    *("--api", self.api_at, "--peer", self.listen_at),
                 ],
                 cwd=PROJECT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, "RND_QUEUE_INTERVAL_S": "1", "RND_STATUS_INTERVAL_S": "1", **self._env},
+                env={**os.environ, **QUICK, **self._env},
             )
         deadline = time.monotonic() + READY_WITHIN_S
         while time.monotonic() < deadline:
@@ -107,6 +110,15 @@ class RunningPeer:
         self.process.wait(STOPPED_WITHIN_S)
         self.process = None
 
+    @contextlib.contextmanager
+    def variables(self, more: Mapping[str, str]) -> Iterator[None]:
+        """Have the daemon, when it is started meanwhile, find these variables in its environment too."""
+        before, self._env = self._env, {**self._env, **more}
+        try:
+            yield
+        finally:
+            self._env = before
+
     def dispose(self) -> None:
         """End the daemon and every job process it has left, whatever state the test ended in."""
         if self.process is not None and self.process.poll() is None:
@@ -117,7 +129,7 @@ class RunningPeer:
                 self.process.wait(STOPPED_WITHIN_S)
             except subprocess.TimeoutExpired:
                 self.kill()
-        for pid in _processes_below(self.data_dir):
+        for pid in processes_below(self.data_dir):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -269,7 +281,7 @@ def running_peer(data_dir: Path, *, config: str = "", env: Mapping[str, str] | N
         peer.dispose()
 
 
-def _processes_below(data_dir: Path) -> list[int]:
+def processes_below(data_dir: Path) -> list[int]:
     """Return the processes whose command line or working directory names the data directory."""
     found: list[int] = []
     wanted = str(data_dir)

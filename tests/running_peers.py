@@ -99,15 +99,6 @@ class Peer(RunningPeer):
             within_s=within_s,
         )
 
-    @contextlib.contextmanager
-    def variables(self, more: Mapping[str, str]) -> Iterator[None]:
-        """Have the daemon, when it is started meanwhile, find these variables in its environment too."""
-        before, self._env = self._env, {**self._env, **more}
-        try:
-            yield
-        finally:
-            self._env = before
-
     def is_dead(self) -> bool:
         """Say whether the daemon has ended by itself."""
         return self.process is None or self.process.poll() is not None
@@ -153,10 +144,10 @@ def await_links(peer: Peer, count: int) -> None:
 
 @contextlib.contextmanager
 def running_peers(
-    folder: Path, *names: str, env: Mapping[str, str] | None = None, config: str = ""
+    folder: Path, *names: str, env: Mapping[str, str] | None = None, config: str = "", kind: type[Peer] = Peer
 ) -> Iterator[list[Peer]]:
     """Start peers that do not know each other yet; end all of them, and what they have left, afterwards."""
-    peers = [Peer(folder / name, env=env, config=config) for name in names]
+    peers = [kind(folder / name, env=env, config=config) for name in names]
     try:
         with ThreadPoolExecutor(3) as threads:
             list(threads.map(Peer.start, peers))

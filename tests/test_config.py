@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -66,14 +67,43 @@ def test_later_sources_win_and_each_origin_is_kept(home: Path, etc: Path) -> Non
     )
     shown = {key: (loaded.value(key), loaded.origins[key]) for key in ("name", "job_slots", "transfer_slots", "api")}
     assert shown == {
-        "name": ("own", str(own)),
-        "job_slots": (20, str(etc / "conf.d" / "20.toml")),
-        "transfer_slots": (30, str(etc / "conf.d" / "10.toml")),
+        "name": ("own", f"{own}:1"),
+        "job_slots": (20, f"{etc}/conf.d/20.toml:1"),
+        "transfer_slots": (30, f"{etc}/conf.d/10.toml:2"),
         "api": ("127.0.0.1:3", "--api"),
     }
     assert loaded.config.queue_interval_s == 4.0
     assert loaded.origins["log_level"] == "RND_LOG_LEVEL"
-    assert (loaded.config.limits.rpc_batch, loaded.origins["limits.rpc_batch"]) == (7, str(user))
+    assert (loaded.config.limits.rpc_batch, loaded.origins["limits.rpc_batch"]) == (7, f"{user}:3")
+    assert loaded.files == (etc / "rnd.toml", etc / "conf.d" / "10.toml", etc / "conf.d" / "20.toml", user, own)
+
+
+def test_a_user_has_drop_ins_too(home: Path, etc: Path) -> None:
+    (etc / "conf.d" / "90.toml").write_text("job_slots = 1\n")
+    folder = home / ".config" / "rnd" / "conf.d"
+    folder.mkdir(parents=True)
+    (folder / "10.toml").write_text("job_slots = 2\n")
+    loaded = load(home, etc=etc)
+    assert (loaded.config.job_slots, loaded.origins["job_slots"]) == (2, f"{folder}/10.toml:1")
+
+
+def test_a_problem_names_file_and_line(home: Path, etc: Path) -> None:
+    file = etc / "rnd.toml"
+    file.write_text("deadlines = {hold_s = 0}\njob_slot = 1\n\n[limits]\nfile_byte = 2\nrpc_batch = 0\n")
+    with pytest.raises(ConfigInvalid) as caught:
+        load(home, etc=etc)
+    assert caught.value.problems == (
+        f"unknown key 'job_slot' ({file}:2); did you mean 'job_slots'?",
+        f"unknown key 'limits.file_byte' ({file}:5); did you mean 'limits.file_bytes'?",
+        f"deadlines.hold_s = 0 ({file}:1): must be between 0.1 and 31622400",
+        f"limits.rpc_batch = 0 ({file}:6): must be between 1 and 10000",
+    )
+
+
+def test_no_key_holds_a_secret() -> None:
+    """What `rnd config show` prints and what a problem quotes may be read by anyone: secrets are files of their own."""
+    words = {word for key in config_keys() for word in re.split(r"[._]", key)}
+    assert words.isdisjoint({"passphrase", "password", "secret", "token", "key", "credential", "credentials"})
 
 
 def test_a_named_file_replaces_all_others(home: Path, etc: Path, tmp_path: Path) -> None:
@@ -196,6 +226,8 @@ def test_a_wrong_value_is_refused_with_key_value_and_origin(home: Path, key: str
         ('data_dir = "relative"', "must be an absolute path"),
         ("limits = 3", "must be a table"),
         ("nonsense", "is not TOML"),
+        ("job_slots = " + "9" * 5_000, "is not TOML"),
+        ("job_slots = " + "[" * 1_000, "is not TOML"),
     ],
 )
 def test_files_are_held_to_their_types(home: Path, tmp_path: Path, line: str, words: str) -> None:

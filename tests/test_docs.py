@@ -11,20 +11,33 @@ from types import ModuleType
 
 import pytest
 
+from rnd.config import config_keys
+from rnd.types.config_keys import MEANINGS
 from rnd.types.log_events import LogEvent
 
 PROJECT = Path(__file__).resolve().parent.parent
 DOCS = PROJECT / "docs"
 
 
-@pytest.fixture(scope="module")
-def log_events_tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("log_events_tool", PROJECT / "tools" / "log_events.py")
+def tool(name: str) -> ModuleType:
+    """Return one of the scripts in tools/ as a module."""
+    spec = importlib.util.spec_from_file_location(f"{name}_tool", PROJECT / "tools" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def log_events_tool() -> ModuleType:
+    return tool("log_events")
+
+
+def test_the_page_of_keys_is_what_the_configuration_takes() -> None:
+    page = (DOCS / "configuration.md").read_text(encoding="utf-8")
+    assert page == tool("config_keys").page_with_table(page), "run tools/config_keys.py"
+    assert tuple(MEANINGS) == config_keys()
 
 
 def test_the_page_of_log_lines_is_the_catalogue(log_events_tool: ModuleType) -> None:

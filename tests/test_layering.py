@@ -25,8 +25,10 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "rules": frozenset({"types"}),
     "protocol": frozenset({"types", "rules"}),
     "crash_points": frozenset(),
-    "log": frozenset({"types"}),
+    "log_sink": frozenset({"types"}),
+    "log": frozenset({"types", "log_sink"}),
     "config": frozenset({"types", "rules"}),
+    "system_clock": frozenset({"types", "log"}),
     "database": frozenset({"crash_points", "types", "rules", "protocol", "log"}),
     "workers": frozenset({"crash_points", "types", "rules", "protocol", "log", "database", "services"}),
     "services": frozenset({"types", "rules", "protocol", "log", "database", "workers"}),
@@ -34,7 +36,10 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "core": frozenset({"crash_points", "types", "rules", "protocol", "log", "database", "workers", "services", "p2p"}),
     "api": frozenset({"types", "rules", "protocol", "log", "database", "workers", "services", "p2p", "core"}),
     "peer_side": frozenset({"types", "rules", "protocol", "log", "database", "workers", "services", "p2p", "core"}),
+    "backup": frozenset({"types", "rules", "database", "services", "p2p", "workers"}),
     "own_side": frozenset({"types", "database", "workers", "services", "core", "peer_side"}),
+    "reloading": frozenset({"types", "config"}),
+    "supervision": frozenset({"types", "log", "database", "services", "core", "api"}),
     "daemon": frozenset(
         {
             *(
@@ -43,6 +48,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
                 "rules",
                 "protocol",
                 "log",
+                "log_sink",
                 "config",
                 "database",
                 "workers",
@@ -51,7 +57,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
                 "core",
                 "api",
             ),
-            *("peer_side", "own_side"),
+            *("peer_side", "own_side", "reloading", "supervision", "system_clock"),
         }
     ),
     "cli": frozenset({"types"}),
@@ -60,7 +66,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 }
 
 # `rnd serve` is the one door from the CLI to the daemon, and it opens only when it is used.
-LAZY_DOORS = {("cli", "daemon"), ("cli", "config")}
+LAZY_DOORS = {("cli", "daemon"), ("cli", "config"), ("cli", "backup")}
 
 # The spawner is a program of its own that outlives the daemon: it and all it imports need nothing but Python.
 SPAWNER = "services/spawner.py"
@@ -86,6 +92,7 @@ SEAMS = frozenset(
 # The simulation runs neither the spawner's program nor rnd-exec's, which may use them as well.
 MAY_USE_SEAMS = {
     "daemon.py": "the composition root makes the real clock and the real entropy",
+    "system_clock.py": "the real clock",
     "log.py": "a line is stamped with the time at which it is written; nothing is decided by it",
 }
 # What rnd-exec shares with the daemon has to keep to the daemon's rules.

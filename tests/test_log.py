@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import io
+import json
 import logging
 import os
 import re
+import shutil
 import stat
 import threading
 from collections.abc import Iterator
@@ -18,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rnd
-from rnd.log import VALUE_CHARACTERS, close_logging, configure_logging, get_logger
-from rnd.types.enums import JobStatus
+from rnd.log import VALUE_CHARACTERS, close_logging, configure_logging, get_logger, reopen
+from rnd.types.enums import JobStatus, LogFormat
 from rnd.types.log_events import LogEvent, describe_chunks, describe_mapping, describe_size
 
 NOON_S = 1_800_000_000.25
@@ -38,6 +40,17 @@ def stream() -> Iterator[io.StringIO]:
 def test_a_line_is_time_level_text_and_the_fields_that_the_text_does_not_name(stream: io.StringIO) -> None:
     log.info(LogEvent.JOB_START_RECEIVED, job_id=5, attempt=1)
     assert stream.getvalue() == f"{PREFIX} [INFO] Job start received: job_id=5 attempt=1\n"
+
+
+def test_a_logger_that_has_settled_follows_the_next_configuration() -> None:
+    settled = get_logger()
+    for level, lines in (("INFO", 1), ("DEBUG", 2), ("ERROR", 0)):
+        stream = io.StringIO()
+        configure_logging(level, log_path=None, stream=stream, for_good=True)
+        settled.debug(LogEvent.QUEUE_TICK)
+        settled.info(LogEvent.QUEUE_TICK)
+        assert len(stream.getvalue().splitlines()) == lines
+    close_logging()
 
 
 @pytest.mark.parametrize(
@@ -104,6 +117,20 @@ def test_no_value_can_break_or_forge_a_line(in_text: str, after_text: str) -> No
     assert written.startswith(f"{PREFIX} [INFO] Input path exists: ")
     assert written.endswith("\n")
     assert written[:-1].isprintable()
+
+
+def test_a_stream_that_was_full_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    path = tmp_path / "stderr.txt"
+    with path.open("w") as errors, open("/dev/full", "w") as full:
+        configure_logging("INFO", log_path=None, stream=errors)
+        kept = os.dup(errors.fileno())
+        os.dup2(full.fileno(), errors.fileno())
+        log.error("lost")
+        os.dup2(kept, errors.fileno())
+        os.close(kept)
+        log.error("there again")
+        close_logging()
+    assert path.read_text().endswith("[ERROR] there again\n")
 
 
 def test_a_huge_value_is_cut_and_says_so(stream: io.StringIO) -> None:
@@ -174,6 +201,190 @@ def test_a_file_that_is_rotated_away_is_opened_anew(tmp_path: Path) -> None:
     close_logging()
     assert "before" in (tmp_path / "peer.log.1").read_text()
     assert path.read_text().endswith("[INFO] after\n")
+
+
+def test_a_file_that_was_moved_away_is_opened_anew_at_once_when_asked(tmp_path: Path) -> None:
+    path = tmp_path / "peer.log"
+    configure_logging("INFO", log_path=path, stream=io.StringIO(), now_s=lambda: NOON_S)
+    log.info("before")
+    path.rename(tmp_path / "peer.log.1")
+    reopen()
+    log.info("after")
+    close_logging()
+    assert (tmp_path / "peer.log.1").read_text().endswith("[INFO] before\n")
+    assert path.read_text().endswith("[INFO] after\n")
+
+
+def test_to_open_anew_what_is_not_there_is_told_and_stops_nobody(tmp_path: Path, stream: io.StringIO) -> None:
+    reopen()
+    folder = tmp_path / "logs"
+    configure_logging("INFO", log_path=folder / "peer.log", stream=stream, now_s=lambda: NOON_S)
+    shutil.rmtree(folder)
+    folder.write_text("in the way")
+    reopen()
+    log.info("still here")
+    assert stream.getvalue().count("Log file not written") == 1
+    assert stream.getvalue().endswith("[INFO] still here\n")
+
+
+def test_the_file_takes_no_more_than_its_bytes_twice(tmp_path: Path) -> None:
+    path = tmp_path / "peer.log"
+    configure_logging("INFO", log_path=path, stream=io.StringIO(), now_s=lambda: NOON_S, log_bytes=1000)
+    for number in range(50):
+        log.info("told", number=number, text="x" * 100)
+    close_logging()
+    old = tmp_path / "peer.log.old"
+    assert sorted(tmp_path.iterdir()) == [path, old]
+    assert max(path.stat().st_size, old.stat().st_size) <= 1000
+    numbers = [int(n) for n in re.findall(r"number=(\d+)", old.read_text() + path.read_text())]
+    assert numbers == list(range(numbers[0], 50))
+    assert len(numbers) > 6
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_file_that_is_long_from_before_is_put_aside_at_the_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "peer.log"
+    path.write_text("x" * 2000)
+    configure_logging("INFO", log_path=path, stream=io.StringIO(), now_s=lambda: NOON_S, log_bytes=1000)
+    log.info("told")
+    close_logging()
+    assert path.read_text() == f"{PREFIX} [INFO] told\n"
+    assert (tmp_path / "peer.log.old").stat().st_size == 2000
+
+
+def test_a_line_that_is_longer_than_the_file_may_be_is_written_whole(tmp_path: Path) -> None:
+    path = tmp_path / "peer.log"
+    configure_logging("INFO", log_path=path, stream=io.StringIO(), now_s=lambda: NOON_S, log_bytes=10)
+    log.info("told")
+    close_logging()
+    assert path.read_text() == f"{PREFIX} [INFO] told\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_put_aside_goes_on(tmp_path: Path, stream: io.StringIO) -> None:
+    path = tmp_path / "peer.log"
+    (tmp_path / "peer.log.old").mkdir()
+    configure_logging("INFO", log_path=path, stream=stream, now_s=lambda: NOON_S, log_bytes=100)
+    for _ in range(5):
+        log.info("told " + "x" * 40)
+    assert path.read_text().count("told") == 5
+    assert "Log file not written" in stream.getvalue()
+
+
+def under_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_format: LogFormat) -> tuple[str, str]:
+    """Return what one line of each level becomes on a stream that is the journal's, and in the file."""
+    path = tmp_path / "peer.log"
+    with (tmp_path / "stderr").open("w+") as stream:
+        status = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        configure_logging("DEBUG", log_path=path, stream=stream, now_s=lambda: NOON_S, log_format=log_format)
+        log.debug("fine")
+        log.info("told")
+        log.warning("odd")
+        log.error("bad")
+        log.critical("over")
+        close_logging()
+        stream.seek(0)
+        return stream.read(), path.read_text()
+
+
+@pytest.mark.parametrize("log_format", LogFormat)
+def test_under_the_journal_lines_carry_their_priority_and_the_file_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_format: LogFormat
+) -> None:
+    journal, file = under_the_journal(tmp_path, monkeypatch, log_format)
+    assert [line[:3] for line in journal.splitlines()] == ["<7>", "<6>", "<4>", "<3>", "<2>"]
+    assert [line[3:] for line in journal.splitlines()] == file.splitlines()
+
+
+def test_a_stream_that_is_not_the_one_of_the_journal_has_no_priorities(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variable reaches every process that a service starts, whatever that makes of standard error."""
+    monkeypatch.setenv("JOURNAL_STREAM", "8:123456789")
+    with (tmp_path / "stderr").open("w+") as stream:
+        configure_logging("INFO", log_path=None, stream=stream, now_s=lambda: NOON_S)
+        log.info("told")
+        stream.seek(0)
+        assert stream.read() == f"{PREFIX} [INFO] told\n"
+        configure_logging("INFO", log_path=None, stream=io.StringIO())
+
+
+@pytest.fixture
+def json_stream() -> Iterator[io.StringIO]:
+    lines = io.StringIO()
+    configure_logging("INFO", log_path=None, stream=lines, now_s=lambda: NOON_S, log_format=LogFormat.JSON)
+    yield lines
+    close_logging()
+
+
+def test_json_has_the_same_facts(json_stream: io.StringIO) -> None:
+    log.info(LogEvent.EXECUTING_PROCESS, command="/bin/sh", args=["-c", "x"], job_id=7)
+    log.warning("told", ratio=1.5, size=float("inf"), nothing=None, is_so=True, status=JobStatus.IDLE, secret="x")
+    first, second = map(json.loads, json_stream.getvalue().splitlines())
+    assert first == {
+        "time": PREFIX,
+        "level": "INFO",
+        "event": "EXECUTING_PROCESS",
+        "text": 'Executing process: command=/bin/sh, args=["-c", "x"]',
+        "command": "/bin/sh",
+        "args": ["-c", "x"],
+        "job_id": 7,
+    }
+    assert second == {
+        "time": PREFIX,
+        "level": "WARNING",
+        "text": "told",
+        "ratio": 1.5,
+        "size": "inf",
+        "nothing": None,
+        "is_so": True,
+        "status": "IDLE",
+        "secret": "[hidden]",
+    }
+
+
+def test_json_of_exceptions_and_libraries(json_stream: io.StringIO) -> None:
+    try:
+        raise ValueError("first\nsecond")
+    except ValueError:
+        log.exception(LogEvent.INTERNAL_ERROR, where="a job")
+    logging.getLogger("asyncio").warning("slow %s", 7)
+    first, second = map(json.loads, json_stream.getvalue().splitlines())
+    assert (first["level"], first["where"]) == ("ERROR", "a job")
+    assert first["traceback"].endswith("ValueError: first\nsecond")
+    assert second == {"time": PREFIX, "level": "WARNING", "text": "asyncio: slow 7"}
+
+
+@given(st.dictionaries(st.text(min_size=1), st.text() | st.binary() | st.lists(st.text())))
+def test_every_line_of_json_is_one_object_in_ascii(fields: dict[str, object]) -> None:
+    lines = io.StringIO()
+    configure_logging("INFO", log_path=None, stream=lines, now_s=lambda: NOON_S, log_format=LogFormat.JSON)
+    log.bind(**fields).info(LogEvent.JOB_START_RECEIVED, job_id=3)
+    written = lines.getvalue()
+    assert written.isascii()
+    assert written[:-1].isprintable()
+    told = json.loads(written)
+    assert (told["event"], told["text"], told["job_id"]) == ("JOB_START_RECEIVED", "Job start received: job_id=3", 3)
+
+
+def test_no_field_of_the_catalogue_is_named_like_a_part_of_a_json_line() -> None:
+    names = {name for event in LogEvent for name in (*event.fields, *event.also)}
+    assert names.isdisjoint({"time", "level", "event", "text"})
+
+
+def test_a_fault_of_the_file_is_json_too(json_stream: io.StringIO) -> None:
+    configure_logging(
+        "INFO",
+        log_path=Path("/dev/full"),
+        stream=json_stream,
+        now_s=lambda: NOON_S,
+        log_format=LogFormat.JSON,
+    )
+    log.info("one")
+    told = [json.loads(line) for line in json_stream.getvalue().splitlines()]
+    assert [line["level"] for line in told] == ["INFO", "ERROR"]
+    assert told[1]["text"].startswith("Log file not written: ")
 
 
 def test_a_file_that_cannot_be_written_is_told_once_and_stops_nobody(stream: io.StringIO) -> None:

@@ -59,6 +59,21 @@ def test_other_figures_are_said_by_their_names(tmp_path: Path) -> None:
     assert summed_up(tmp_path, [], 2) == (1, "cuts: nothing was measured\n")
 
 
+def test_faults_are_summed_up_in_a_line_and_one_that_is_missing_is_a_failure(tmp_path: Path) -> None:
+    ends = [(3, True, "COMPLETED"), (1, False, "FAILED"), (2, False, "COMPLETED"), (0, False, "COMPLETED")]
+    faults = [
+        {"stage": "faults", "what": "", "seed": seed, "injected": injected, "died": died, "outcome": outcome}
+        for seed, (injected, died, outcome) in enumerate(ends)
+    ]
+    code, line = summed_up(tmp_path, faults, 4)
+    assert code == 0
+    assert line == (
+        "system calls that fail, 4 workflows: 4 were right; 3 met the fault: 2 COMPLETED, 1 FAILED; "
+        "1 of their daemons ended and started again\n"
+    )
+    assert summed_up(tmp_path, faults, 5)[0] == 1
+
+
 def test_kills_are_summed_up_in_a_line_and_one_that_is_missing_is_a_failure(tmp_path: Path) -> None:
     kills = [
         {"stage": "kills", "what": f"seed {each}", "fate": "ample", "converged_s": each / 10} for each in range(1, 101)
@@ -72,3 +87,29 @@ def test_kills_are_summed_up_in_a_line_and_one_that_is_missing_is_a_failure(tmp_
     code, line = summed_up(tmp_path, kills[1:], 100)
     assert code == 1
     assert "100 workflows: 99 came to an end" in line
+
+
+def test_schedules_of_wires_are_summed_up_in_a_line_and_one_that_is_missing_is_a_failure(tmp_path: Path) -> None:
+    wires: list[dict[str, Any]] = [
+        {
+            "stage": "wire",
+            "what": f"seed {each}",
+            "status": "CANCELLED" if each % 4 == 0 else "COMPLETED",
+            "converged_s": each / 10,
+            "resent_bytes": each * 100_000,
+            "attempts_more": 1,
+            "faults": {"stall": 1, "reset": 2},
+            "is_long": each == 1,
+        }
+        for each in range(1, 101)
+    ]
+    code, line = summed_up(tmp_path, wires, 100)
+    assert code == 0
+    assert line == (
+        "100 schedules of faulty wires: 100 came right (COMPLETED 75, CANCELLED 25), 1 of them with a fault longer than liveness; "
+        "faults: reset 200, stall 100; everything was settled, in seconds after healing: median 5.0, 95th percentile 9.5, most 10.0; "
+        "sent again, in million bytes: median 5.0, 95th percentile 9.5, most 10.0; attempts beyond the first of a delivery: 100\n"
+    )
+    code, line = summed_up(tmp_path, wires[1:], 100)
+    assert code == 1
+    assert "100 schedules of faulty wires: 99 came right" in line

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -63,7 +62,7 @@ def token_of_header(header: str | None) -> str | None:
         return None
     try:
         _, colon, password = base64.b64decode(rest, validate=True).decode("utf-8").partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # it is no base64, not even ASCII, or no UTF-8
         return None
     return password if colon and password else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sqlite3
 from collections.abc import Callable, Mapping
@@ -24,11 +25,11 @@ from rnd.api.rendering import (
 )
 from rnd.database import job_executions, job_interfaces, results, transfers, workflow_executions, workflow_jobs
 from rnd.rules.explain import Explanation, explain_uncreated, explain_unreachable, explained_elsewhere
-from rnd.rules.lifecycle import job_is_terminal
+from rnd.rules.lifecycle import execution_is_terminal, job_is_terminal
 from rnd.types.enums import ExecutionStatus, JobStatus, LogStream, ServiceType, TransferStatus
 from rnd.types.errors import Conflict, NotFound, PeerRefused, PeerUnreachable, TimedOut
 from rnd.types.executions import JobExecution, WorkflowJob
-from rnd.types.ids import ConnectionId, ExecutionId, JobExecutionId, NodeId, ServiceId, TransferId, WorkflowId
+from rnd.types.ids import ConnectionId, ExecutionId, JobExecutionId, NodeId, PeerId, ServiceId, TransferId, WorkflowId
 from rnd.workers.job_folders import JobFolders
 
 LOG_BYTES_MAX: Final = 256 << 10
@@ -36,21 +37,23 @@ LOG_BYTES_MIN: Final = 16
 _UTF8_TAIL_BYTES: Final = 3
 
 
-async def execution_get(call: Call, *, execution_id: ExecutionId) -> JsonMembers:
+async def execution_get(call: Call, *, execution_id: ExecutionId, with_definition: bool = False) -> JsonMembers:
     """Answer `execution.get`."""
     now = call.api.clock.now()
-    return await call.api.database.read(lambda conn: _execution_with_jobs(conn, execution_id, now=now))
+    return await call.api.database.read(
+        lambda conn: _execution_with_jobs(conn, execution_id, now=now, with_definition=with_definition)
+    )
 
 
-def _execution_with_jobs(conn: sqlite3.Connection, execution_id: ExecutionId, *, now: datetime) -> JsonMembers:
+def _execution_with_jobs(
+    conn: sqlite3.Connection, execution_id: ExecutionId, *, now: datetime, with_definition: bool
+) -> JsonMembers:
     execution = workflow_executions.get_execution(conn, execution_id)
-    job_ids = {job.workflow_job_id: job.id for job in job_executions.list_jobs_of_execution(conn, execution_id)}
+    definition = {"definition": json.loads(execution.definition)} if with_definition else {}
     return {
+        **definition,
         **render_execution(execution),
-        "jobs": [
-            {**render(job), "job_execution_id": job_ids.get(job.id)}
-            for job in workflow_jobs.list_workflow_jobs(conn, execution_id)
-        ],
+        "jobs": render(workflow_jobs.list_workflow_jobs(conn, execution_id)),
         "progress": render(workflow_jobs.execution_progress(conn, execution_id, now=now)),
     }
 
@@ -208,23 +211,29 @@ async def job_explain(
     """Answer `job.explain`."""
     find = _chosen_job(job_execution_id, execution_id, node_id)
 
-    def work(conn: sqlite3.Connection) -> JobExecution | WorkflowJob:
+    def work(conn: sqlite3.Connection) -> tuple[JobExecution | WorkflowJob, bool]:
         if execution_id is not None and node_id is not None:
             uncreated = workflow_jobs.find_uncreated_job(conn, execution_id, node_id)
             if uncreated is not None:
-                return uncreated
-        return find(conn)
+                return uncreated, True
+        job = find(conn)
+        return job, job.executor_peer_id == call.api.peer_id or _is_on_record(conn, job)
 
-    job = await call.api.database.read(work)
+    job, is_known_here = await call.api.database.read(work)
     if isinstance(job, WorkflowJob):
-        explanation = explain_uncreated(job)
-    elif job.executor_peer_id == call.api.peer_id or _is_unstarted(job) or job_is_terminal(job.status):
-        # Why a job elsewhere is not started, and how it has ended, is on record here; its executor need not be there.
+        explanation = explain_uncreated(job, away=_why_away(call.api, job.executor_peer_id))
+    elif is_known_here:
         explanation = await call.api.job_manager.explain(job.id)
     else:
         explanation = await _explain_elsewhere(call.api, job)
     answer: JsonMembers = render(explanation)
     return answer
+
+
+def _why_away(api: ApiContext, peer_id: PeerId) -> str:
+    if peer_id == api.peer_id or api.peers.is_connected(peer_id):
+        return ""
+    return api.peers.last_failure(peer_id) or "it has not come, and was not dialled"
 
 
 async def _explain_elsewhere(api: ApiContext, job: JobExecution) -> Explanation:
@@ -240,8 +249,16 @@ async def _explain_elsewhere(api: ApiContext, job: JobExecution) -> Explanation:
     return explain_unreachable(job, why, do=do, deadline_at=deadline_at)
 
 
-def _is_unstarted(job: JobExecution) -> bool:
-    return job.status is JobStatus.IDLE and not job.start_received
+def _is_on_record(conn: sqlite3.Connection, job: JobExecution) -> bool:
+    """Say whether all that matters of a job elsewhere is on record here, so that its executor need not be there.
+
+    That is why it is not started, and how it has ended; but not how far the deliveries are that it owes to others.
+    """
+    if job.status is JobStatus.COMPLETED and job.workflow_execution_id is not None:
+        state = workflow_executions.get_state(conn, job.workflow_execution_id)
+        is_over = state is None or execution_is_terminal(state.status)
+        return is_over or not job_interfaces.owes_deliveries(conn, job.id)
+    return job_is_terminal(job.status) or (job.status is JobStatus.IDLE and not job.start_received)
 
 
 async def job_logs(

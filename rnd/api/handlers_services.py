@@ -195,7 +195,9 @@ async def _create_standalone(
         keep_secrets(conn, api.vault, service.id, secrets)
         return service
 
-    return await api.database.write(create), override_warning(settings)
+    created = await api.database.write(create)
+    api.executors["standalone"].expect_runs()
+    return created, override_warning(settings)
 
 
 def _new_secrets(given: Mapping[str, Any]) -> Mapping[str, str]:

@@ -43,6 +43,12 @@ PAGE: Final[tuple[Parameter, ...]] = (
 _NEWEST_FIRST: Final = optional(
     "newest_first", Boolean(), False, "Ids go down, and after_id means: continue below this (0: from the newest)."
 )
+_WITH_DEFINITION: Final = optional(
+    "with_definition",
+    Boolean(),
+    False,
+    "Also answer `definition`: every job with its routing, as it was when it was executed.",
+)
 WAIT_S_MAX: Final = 25.0
 EXECUTION_WAIT_S_MAX: Final = 3_600.0
 POLL_SLACK_S: Final = 30.0
@@ -178,7 +184,7 @@ def _execution_methods() -> Iterable[Method]:
         summary="Return one execution with its jobs and progress.",
         scope=Scope.READ,
         handler=jobs.execution_get,
-        parameters=(by_id,),
+        parameters=(by_id, _WITH_DEFINITION),
         result=answers.EXECUTION,
     )
     yield Method(

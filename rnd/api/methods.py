@@ -16,6 +16,7 @@ from rnd.types.errors import (
     ApplicationError,
     DatabaseBusy,
     DatabaseFull,
+    DatabaseGone,
     LimitExceeded,
     PermissionDenied,
     TimedOut,
@@ -120,6 +121,9 @@ def _entry(method: Method, on_fault: Callable[[str, BaseException], str]) -> Cal
             return _bad_parameter(method, error)
         except ApplicationError as error:
             return Error(error.code, error.message, error_data(error))
+        except DatabaseGone as error:  # the daemon ends with these words in its log
+            told = internal_error_data(on_fault(method.name, error))
+            return Error(INTERNAL_ERROR, str(error), {**told, "hint": "The daemon stops; its log says why."})
         except Exception as error:  # noqa: BLE001 - the boundary of one request: what went wrong stays in the log
             return Error(INTERNAL_ERROR, "Internal error", internal_error_data(on_fault(method.name, error)))
 

@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from rnd.types.executions import JobExecution, Transfer, WorkflowExecution
 from rnd.types.pages import Page
@@ -20,15 +20,17 @@ Item = TypeVar("Item")
 
 JsonMembers = dict[str, Any]
 
+_PLAIN: Final = frozenset({type(None), bool, int, float, str})
+
 
 def render(value: object) -> Any:
     """Return a record, or anything made of records, as JSON can say it. Raises `TypeError` for what has no shape."""
+    if type(value) in _PLAIN:  # most of all there is, and lists of executions have a thousand jobs
+        return value
     match value:
-        case None | bool() | int() | float():
-            return value
         case StrEnum():
             return value.value
-        case str():
+        case None | bool() | int() | float() | str():
             return value
         case datetime():
             return to_text(value)
@@ -69,7 +71,7 @@ def render_service(service: Service) -> JsonMembers:
 
 
 def render_execution(execution: WorkflowExecution) -> JsonMembers:
-    """Return an execution without its frozen definition, which can be large (workflow.export shows the drawing)."""
+    """Return an execution without its frozen definition, which can be large (execution.get shows it where it is asked for)."""
     members: JsonMembers = render(execution)
     del members["definition"]
     return {**members, "execution_id": execution.id}

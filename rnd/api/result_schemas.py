@@ -252,7 +252,8 @@ EXECUTION: Final = members(
                 "left_s": nullable(NUMBER),
             }
         ),
-    }
+    },
+    optional={"definition": members({"jobs": list_of(OBJECT)})},
 )
 
 JOB: Final = members(

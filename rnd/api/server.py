@@ -8,27 +8,33 @@ from __future__ import annotations
 import asyncio
 import socket
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
+from weakref import WeakSet
 
 from aiohttp import hdrs, web, web_response
 
 from rnd.api import metrics
 from rnd.api.auth import AllowList, Caller, allow_list, ensure_first_token, token_of_header
 from rnd.api.context import ApiContext, Call
+from rnd.api.designer import Designer
 from rnd.api.downloads import requested_key, send_result
 from rnd.api.envelope import Envelope
+from rnd.api.figures import Figures
 from rnd.api.method_table import build_table
 from rnd.api.methods import error_data, may
-from rnd.api.sockets import UnixListener, listen_tcp, listen_unix
+from rnd.api.sockets import UnixListener, listen_tcp, listen_unix, take_over
 from rnd.api.uploads import render_upload
 from rnd.api.websocket import GOING_AWAY, WebSocketSession
 from rnd.database.node_facts import delete_fact, set_fact
 from rnd.log import get_logger
+from rnd.p2p.http_faults import guard
 from rnd.rules.strict_json import JsonObject, encode
 from rnd.rules.upload_names import is_upload_name
+from rnd.types.config import Config
 from rnd.types.enums import Scope
 from rnd.types.errors import ApplicationError, Conflict, LimitExceeded, NotFound, RndError, TransferFailed
 from rnd.types.log_events import LogEvent
@@ -44,11 +50,7 @@ LINGER_S: Final = 2.0
 """How long the rest of a body is taken in that was refused, so that the client reads the refusal."""
 UPLOAD_CHUNK_BYTES: Final = 256 << 10
 PUBLIC_PATHS: Final = frozenset({"/", "/healthz", "/readyz"})
-
-_WELCOME: Final = (
-    "This is rnd, a peer of a remote network.\n"
-    "POST JSON-RPC 2.0 to /rpc; the method rpc.discover answers with its reference.\n"
-)
+STATIC: Final = "/static/"
 
 log = get_logger()
 
@@ -83,8 +85,12 @@ class TransportFault(Exception):
 class ApiServer:
     """Listens, checks who calls, and hands bytes to the envelope."""
 
-    def __init__(self, api: ApiContext) -> None:
+    def __init__(self, api: ApiContext, passed: Sequence[socket.socket] = ()) -> None:
+        """`passed` are sockets that a service manager listens at for it; what is not among them it opens itself."""
         self._api = api
+        self._passed = passed
+        self._designer = Designer()
+        self._figures = Figures(api.database, api.clock)
         self.table = build_table()
         self._envelope = Envelope(
             self.table.entries(self._log_fault), max_batch=api.config.limits.rpc_batch, on_fault=self._log_fault
@@ -99,9 +105,14 @@ class ApiServer:
             shutdown_timeout=SHUTDOWN_S,
         )
         self._allowed: AllowList = AllowList(hosts=frozenset(), origins=frozenset())
+        self._tcp_address: tuple[str, int] = ("", 0)
         self._unix: UnixListener | None = None
         self._servers: list[asyncio.Server] = []
+        self.files_moving = 0
+        """How many uploads and downloads are under way: what would have to begin anew if this ended now."""
         self._sessions: set[WebSocketSession] = set()
+        self._admitted: WeakSet[asyncio.BaseTransport] = WeakSet()
+        """The connections on which a token was shown, or that need none."""
 
     @property
     def url(self) -> str:
@@ -118,6 +129,13 @@ class ApiServer:
         """Return how many websocket connections are open."""
         return len(self._sessions)
 
+    def allow(self, config: Config) -> None:
+        """From now on let in whom this configuration allows."""
+        host, port = self._tcp_address
+        self._allowed = allow_list(
+            (host, port), allowed_hosts=config.allowed_hosts, allowed_origins=config.allowed_origins
+        )
+
     async def start(self) -> None:
         """Write the first token if there is none, and listen. Raises `AddressInUse`, `OSError`, `ValueError`."""
         api = self._api
@@ -125,32 +143,41 @@ class ApiServer:
         if written is not None:
             log.info(LogEvent.API_TOKEN_CREATED, path=str(written))
         await api.uploads.sweep(starting=True)
+        await self._figures.begin()
         await self._runner.setup()
-        self._unix = listen_unix(api.config.data_dir / SOCKET_FILE, group=api.config.api_group)
+        guard(self._runner.server)
+        with ExitStack() as unused:  # both before anybody is answered: where one is taken, this daemon is none
+            unix, sock = take_over(self._passed)
+            if sock is None and api.config.api:
+                sock = unused.enter_context(listen_tcp(api.config.api))
+            self._unix = unix or listen_unix(api.config.data_dir / SOCKET_FILE, group=api.config.api_group)
+            unused.pop_all()
         await self._serve(self._unix.sock)
         api.endpoints.socket = str(self._unix.path)
         log.info(LogEvent.API_LISTENING, address=api.endpoints.socket)
-        if not api.config.api:
+        if sock is None:
             return
-        sock = listen_tcp(api.config.api)
-        host, port = sock.getsockname()[:2]
-        self._allowed = allow_list(
-            (host, port), allowed_hosts=api.config.allowed_hosts, allowed_origins=api.config.allowed_origins
-        )
+        host, port = self._tcp_address = sock.getsockname()[:2]
+        self.allow(api.config)
         await self._serve(sock)
         api.endpoints.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         log.info(LogEvent.API_LISTENING, address=api.endpoints.url)
 
     async def run(self) -> None:
-        """Feed events to subscribers and drop old uploads until cancelled."""
+        """Feed events to subscribers, drop old uploads and measure until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._api.hub.run())
             tasks.create_task(self._api.uploads.run())
+            tasks.create_task(self._figures.run())
+
+    def close_doors(self) -> None:
+        """Stop listening; who is connected already is still answered."""
+        for server in self._servers:
+            server.close()
 
     async def stop(self) -> None:
         """Stop listening, tell websockets, give running calls `SHUTDOWN_S`, and remove the socket file."""
-        for server in self._servers:
-            server.close()
+        self.close_doors()
         for session in tuple(self._sessions):
             session.end(GOING_AWAY, "the daemon stops")
         await self._runner.cleanup()
@@ -165,17 +192,28 @@ class ApiServer:
         )
         application.add_routes(
             [
-                web.get("/", self._welcome),
+                web.get("/", self._designer.send_page),
+                web.get(STATIC + "{name}", self._designer.send_file),
                 web.post("/rpc", self._rpc),
                 web.get("/ws", self._websocket, allow_head=False),
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics),
-                web.get("/results/{execution_id}/{node_id}/{connection_id}/{path:.+}", self._result),
-                web.put("/upload/{name}", self._upload),
+                web.get("/results/{execution_id}/{node_id}/{connection_id}/{path:.+}", self._counted(self._result)),
+                web.put("/upload/{name}", self._counted(self._upload)),
             ]
         )
         return application
+
+    def _counted(self, handler: Handler) -> Handler:
+        async def counted(request: web.Request) -> web.StreamResponse:
+            self.files_moving += 1
+            try:
+                return await handler(request)
+            finally:
+                self.files_moving -= 1
+
+        return counted
 
     async def _rpc(self, request: web.Request) -> web.StreamResponse:
         scope = request[_ADMISSION].scope
@@ -189,7 +227,12 @@ class ApiServer:
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         session = WebSocketSession(
-            self._api, self._envelope, request, scope=request[_ADMISSION].scope, caller=request[_ADMISSION].caller
+            self._api,
+            self._envelope,
+            request,
+            scope=request[_ADMISSION].scope,
+            caller=request[_ADMISSION].caller,
+            on_login=partial(self._admit_connection, request),
         )
         self._sessions.add(session)
         try:
@@ -205,6 +248,7 @@ class ApiServer:
         ticket = request.query.get("ticket")
         if not may(request[_ADMISSION].scope, Scope.READ) and not (ticket and self._opens(ticket, request)):
             raise _unauthorised()
+        self._admit_connection(request)
         return await send_result(self._api, request)
 
     def _opens(self, ticket: str, request: web.Request) -> bool:
@@ -228,9 +272,6 @@ class ApiServer:
             return _json(413, error_data(error))
         return _json(201, render_upload(upload))
 
-    async def _welcome(self, _request: web.Request) -> web.StreamResponse:
-        return web.Response(text=_WELCOME)
-
     async def _healthz(self, _request: web.Request) -> web.StreamResponse:
         return web.Response(text="ok\n")
 
@@ -243,7 +284,8 @@ class ApiServer:
         return web.Response(text="ready\n")
 
     async def _metrics(self, _request: web.Request) -> web.StreamResponse:
-        return web.Response(text=await metrics.exposition(self._api), headers={hdrs.CONTENT_TYPE: metrics.CONTENT_TYPE})
+        text = await metrics.exposition(self._api, self._figures)
+        return web.Response(text=text, headers={hdrs.CONTENT_TYPE: metrics.CONTENT_TYPE})
 
     # ------------------------------------------------------------------ the boundary of one request
 
@@ -279,6 +321,7 @@ class ApiServer:
             raise TransportFault(415, "a compressed body is not taken")
         if not _is_tcp(request):
             request[_ADMISSION] = _Admission(scope=Scope.ADMIN)
+            self._admit_connection(request)
             return
         if not self._allowed.admits_host(request.headers.getall(hdrs.HOST, [])):
             raise TransportFault(403, "this Host is not allowed (allowed_hosts)")
@@ -288,9 +331,16 @@ class ApiServer:
         request[_ADMISSION] = _Admission(scope=None if caller is None else caller.scope, caller=caller)
         # Two ways in have a proof of their own: auth.login as a websocket's first message, a ticket for a download.
         ticketed = request.path.startswith("/results/") and "ticket" in request.query
-        open_path = request.path in PUBLIC_PATHS or request.path == "/ws" or ticketed
+        public = request.path in PUBLIC_PATHS or request.path.startswith(STATIC)
+        open_path = public or request.path == "/ws" or ticketed
         if caller is None and not open_path:
             raise _unauthorised()
+        if caller is not None:
+            self._admit_connection(request)
+
+    def _admit_connection(self, request: web.Request) -> None:
+        if request.transport is not None:
+            self._admitted.add(request.transport)
 
     async def _caller(self, request: web.Request) -> Caller | None:
         header = request.headers.get(hdrs.AUTHORIZATION)
@@ -321,12 +371,22 @@ class ApiServer:
         )
 
     def _connection(self, family: socket.AddressFamily) -> asyncio.Protocol:
-        """Make the protocol of a new connection. Each listener has its own limit: strangers cannot use up the socket's."""
+        """Make the protocol of a new connection. Each listener has its own limit: strangers cannot use up the socket's.
+
+        Where there are too many, the oldest gives way on which nobody has shown a token: who has one needs a moment, whoever
+        sends a byte a second wants to stay.
+        """
         server = self._runner.server
         if server is None:
             return _TurnedAway()
-        alike = sum(1 for handler in server.connections if _family(handler.transport) == family)
-        return server() if alike < MAX_CONNECTIONS else _TurnedAway()
+        transports = [handler.transport for handler in server.connections]
+        alike = [each for each in transports if each is not None and _family(each) == family and not each.is_closing()]
+        if len(alike) >= MAX_CONNECTIONS:
+            oldest = next((each for each in alike if each not in self._admitted), None)
+            if oldest is None:
+                return _TurnedAway()
+            oldest.abort()
+        return server()
 
     def _log_fault(self, method: str, error: BaseException) -> str:
         error_id = self._api.entropy.random_bytes(8).hex()

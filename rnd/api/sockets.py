@@ -1,4 +1,4 @@
-"""The two listening sockets: a unix socket at a path of any length, and TCP."""
+"""The two listening sockets: a unix socket at a path of any length, and TCP; made here or handed over by a service manager."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import ipaddress
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +25,10 @@ class AddressInUse(OSError):
 class UnixListener:
     """A listening unix socket; `close` removes the file if it is still ours."""
 
-    def __init__(self, sock: socket.socket, directory_fd: int, path: Path, inode: tuple[int, int]) -> None:
+    def __init__(
+        self, sock: socket.socket, path: Path, directory_fd: int = -1, inode: tuple[int, int] = (0, 0)
+    ) -> None:
+        """`directory_fd` is the folder of a file that is ours to remove; it is not where somebody else has made it."""
         self.sock = sock
         self.path = path
         self._directory_fd = directory_fd
@@ -66,7 +69,7 @@ def listen_unix(path: Path, *, group: str = "") -> UnixListener:
         sock.close()
         os.close(directory_fd)
         raise
-    return UnixListener(sock, directory_fd, path, (made.st_dev, made.st_ino))
+    return UnixListener(sock, path, directory_fd, (made.st_dev, made.st_ino))
 
 
 def connect_unix(path: Path) -> socket.socket:
@@ -92,10 +95,7 @@ def listen_tcp(address: str) -> socket.socket:
     family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
         0
     ]
-    if not ipaddress.ip_address(where[0]).is_loopback:
-        raise ValueError(
-            f"the API listens on the loopback only, not at {address}; an SSH tunnel reaches it from elsewhere"
-        )
+    _require_loopback(str(where[0]), address)
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -113,6 +113,34 @@ def listen_tcp(address: str) -> socket.socket:
     return sock
 
 
+def take_over(passed: Sequence[socket.socket]) -> tuple[UnixListener | None, socket.socket | None]:
+    """Return the unix listener and the TCP listener among sockets that a service manager has opened.
+
+    Who may connect to the unix socket is what its file says, which is the unit's to say. Raises `ValueError` with words for
+    the person who wrote the unit: for two of a kind, and for what the API would not listen at by itself.
+    """
+    unix: UnixListener | None = None
+    tcp: socket.socket | None = None
+    for sock in passed:
+        name = sock.getsockname()
+        if sock.type != socket.SOCK_STREAM or not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise ValueError(
+                f"the socket {name!r} that was handed over does not listen for streams (use ListenStream=)"
+            )
+        sock.setblocking(False)
+        if sock.family == socket.AF_UNIX and unix is None:
+            if not isinstance(name, str) or not name.startswith("/"):
+                raise ValueError("the API listens at no abstract socket: everybody on this machine could connect to it")
+            unix = UnixListener(sock, Path(name))
+        elif sock.family in {socket.AF_INET, socket.AF_INET6} and tcp is None:
+            _require_loopback(name[0], f"{name[0]}:{name[1]}")
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+            tcp = sock
+        else:
+            raise ValueError("the API takes one unix socket and one TCP socket from the service manager, no other")
+    return unix, tcp
+
+
 def parse_address(address: str) -> tuple[str, int]:
     """Return the host and port of `host:port` or `[v6]:port`. Raises `ValueError`."""
     host, colon, port = address.rpartition(":")
@@ -123,6 +151,13 @@ def parse_address(address: str) -> tuple[str, int]:
     elif ":" in host:
         raise ValueError(f"{address!r}: an IPv6 address stands in brackets, as in [::1]:30069")
     return host, int(port)
+
+
+def _require_loopback(host: str, address: str) -> None:
+    if not ipaddress.ip_address(host).is_loopback:
+        raise ValueError(
+            f"the API listens on the loopback only, not at {address}; an SSH tunnel reaches it from elsewhere"
+        )
 
 
 @contextlib.contextmanager

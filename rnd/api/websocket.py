@@ -53,12 +53,14 @@ class WebSocketSession:
         *,
         scope: Scope | None,
         caller: Caller | None,
+        on_login: Callable[[], None],
     ) -> None:
         self._api = api
         self._envelope = envelope
         self._request = request
         self._scope = scope
         self._caller = caller
+        self._on_login = on_login
         self._ws = web.WebSocketResponse(
             heartbeat=HEARTBEAT_S,
             compress=False,
@@ -126,6 +128,7 @@ class WebSocketSession:
             raise refuse_login()
         self._caller = caller
         self._scope = caller.scope
+        self._on_login()
         self._watch_deadline()
         return caller.scope
 

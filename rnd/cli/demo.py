@@ -61,6 +61,7 @@ def demo(session: Session) -> int:
         try:
             _show(terminal, peers, text)
             if arguments.keep:
+                terminal.note(f"the same in a browser: rnd --data-dir {shlex.quote(str(place / HOME))} open")
                 terminal.note(f"both peers go on until Ctrl-C; their process ids: {peers.pids()}")
                 peers.await_end()
         except KeyboardInterrupt:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +26,7 @@ def serve(session: Session) -> int:
     loaded = _load(session)
     from rnd.daemon import run  # everything heavy is behind this line
 
-    return run(loaded.config)
+    return run(loaded.config, reread=_source(session))
 
 
 def config_show(session: Session) -> int:
@@ -45,8 +47,40 @@ def config_show(session: Session) -> int:
     return OK
 
 
+def config_check(session: Session) -> int:
+    """Say that `rnd serve` would take its configuration, and from which files; a problem is an error."""
+    from rnd.config import DEFAULT_ORIGIN
+
+    loaded = _load(session)
+    terminal = session.terminal
+    files = [str(path) for path in loaded.files]
+    changed = [key for key, origin in loaded.origins.items() if origin != DEFAULT_ORIGIN]
+    if terminal.as_json:
+        terminal.data({"files": files, "set": changed})
+    elif not terminal.quiet:
+        terminal.line(f"the configuration is right; {len(changed)} of {len(loaded.origins)} keys are set")
+        for file in files:
+            terminal.line(f"read: {words.safe(file)}")
+    return OK
+
+
 def _load(session: Session) -> LoadedConfig:
-    from rnd.config import ConfigInvalid, load_config
+    from rnd.config import ConfigInvalid
+
+    try:
+        return _source(session)()
+    except ConfigInvalid as error:
+        raise CommandFailed(
+            "the configuration cannot be used",
+            exit_code=USAGE,
+            problems=error.problems,
+            hint="docs/configuration.md lists every key; rnd config check says when all is right.",
+        ) from None
+
+
+def _source(session: Session) -> Callable[[], LoadedConfig]:
+    """Return what reads the configuration, each time anew, as these arguments say it."""
+    from rnd.config import load_config
 
     arguments = session.arguments
     flags = {key: getattr(arguments, key) for key in _CONFIG_FLAGS if getattr(arguments, key) is not None}
@@ -55,19 +89,12 @@ def _load(session: Session) -> LoadedConfig:
         if not separator:
             raise usage(f"--set {setting}: must be KEY=VALUE", hint="For example --set limits.stream_bytes=1000000")
         flags[key.strip()] = value
-    try:
-        return load_config(
-            flags=flags,
-            environment=session.environment,
-            config_file=Path(arguments.config) if arguments.config else None,
-        )
-    except ConfigInvalid as error:
-        raise CommandFailed(
-            "the configuration cannot be used",
-            exit_code=USAGE,
-            problems=error.problems,
-            hint="rnd config show --origin lists every key.",
-        ) from None
+    return partial(
+        load_config,
+        flags=flags,
+        environment=session.environment,
+        config_file=Path(arguments.config) if arguments.config else None,
+    )
 
 
 def _plain(value: object) -> object:

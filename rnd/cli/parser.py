@@ -19,9 +19,13 @@ rnd runs workflows whose steps are services of peers that belong to different pe
 A peer
   serve        run the daemon
   status       what this peer is and does
+  open         its designer in a browser: draw workflows, run them, watch
   doctor       find out what is wrong with it
-  config       show its configuration, and who set what
+  config       show and check its configuration, and who set what
+  backup       put it into one file
+  restore      make a peer of such a file again
   token        make, list and revoke API tokens
+  setup        have systemd run it: unit, user, completions, manual page; and undo that
 
 Other peers
   peer         pair with them, let them in, keep them out: invite, join, list, allow, deny, ...
@@ -115,14 +119,43 @@ def _daemon_commands(commands: Any) -> None:
     serve = add_command(commands, "serve", "node:serve", "Run the daemon in the foreground until it is told to stop.")
     _add_config_options(serve)
     add_command(commands, "status", "node:status", "Show what this peer is and does.")
+    opening = add_command(
+        commands,
+        "open",
+        "opening:open_designer",
+        "Open the designer in a browser, signed in, and print its address.",
+        epilog="The address holds the token, behind the # that browsers keep to themselves: who has it has the peer.",
+    )
+    opening.add_argument("--no-browser", action="store_true", help="print the address only")
     add_command(
         commands, "doctor", "doctor:doctor", "Look for what could be wrong with this peer, whether it runs or not."
     )
 
-    config = add_group(commands, "config", "Show the configuration.")
+    config = add_group(commands, "config", "Show and check the configuration.")
     show = add_command(config, "show", "node:config_show", "Show every key with the value that `rnd serve` would use.")
-    show.add_argument("--origin", action="store_true", help="say where each value comes from")
+    show.add_argument("--origin", action="store_true", help="say where each value comes from: file and line, or what")
     _add_config_options(show)
+    check = add_command(
+        config, "check", "node:config_check", "Find every problem of the configuration, without starting anything."
+    )
+    _add_config_options(check)
+
+    backup = add_command(
+        commands,
+        "backup",
+        "backups:backup",
+        "Put this peer into one file, while it runs or not: database, keys, its rnd.toml.",
+        epilog="What jobs received and left, results among it, is not in it; docs/backup.md says what is promised.",
+    )
+    backup.add_argument("file", metavar="FILE", help="a new one; whoever can read it can be this peer")
+    backup.add_argument("--with-data", action="store_true", help="the files of DATA services too")
+    restore = add_command(
+        commands,
+        "restore",
+        "backups:restore",
+        "Make a peer of a backup, in an empty --data-dir; nothing runs twice.",
+    )
+    restore.add_argument("file", metavar="FILE")
 
     token = add_group(commands, "token", "Make, list and revoke API tokens.")
     create = add_command(token, "create", "node:token_create", "Make a token; it is shown this once.")
@@ -140,6 +173,29 @@ def _daemon_commands(commands: Any) -> None:
     add_command(token, "list", "node:token_list", "List the tokens; none is shown.")
     revoke = add_command(token, "revoke", "node:token_revoke", "Revoke a token at once.")
     revoke.add_argument("token", metavar="TOKEN", help="name or id")
+
+
+def _setup_command(commands: Any) -> None:
+    setup = add_command(
+        commands,
+        "setup",
+        "setup:setup",
+        "Have systemd run the daemon; install its unit, its user, command completions and the manual page.",
+        epilog="Every step is printed. Done again, it brings what has changed up to date. The data is never touched.",
+    )
+    setup.add_argument("--user", action="store_true", help="as a service of yours, without root")
+    setup.add_argument(
+        "--docker", action="store_true", help="also rnd-exec, which runs containers: it may use the engine, rnd may not"
+    )
+    setup.add_argument(
+        "--standalone", action="store_true", help="also what any native program needs; the daemon is less shut in then"
+    )
+    setup.add_argument("--no-start", action="store_true", help="install it; neither enable nor start it")
+    setup.add_argument(
+        "--uninstall", action="store_true", help="stop it, and remove all that this command has installed"
+    )
+    setup.add_argument("--dry-run", action="store_true", help="print the steps and take none")
+    setup.add_argument("--root", metavar="DIR", help="install below this folder, such as an image; nothing is started")
 
 
 def _add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -303,7 +359,8 @@ def _tool_commands(commands: Any) -> None:
 
 # What is in which part; a test compares it with the tree.
 _PARTS: Final[Mapping[Callable[[Any], None], tuple[str, ...]]] = {
-    _daemon_commands: ("serve", "status", "doctor", "config", "token"),
+    _daemon_commands: ("serve", "status", "open", "doctor", "config", "backup", "restore", "token"),
+    _setup_command: ("setup",),
     peer_commands: ("peer",),
     grant_commands: ("grant",),
     service_commands: ("service", "upload"),

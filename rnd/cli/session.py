@@ -62,6 +62,18 @@ class Session:
             # A file that only its daemon can read, or that is wrong: the daemon says so when it starts.
             return default_data_dir(self.environment)
 
+    def token(self) -> str:
+        """Return the token for `--url`; "": none was given. Raises `CommandFailed`."""
+        file = getattr(self.arguments, "token_file", None) or self.environment.get("RND_TOKEN_FILE")
+        if not file:
+            return self.environment.get("RND_TOKEN", "").strip()
+        try:
+            return read_secret(Path(file)).strip()
+        except CommandFailed as failed:
+            raise CommandFailed(
+                failed.message, exit_code=AUTH, hint="It is <data-dir>/api_token at the start."
+            ) from None
+
     def close(self) -> None:
         """Close the connection, if there is one."""
         if self._daemon is not None:
@@ -83,21 +95,10 @@ class Session:
         url = self._url()
         if not url:
             return Daemon(data_dir=self.data_dir())
-        token = self._token()
+        token = self.token()
         if token and not url.startswith(_LOOPBACK):
             self.terminal.note(f"note: the token travels unencrypted to {url}; a tunnel (ssh -L) would hide it")
         return Daemon(url=url, token=token)
-
-    def _token(self) -> str:
-        file = getattr(self.arguments, "token_file", None) or self.environment.get("RND_TOKEN_FILE")
-        if not file:
-            return self.environment.get("RND_TOKEN", "").strip()
-        try:
-            return read_secret(Path(file)).strip()
-        except CommandFailed as failed:
-            raise CommandFailed(
-                failed.message, exit_code=AUTH, hint="It is <data-dir>/api_token at the start."
-            ) from None
 
 
 _PLACES: Final = ("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME")

@@ -40,7 +40,10 @@ def read_document(given: str) -> dict[str, Any]:
         path = Path(given)
         text, suffix, folder, stem = _read(path), path.suffix.lower(), path.absolute().parent, path.stem
     document = _parse(text, suffix, given)
-    strange = next(_no_json(document, ""), None)
+    try:
+        strange = next(_no_json(document, ""), None)
+    except RecursionError:
+        strange = "is nested without end"
     if strange is not None:
         raise CommandFailed(f"{given}: {strange}", exit_code=USAGE, hint="Write it as text, in quotes.")
     if not isinstance(document, dict):
@@ -72,7 +75,7 @@ def _parse(text: str, suffix: str, given: str) -> object:
 
             return tomllib.loads(text)
         return json.loads(text, object_pairs_hook=_unique)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         kind = "TOML" if suffix == ".toml" else "JSON"
         raise CommandFailed(f"{given} is not {kind}: {error}", exit_code=USAGE) from None
 

@@ -21,7 +21,8 @@ from rnd.database import events, job_executions, mirrors, results, transfers, wo
 from rnd.database.connection import Database
 from rnd.database.consequences import call_off_transfer, fail_transfer, give_up_mirror
 from rnd.database.news import News
-from rnd.log import get_logger
+from rnd.database.workflow_executions import ExecutionState
+from rnd.log import about_run, get_logger
 from rnd.rules.definition import definition_from_json
 from rnd.rules.lifecycle import Outcome, execution_is_terminal, execution_outcome
 from rnd.types.config import Config
@@ -130,6 +131,12 @@ class ExecutionWatch:
         if state is None or execution_is_terminal(state.status):
             self._close(execution_id)
             return
+        with about_run(state.execution_uid, self._peer_id):
+            await self._go_on(execution_id, state, group, now=now)
+
+    async def _go_on(
+        self, execution_id: ExecutionId, state: ExecutionState, group: asyncio.TaskGroup, *, now: datetime
+    ) -> None:
         if state.phase is not ExecutionPhase.STARTED and not state.cancel_requested:
             self._starting[execution_id] = None
             group.create_task(self._start(execution_id))
@@ -269,7 +276,8 @@ class ExecutionWatch:
             lambda conn: workflow_executions.list_overdue_executions(conn, now=now)
         ):
             if execution.deadline_at < now:
-                await self._call_time(execution)
+                with about_run(execution.execution_uid, self._peer_id):
+                    await self._call_time(execution)
         if prune:
             while await self._database.write(self._prune_events):
                 pass  # each call drops a bounded number, so that nobody waits long for the writer

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
@@ -23,24 +25,40 @@ from rnd.rules.explain import Explanation, explain
 from rnd.types.enums import JobStatus, MountFunction, ServiceStatus, WorkflowJobStatus
 from rnd.types.errors import NotFound
 from rnd.types.executions import InterfacePeer, JobExecution, JobInterface, Transfer
-from rnd.types.ids import SELF_PEER_JOB, ConnectionId, JobExecutionId
+from rnd.types.ids import SELF_PEER_JOB, ConnectionId, JobExecutionId, PeerId
 from rnd.types.seams import Clock
+from rnd.workers.disk_guard import DiskGuard
 from rnd.workers.job_folders import JobFolders
 
 
 class Explainer:
     """Answers for one job at a time, from one snapshot of the rows."""
 
-    def __init__(self, *, database: Database, clock: Clock, folders: JobFolders, runner: JobRunner) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        folders: JobFolders,
+        runner: JobRunner,
+        disk: DiskGuard,
+        why_away: Callable[[PeerId], str],
+        peer_id: PeerId,
+    ) -> None:
+        """`why_away` says why there is no link to another peer, "" where there is one."""
         self._database = database
         self._clock = clock
         self._folders = folders
         self._runner = runner
+        self._disk = disk
+        self._why_away = why_away
+        self._peer_id = peer_id
 
     async def explain(self, job_execution_id: JobExecutionId, *, slots: tuple[int, int]) -> Explanation:
         """Say why a job is in its state; `slots` are the busy workers and all of them. Raises `NotFound`."""
         now = self._clock.now()
         evidence = await self._database.read(lambda conn: self._gather(conn, job_execution_id, now=now))
+        disk_trouble = await asyncio.to_thread(self._disk.refusal)
         pull = self._runner.pull_of(job_execution_id)
         return explain(
             replace(
@@ -54,12 +72,27 @@ class Explainer:
                 slots_in_use=slots[0],
                 slots_total=slots[1],
                 handle=self._handle_state(evidence.job),
-                other_ends={
-                    connection_id: replace(end, path_exists=self._folders.exists(end.path)) if end.path else end
-                    for connection_id, end in evidence.other_ends.items()
-                },
+                other_ends=self._seen_now(evidence),
+                disk_trouble=disk_trouble or "",
+                orchestrator_away=self._away(evidence.job.ordering_peer_id),
+                executor_away=self._away(evidence.job.executor_peer_id),
             )
         )
+
+    def _seen_now(self, evidence: Evidence) -> dict[ConnectionId, OtherEnd]:
+        """Add what no row tells to the other ends: whether their folders are there, and whether their peers are linked."""
+        peers = {peer.connection_id: peer.peer_id for each in evidence.interfaces for peer in each.peers}
+        return {
+            connection_id: replace(
+                end,
+                path_exists=self._folders.exists(end.path) if end.path else None,
+                away=self._away(peers[connection_id]),
+            )
+            for connection_id, end in evidence.other_ends.items()
+        }
+
+    def _away(self, peer_id: PeerId) -> str:
+        return "" if peer_id == self._peer_id else self._why_away(peer_id)
 
     def _gather(self, conn: sqlite3.Connection, job_execution_id: JobExecutionId, *, now: datetime) -> Evidence:
         job = job_executions.get_job(conn, job_execution_id)
@@ -134,6 +167,8 @@ class Explainer:
             return HandleState.NONE
         if self._runner.pull_of(job.id) is not None:
             return HandleState.PULLING
+        if self._runner.has_ended(job.id):
+            return HandleState.EXITED
         if self._runner.waits_for_worker(job.id):
             return HandleState.QUEUED
         if self._runner.has_handle(job.id):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -17,6 +17,7 @@ from rnd.core.job_run import (
     Stop,
     StopKind,
     cut_and_connected,
+    cut_words,
     failure_words,
     remark,
 )
@@ -29,12 +30,13 @@ from rnd.log import get_logger
 from rnd.services.executor import Observation, Phase
 from rnd.types.config import Config
 from rnd.types.enums import JobStatus, MountFunction, ServiceType
-from rnd.types.errors import CalledOff, StaleState
+from rnd.types.errors import CalledOff, JobFailed, StaleState
 from rnd.types.executions import FileEntry, JobExecution, Transfer
 from rnd.types.ids import JobExecutionId
 from rnd.types.log_events import LogEvent
 from rnd.types.seams import Clock, Entropy
 from rnd.workers.disk_guard import DiskGuard
+from rnd.workers.durability import Unflushed
 from rnd.workers.insistence import insist
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.news_board import NewsBoard
@@ -118,8 +120,7 @@ class JobEnds:
         job = claimed.job
         cut = cut_and_connected(observation, claimed.interfaces)
         if cut is not None:
-            limit = self._config.limits.stream_bytes
-            words = f"{cut} grew beyond the limit of {limit} bytes and was cut, but a connection needs all of it"
+            words = cut_words(observation, cut, stream_bytes=self._config.limits.stream_bytes)
             await self.fail(claimed, _end(words, observation), retry=False)
             return
         outputs: dict[str, list[FileEntry]] = {}
@@ -189,10 +190,15 @@ class JobEnds:
         """In a thread: make the outputs of an ended job durable, and copy at once what is little and stays here."""
         job, interfaces = running.claimed.job, running.claimed.interfaces
         cancelled = running.called_off
-        outputs = collect_outputs(self._folders, job, interfaces, self._config.limits, cancelled=cancelled)
-        if self._disk.refusal() is not None:
-            return outputs, []  # the DataWorker holds deliveries back, and says so
-        return outputs, deliver_promptly(self._folders, job, interfaces, outputs, cancelled=cancelled)
+        with _disk_words(), Unflushed() as unflushed:
+            outputs = collect_outputs(
+                self._folders, job, interfaces, self._config.limits, unflushed, cancelled=cancelled
+            )
+            prompt: list[PromptDelivery] = []
+            if self._disk.refusal() is None:  # else the DataWorker holds deliveries back, and says so
+                prompt = deliver_promptly(self._folders, job, interfaces, outputs, unflushed, cancelled=cancelled)
+            unflushed.flush()
+        return outputs, prompt
 
     def _log_prompt(self, job: JobExecution, prompt: Sequence[PromptDelivery], made: Sequence[Transfer | None]) -> None:
         if not made:
@@ -259,10 +265,22 @@ class JobEnds:
                 event = LogEvent.CONTAINER_EXITED if is_container else LogEvent.PROCESS_EXITED
                 log.info(event, code=observation.exit_code, job_id=job.id, signal=observation.signal)
         for stream in observation.streams_cut:
-            limit = self._config.limits.stream_bytes
-            log.warning(LogEvent.STREAM_CUT, job_id=job.id, stream=stream, limit_bytes=limit)
+            if observation.streams_lost:
+                log.warning(LogEvent.STREAM_NOT_WHOLE, job_id=job.id, stream=stream)
+            else:
+                limit = self._config.limits.stream_bytes
+                log.warning(LogEvent.STREAM_CUT, job_id=job.id, stream=stream, limit_bytes=limit)
         if observation.leftovers_killed:
             log.warning(LogEvent.LEFTOVERS_KILLED, job_id=job.id, count=observation.leftovers_killed)
+
+
+@contextlib.contextmanager
+def _disk_words() -> Iterator[None]:
+    """Say in words what the disk does not take: whoever reads the error of a job sees no line of this program."""
+    try:
+        yield
+    except OSError as error:
+        raise JobFailed(f"what it left could not be kept: {error.strerror or error}") from error
 
 
 def _end(words: str, observation: Observation | None) -> JobEnd:

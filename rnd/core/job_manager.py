@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -113,6 +114,7 @@ class JobManager:
         no_room = self._disk.refusal()
         serving = await self._serving(requests)
         engine_reasons = await self._engine_reasons(requests, serving)
+        self._expect_runs(requests)
 
         def work(conn: sqlite3.Connection) -> list[JobResponse]:
             if (before := _answered_before(conn, requests)) is not None:
@@ -131,6 +133,17 @@ class JobManager:
             )
 
         return await self._database.write(work)
+
+    def _expect_runs(self, requests: Sequence[JobRequest]) -> None:
+        """Have the engines prepare for the programs of own executions that wait for no input: they begin when all are started."""
+        at_once = Counter(
+            request.plan.service_type
+            for request in requests
+            if request.orchestrator_peer_id == self._peer_id and not request.plan.constraint_detail
+        )
+        for service_type, count in at_once.items():
+            if (executor := self._executors.get(service_type)) is not None:
+                executor.expect_runs(min(count, self._slots.most_at_once))
 
     async def start_jobs(self, starts: Sequence[JobStart]) -> StartReport:
         """Take start commands with complete routing; repeating them changes nothing."""

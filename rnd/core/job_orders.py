@@ -79,16 +79,22 @@ def engine_refusals(
 ) -> list[str | None]:
     """In a thread: ask the engines why they could not run what is requested of these services; `None` where they can.
 
-    They run nothing for nodes in `serving`, whose earlier job serves again.
+    They run nothing for nodes in `serving`, whose earlier job serves again. Many nodes of one service that differ in nothing
+    which an engine looks at are asked for once.
     """
-    return [
-        None
-        if service is None
-        or (executor := executors.get(service.service_type)) is None
-        or not needs_engine(request, serving, self_peer_id=self_peer_id)
-        else executor.refusal(service, request.plan, foreign=request.orchestrator_peer_id != self_peer_id)
-        for service, request in zip(services, requests, strict=True)
-    ]
+    known: dict[tuple[object, ...], str | None] = {}
+
+    def refusal(service: Service | None, request: JobRequest) -> str | None:
+        executor = None if service is None else executors.get(service.service_type)
+        if service is None or executor is None or not needs_engine(request, serving, self_peer_id=self_peer_id):
+            return None
+        foreign = request.orchestrator_peer_id != self_peer_id
+        asked = (service.id, request.plan.entrypoint, request.plan.cmd, foreign)
+        if asked not in known:
+            known[asked] = executor.refusal(service, request.plan, foreign=foreign)
+        return known[asked]
+
+    return [refusal(service, request) for service, request in zip(services, requests, strict=True)]
 
 
 async def why_unavailable(executor: Executor | None) -> str | None:

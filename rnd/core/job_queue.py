@@ -24,7 +24,7 @@ from rnd.database.connection import Database
 from rnd.database.consequences import fail_open_job
 from rnd.database.job_moves import JobEnd
 from rnd.database.news import News
-from rnd.log import get_logger
+from rnd.log import about_run, get_logger
 from rnd.types.config import Config
 from rnd.types.enums import JobStatus, MountFunction, ServiceType
 from rnd.types.errors import DatabaseNotNow, NotFound
@@ -201,10 +201,12 @@ class JobQueue:
 
     def _log_looked_at(self, turn: Turn) -> None:
         for job, missing in turn.waiting:
-            log.info(LogEvent.CHECKING_INPUTS_READY, job_id=job.id)
-            self._log_input(job, missing)
+            with about_run(job.execution_uid, job.ordering_peer_id):
+                log.info(LogEvent.CHECKING_INPUTS_READY, job_id=job.id)
+                self._log_input(job, missing)
         for job, interfaces in turn.whole:
-            self._log_whole(job, interfaces)
+            with about_run(job.execution_uid, job.ordering_peer_id):
+                self._log_whole(job, interfaces)
 
     def _begin(self, turn: Turn, group: asyncio.TaskGroup) -> None:
         if turn.claimed:

@@ -128,7 +128,8 @@ def failure_words(observation: Observation, logs: Path, *, what: str = "Process"
 
 def remark(observation: Observation, *, stream_bytes: int) -> str | None:
     """Return what a person should know of a run that has succeeded, in words; `None` where all went as usual."""
-    cut = [f"{stream} was cut at {stream_bytes} bytes" for stream in observation.streams_cut]
+    how = "is not whole" if observation.streams_lost else f"was cut at {stream_bytes} bytes"
+    cut = [f"{stream} {how}" for stream in observation.streams_cut]
     return "; ".join(filter(None, [observation.reason, *cut])) or None
 
 
@@ -140,6 +141,15 @@ def cut_and_connected(observation: Observation, interfaces: tuple[JobInterface, 
             if interface.interface_type is _STREAM_OF[stream] and carried:
                 return stream
     return None
+
+
+def cut_words(observation: Observation, stream: LogStream, *, stream_bytes: int) -> str:
+    """Return why a stream that a connection carries on does not do."""
+    if observation.streams_lost:
+        how = "is not whole, since what took it was killed while the program wrote more than the engine keeps"
+    else:
+        how = f"grew beyond the limit of {stream_bytes} bytes and was cut"
+    return f"{stream} {how}, but a connection needs all of it"
 
 
 def _signal_name(number: int) -> str:

@@ -27,7 +27,7 @@ from rnd.core.job_run import (
 from rnd.core.worker_slots import WorkerSlots
 from rnd.database.connection import Database
 from rnd.database.job_moves import JobEnd
-from rnd.log import get_logger
+from rnd.log import about_run, get_logger
 from rnd.services.executor import Executor, JobRun, Observation, Phase, container_id_of
 from rnd.services.images import PullProgress
 from rnd.services.service_secrets import ServiceSecrets
@@ -117,15 +117,16 @@ class JobRunner:
     def begin(self, claimed: ClaimedJob, group: asyncio.TaskGroup) -> None:
         """Run a claimed job, which must not be in hand, as a task of the group."""
         job = claimed.job
-        log.info(LogEvent.EXECUTING_JOB, job_id=job.id, type=job.service_type)
-        if job.service_type is ServiceType.DATA:
-            group.create_task(self._run_data(claimed))
-            return
-        running = RunningJob(claimed=claimed, stop=claimed.stop)
-        if job.pull_by is None:  # else it waited for its image when its daemon ended, and does so again
-            self._slots.hold(running)
-        self._running[job.id] = running
-        group.create_task(self._run_program(running))
+        with about_run(job.execution_uid, job.ordering_peer_id):
+            log.info(LogEvent.EXECUTING_JOB, job_id=job.id, type=job.service_type)
+            if job.service_type is ServiceType.DATA:
+                group.create_task(self._run_data(claimed))
+                return
+            running = RunningJob(claimed=claimed, stop=claimed.stop)
+            if job.pull_by is None:  # else it waited for its image when its daemon ended, and does so again
+                self._slots.hold(running)
+            self._running[job.id] = running
+            group.create_task(self._run_program(running))
 
     def reattach(self, claimed: Iterable[ClaimedJob], group: asyncio.TaskGroup) -> None:
         """Take up again what an earlier daemon was running."""
@@ -144,6 +145,11 @@ class JobRunner:
         """Say whether the engine has taken a job on."""
         running = self._running.get(job_id)
         return running is not None and running.handle is not None
+
+    def has_ended(self, job_id: JobExecutionId) -> bool:
+        """Say whether the program of a job in hand has ended, so that what it left is being seen to."""
+        running = self._running.get(job_id)
+        return running is not None and running.ended
 
     def pull_of(self, job_id: JobExecutionId) -> PullProgress | None:
         """Return how far the image of a job is; `None` where it is not on its way."""

@@ -40,6 +40,9 @@ from rnd.workers.part_notes import parts_of
 
 EXECUTIONS_A_SWEEP: Final = 100
 FOLDERS_A_SWEEP: Final = 1_000
+PAGES_A_SWEEP: Final = 500
+SPARE_BYTES: Final = 64 << 20
+"""So much of the database's file is left for rows to come rather than given back to the disk."""
 _INTERMEDIATE: Final = ("input", "output", "mounts")
 _STREAMS: Final = ("logs/stdout.txt", "logs/stderr.txt", "logs/logs.txt")
 STREAM_KEPT_BYTES: Final = 1 << 20
@@ -81,6 +84,7 @@ class Retention:
             await self._forget_orders()
             await self._forget_what_expired()
             await self._delete_folders()
+            await self._release_pages()
         finally:
             self._is_sweeping = False
 
@@ -174,6 +178,14 @@ class Retention:
             count = await self._database.write(work)
             if count:
                 log.debug(LogEvent.CLEANED_UP, what="expired rows of peers", count=count)
+
+    async def _release_pages(self) -> None:
+        """Let the database's file become smaller after many rows have gone, a little at each sweep."""
+        count = await self._database.write(
+            lambda conn: retention.release_pages(conn, spare_bytes=SPARE_BYTES, at_most=PAGES_A_SWEEP)
+        )
+        if count:
+            log.debug(LogEvent.CLEANED_UP, what="pages of the database", count=count)
 
     async def _delete_folders(self) -> None:
         doomed = await self._database.read(lambda conn: retention.list_doomed_folders(conn, limit=FOLDERS_A_SWEEP))

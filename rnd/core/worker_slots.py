@@ -24,7 +24,7 @@ from rnd.types.ids import JobExecutionId, ServiceId
 from rnd.types.seams import Clock
 from rnd.workers.news_board import NewsBoard
 
-SHARING: Final = 4
+SHARING: Final = 8
 """How many quick programs share a worker."""
 QUICK_S: Final = 0.1
 """A program that has ended within so long was quick."""
@@ -64,9 +64,8 @@ class WorkerSlots:
     """Counts workers. A turn of the queue reserves what is free before it claims jobs for it."""
 
     def __init__(self, config: Config, board: NewsBoard, clock: Clock) -> None:
-        self.total = min(config.job_slots or max(8, 4 * (os.cpu_count() or 1)), config.limits.concurrent_jobs)
-        chosen_by_owner = config.job_slots > 0
-        self._sharing = 1 if chosen_by_owner else min(SHARING, config.limits.concurrent_jobs // self.total)
+        self._is_closed = False
+        self.resize(config)
         self._board = board
         self._clock = clock
         self._held: dict[JobExecutionId, RunningJob] = {}
@@ -75,13 +74,30 @@ class WorkerSlots:
         self._reserved = 0
         self._waiting: deque[tuple[RunningJob, asyncio.Future[None]]] = deque()
 
+    def resize(self, config: Config) -> None:
+        """Have as many workers as this configuration says; those that are held beyond that are not taken from anybody."""
+        self.total = min(config.job_slots or max(8, 4 * (os.cpu_count() or 1)), config.limits.concurrent_jobs)
+        chosen_by_owner = config.job_slots > 0
+        self._sharing = 1 if chosen_by_owner else min(SHARING, config.limits.concurrent_jobs // self.total)
+
+    def close(self) -> None:
+        """Let nobody have a worker any more; who holds one keeps it."""
+        self._is_closed = True
+
     @property
     def busy(self) -> int:
         """How many workers are held, those that are shared in part counted as whole."""
         return -(-self._held_parts() // self._sharing)
 
+    @property
+    def most_at_once(self) -> int:
+        """How many programs run at once where all of them are quick."""
+        return self.total * self._sharing
+
     def free_parts(self) -> int:
         """Return how much nobody holds or has reserved; after a restart more may be held than there is."""
+        if self._is_closed:
+            return 0
         return max(0, self.total * self._sharing - self._held_parts() - self._reserved)
 
     def reserve(self) -> Reserved:

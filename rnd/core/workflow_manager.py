@@ -38,7 +38,7 @@ from rnd.core.side_by_side import side_by_side
 from rnd.core.two_phases import EndpointOf, TwoPhases
 from rnd.database import workflow_executions, workflows
 from rnd.database.connection import Database
-from rnd.log import get_logger
+from rnd.log import about_run, get_logger
 from rnd.rules.definition import definition_from_json
 from rnd.rules.lifecycle import execution_is_terminal
 from rnd.rules.reuse import data_to_reuse
@@ -207,9 +207,10 @@ class WorkflowManager:
         order = self._order(drawing, definition_text(definition), bounds, retry_of=None)
         execution = await self._accept(order, keys)
         self._watch.expect(execution, definition)
-        log.info(LogEvent.EXECUTING_WORKFLOW, workflow_id=workflow_id, execution_id=execution.id)
-        log.info(LogEvent.BUILDING_WORKFLOW_DEFINITION, workflow_id=workflow_id)
-        log.info(LogEvent.CREATED_WORKFLOW_EXECUTION, execution_id=execution.id)
+        with about_run(execution.execution_uid, self._peer_id):
+            log.info(LogEvent.EXECUTING_WORKFLOW, workflow_id=workflow_id, execution_id=execution.id)
+            log.info(LogEvent.BUILDING_WORKFLOW_DEFINITION, workflow_id=workflow_id)
+            log.info(LogEvent.CREATED_WORKFLOW_EXECUTION, execution_id=execution.id)
         return execution.id
 
     async def retry(
@@ -253,13 +254,14 @@ class WorkflowManager:
         )
         execution = await self._accept(order, keys)
         here = sum(before.jobs[node_id].remote_job_execution_id is None for node_id in reused)
-        log.info(
-            LogEvent.EXECUTION_RETRIED,
-            execution_id=execution.id,
-            retry_of=execution_id,
-            reused=here,
-            asked=len(reused) - here,
-        )
+        with about_run(execution.execution_uid, self._peer_id):
+            log.info(
+                LogEvent.EXECUTION_RETRIED,
+                execution_id=execution.id,
+                retry_of=execution_id,
+                reused=here,
+                asked=len(reused) - here,
+            )
         return execution.id
 
     async def cancel(self, execution_id: ExecutionId, *, reason: str) -> None:

@@ -61,6 +61,11 @@ def list_folders(conn: sqlite3.Connection, *, sender: PeerId, orderer: PeerId) -
     return [ArrivedFolder(id=row["id"], folder=row["folder"], entry_count=row["entry_count"]) for row in rows]
 
 
+def list_all(conn: sqlite3.Connection) -> list[str]:
+    """Return every folder in which something has arrived, the newest first."""
+    return [row["folder"] for row in conn.execute("SELECT folder FROM arrived_folders ORDER BY id DESC").fetchall()]
+
+
 def remember(
     conn: sqlite3.Connection, folder: str, *, sender: PeerId, orderer: PeerId, entry_count: int, now: datetime
 ) -> None:

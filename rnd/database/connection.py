@@ -16,12 +16,12 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Never, TypeVar
 
 from rnd import crash_points
 from rnd.database.faults import is_fsync_failure, named_error
 from rnd.database.opening import mark_closed, open_connections
-from rnd.types.errors import DatabaseBusy, DatabaseClosed, DatabaseFailed, RndError
+from rnd.types.errors import DatabaseBusy, DatabaseClosed, DatabaseFailed, DatabaseGone, RndError
 
 T = TypeVar("T")
 
@@ -80,10 +80,14 @@ class Database:
         self._busy_timeout_ms = busy_timeout_ms
         self._seen_data_version = _data_version(writer)
         self._failure: RndError | None = None
+        self._gone: DatabaseGone | None = None
+        self._is_gone = asyncio.Event()
         self._wal_path = path.with_name(path.name + "-wal")
         self._checkpoint_at_bytes = WAL_CHECKPOINT_BYTES
         self._callbacks: list[Callable[[], None]] = []
         self._closing = False
+        self._measure: Callable[[], float] | None = None
+        self._measured: Callable[[float], None] = lambda _: None
         self._write_places = asyncio.Semaphore(QUEUED_CALLS)
         self._read_places = asyncio.Semaphore(QUEUED_CALLS)
         # The semaphores bound these queues; None asks a thread to end.
@@ -106,7 +110,7 @@ class Database:
     def open(cls, path: Path, *, readers: int = 2, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Database:
         """Open the database at `path`, creating or migrating it first; blocks, so call it before the loop runs.
 
-        Where the last close was not clean the whole file is checked. Raises `DatabaseCorrupt`, `DatabaseTooNew`,
+        The whole file is checked, if it is not large or its last close was not clean. Raises `DatabaseCorrupt`, `DatabaseTooNew`,
         `DatabaseBusy`, `DatabaseFull` or `DatabaseFailed`.
         """
         connections = open_connections(path, readers=readers, busy_timeout_ms=busy_timeout_ms)
@@ -127,6 +131,17 @@ class Database:
     def on_commit(self, callback: Callable[[], None]) -> None:
         """Call `callback` in the event loop after each group commit that changed a row."""
         self._callbacks.append(callback)
+
+    def measure_writes(self, clock: Callable[[], float], measured: Callable[[float], None]) -> None:
+        """Have `measured` called, on the writer's thread, with the seconds that each group commit takes from now on."""
+        self._measured = measured
+        self._measure = clock
+
+    async def watch(self) -> Never:
+        """Wait until the database cannot be worked with any more, whoever finds out, and raise the `DatabaseGone` that says why."""
+        await self._is_gone.wait()
+        assert self._gone is not None
+        raise self._gone
 
     async def changed_from_outside(self) -> bool:
         """Return whether another process (a person's sqlite3) has committed since this was last asked.
@@ -191,6 +206,9 @@ class Database:
     def _deliver(self, calls: Sequence[_Call[Any]], places: asyncio.Semaphore, changed: bool) -> None:
         for call in calls:
             places.release()
+            if isinstance(call.error, DatabaseGone):
+                self._gone = self._gone or call.error
+                self._is_gone.set()
             if not call.future.done():  # cancelled: nobody waits for it any more
                 call.future.set_result(None)
         if changed:
@@ -208,7 +226,10 @@ class Database:
         while not last:
             group, last = self._take_group()
             if group:
+                began_s = self._measure() if self._measure else None
                 changed = self._commit_group(group)
+                if self._measure and began_s is not None:
+                    self._measured(self._measure() - began_s)
                 self._hand_over(group, self._write_places, changed)
                 del group  # waiting for the next one, the thread would keep what this one was given and gave
                 self._checkpoint_if_long()
@@ -263,9 +284,8 @@ class Database:
 
     def _fail_group(self, group: Sequence[_Call[Any]], error: sqlite3.Error | RndError) -> None:
         named = named_error(error, self.path)
-        if is_fsync_failure(error) and isinstance(named, RndError):
-            # The kernel may have dropped the pages that it could not write, so no later commit can be believed.
-            self._failure = named
+        if is_fsync_failure(error):
+            self._distrust(error)
         for call in group:
             if call.error is None:
                 call.error = named
@@ -274,6 +294,12 @@ class Database:
                 self._writer.execute("ROLLBACK")
         except sqlite3.Error as rollback_error:
             self._failure = DatabaseFailed(f"{self.path} cannot roll back: {rollback_error}")
+
+    def _distrust(self, error: sqlite3.Error | RndError) -> None:
+        """Believe no later commit: the kernel may have dropped the pages that it could not write."""
+        named = named_error(error, self.path)
+        if isinstance(named, RndError):
+            self._failure = named
 
     def _checkpoint_if_long(self) -> None:
         """Empty the write-ahead log where it is long; a reader that holds on to it puts that off, but not for ever."""
@@ -291,8 +317,10 @@ class Database:
         _set_busy_timeout(self._writer, CHECKPOINT_BUSY_TIMEOUT_MS)
         try:
             blocked = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-        except sqlite3.Error:
+        except sqlite3.Error as error:
             # The log still holds every commit; what keeps this from working will be told to the next caller that writes.
+            if is_fsync_failure(error):
+                self._distrust(error)
             blocked = 1
         finally:
             _set_busy_timeout(self._writer, self._busy_timeout_ms)
@@ -300,7 +328,7 @@ class Database:
 
     def _finish(self) -> None:
         try:
-            if self._failure is None:
+            if self._failure is None and self._gone is None:  # else it must not be called a clean end
                 mark_closed(self._writer)
                 self._checkpoint()
         except sqlite3.Error:

@@ -30,7 +30,9 @@ def named_error(error: BaseException, path: Path) -> BaseException:
         case sqlite3.SQLITE_FULL:
             named = DatabaseFull(f"No space is left for {path}.")
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            named = DatabaseCorrupt(f"{path} is damaged: {error}. Stop rnd and put a backup back.")
+            named = DatabaseCorrupt(
+                f"{path} is damaged, or its disk cannot be read: {error}. Look at the disk; if it is well, put a backup back."
+            )
         case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY:
             named = DatabaseFailed(f"{path} cannot be read or written: {error}")
         case _:

@@ -247,6 +247,24 @@ def find_open_input(conn: sqlite3.Connection, job_execution_id: JobExecutionId) 
     return None if row is None else _peer(row)
 
 
+def owes_deliveries(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> bool:
+    """Say whether a receiver of a job's outputs has not confirmed them."""
+    row = conn.execute(
+        """
+        SELECT EXISTS (
+            SELECT 1
+            FROM job_interfaces AS ji
+            JOIN job_interface_peers AS jip ON jip.job_interface_id = ji.id
+            WHERE ji.job_execution_id = :job_id
+              AND jip.peer_mount_function = 'INPUT'
+              AND jip.duty_acknowledged = 0
+        )
+        """,
+        {"job_id": job_execution_id},
+    ).fetchone()
+    return bool(row[0])
+
+
 def get_peer(conn: sqlite3.Connection, interface_peer_id: InterfacePeerId) -> InterfacePeer:
     """Return one row of a job's routing. Raises `NotFound`."""
     row = conn.execute(

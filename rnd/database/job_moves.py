@@ -19,7 +19,7 @@ from rnd.rules.reuse import REUSED
 from rnd.types.enums import EventType, ExecutionConstraint, JobStatus, ServiceType
 from rnd.types.errors import StaleState
 from rnd.types.executions import JobExecution
-from rnd.types.ids import ExecutionId, ExecutionUid, JobExecutionId, NodeId, WorkflowJobId
+from rnd.types.ids import ExecutionId, ExecutionUid, JobExecutionId, NodeId, PeerId, WorkflowJobId
 from rnd.types.orders import JobRequest
 from rnd.types.times import to_text
 
@@ -29,7 +29,8 @@ _END = """
         exit_signal = :exit_signal, remark = :remark, run_by = NULL, pull_by = NULL, not_before = NULL
     WHERE id = :id
       AND status IN (:old_1, :old_2, :old_3)
-    RETURNING id, job_name, node_id, service_type, status, workflow_job_id, workflow_execution_id
+    RETURNING id, job_name, node_id, service_type, status, workflow_job_id, workflow_execution_id, execution_uid,
+                  ordering_peer_id
 """
 
 
@@ -44,6 +45,8 @@ class JobHead:
     status: JobStatus
     workflow_job_id: WorkflowJobId | None
     workflow_execution_id: ExecutionId | None
+    execution_uid: ExecutionUid
+    ordering_peer_id: PeerId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +165,7 @@ def _new_row(job: NewJob, *, now: datetime) -> dict[str, object]:
         "remote_id": job.remote_job_execution_id,
         "deadline_at": None if bounds is None else to_text(now + timedelta(seconds=bounds.deadline_s)),
         "transfer_idle_s": None if bounds is None else bounds.transfer_idle_s,
-        "hold_s": None if bounds is None else bounds.hold_s,
+        "hold_s": None if bounds is None or request.workflow_execution_id is not None else bounds.hold_s,
     }
 
 
@@ -175,6 +178,8 @@ def _new_head(request: JobRequest, job_id: JobExecutionId) -> JobHead:
         status=JobStatus.IDLE,
         workflow_job_id=request.workflow_job_id if request.workflow_execution_id is not None else None,
         workflow_execution_id=request.workflow_execution_id,
+        execution_uid=request.execution_uid,
+        ordering_peer_id=request.orchestrator_peer_id,
     )
 
 
@@ -196,6 +201,13 @@ def mark_started(
     return {JobExecutionId(job_id): ExecutionConstraint(constraint) for job_id, constraint in rows}
 
 
+def mark_started_elsewhere(conn: sqlite3.Connection, job_execution_id: JobExecutionId) -> None:
+    """Record that the executor of a job has its start command; the job may have gone on, or ended, meanwhile."""
+    conn.execute(
+        "UPDATE job_executions SET start_received = 1 WHERE id = ? AND start_received = 0", (job_execution_id,)
+    )
+
+
 def mark_all_ready(
     conn: sqlite3.Connection, job_execution_ids: Sequence[JobExecutionId], *, now: datetime
 ) -> list[JobHead]:
@@ -207,7 +219,8 @@ def mark_all_ready(
         WHERE id IN (SELECT value FROM json_each(:ids))
           AND status = 'IDLE'
           AND start_received = 1
-        RETURNING id, job_name, node_id, service_type, status, workflow_job_id, workflow_execution_id
+        RETURNING id, job_name, node_id, service_type, status, workflow_job_id, workflow_execution_id, execution_uid,
+                  ordering_peer_id
         """,
         {"ids": json.dumps(job_execution_ids)},
     ).fetchall()
@@ -285,7 +298,8 @@ def mark_ready_again(
             error_message = :error, run_by = NULL, pull_by = NULL
         WHERE id = :id
           AND status = 'RUNNING'
-        RETURNING id, job_name, node_id, service_type, status, workflow_job_id, workflow_execution_id
+        RETURNING id, job_name, node_id, service_type, status, workflow_job_id, workflow_execution_id, execution_uid,
+                  ordering_peer_id
         """,
         {"id": job_execution_id, "error": error, "not_before": to_text(not_before)},
     ).fetchone()
@@ -342,7 +356,8 @@ def mark_reused(
             image_digest = :image_digest
         WHERE id = :id
           AND status = 'IDLE'
-        RETURNING id, job_name, node_id, service_type, status, workflow_job_id, workflow_execution_id
+        RETURNING id, job_name, node_id, service_type, status, workflow_job_id, workflow_execution_id, execution_uid,
+                  ordering_peer_id
         """,
         {
             "id": job_execution_id,
@@ -386,6 +401,8 @@ def head_of(job: JobExecution) -> JobHead:
         status=job.status,
         workflow_job_id=job.workflow_job_id,
         workflow_execution_id=job.workflow_execution_id,
+        execution_uid=job.execution_uid,
+        ordering_peer_id=job.ordering_peer_id,
     )
 
 
@@ -421,17 +438,22 @@ def mirror_status(
     image_digest: str | None = None,
     now: datetime,
 ) -> JobHead:
-    """Take over the status that a job's executor has reported. Raises `StaleState` where the mirror has ended."""
+    """Take over the status that a job's executor has reported. Raises `StaleState` where the mirror has ended.
+
+    What is READY or RUNNING has been started: its report may come before the answer to the start command does.
+    """
     is_open = status in (JobStatus.IDLE, JobStatus.READY, JobStatus.RUNNING)
     row = conn.execute(
         """
         UPDATE job_executions
         SET status = :status, settled_status = :status, attempt = :attempt, error_message = :error,
             exit_code = :exit_code, exit_signal = :exit_signal, started_at = COALESCE(:started_at, started_at),
-            ended_at = :ended_at, remark = :remark, image_digest = COALESCE(:image_digest, image_digest)
+            ended_at = :ended_at, remark = :remark, image_digest = COALESCE(:image_digest, image_digest),
+            start_received = MAX(start_received, :status IN ('READY', 'RUNNING'))
         WHERE id = :id
           AND status IN ('IDLE', 'READY', 'RUNNING')
-        RETURNING id, job_name, node_id, service_type, status, workflow_job_id, workflow_execution_id
+        RETURNING id, job_name, node_id, service_type, status, workflow_job_id, workflow_execution_id, execution_uid,
+                  ordering_peer_id
         """,
         {
             "id": job_execution_id,
@@ -467,7 +489,8 @@ def settle_by_hand(conn: sqlite3.Connection, job: JobExecution, *, now: datetime
                                  THEN COALESCE(error_message, 'set to ' || status || ' by hand')
                                  ELSE error_message END
         WHERE id = :id
-        RETURNING id, job_name, node_id, service_type, status, workflow_job_id, workflow_execution_id, error_message
+        RETURNING id, job_name, node_id, service_type, status, workflow_job_id, workflow_execution_id, execution_uid,
+                  ordering_peer_id, error_message
         """,
         {"id": job.id, "now": to_text(now)},
     ).fetchone()
@@ -522,6 +545,8 @@ def _head(row: sqlite3.Row) -> JobHead:
         status=JobStatus(row["status"]),
         workflow_job_id=None if workflow_job_id is None else WorkflowJobId(workflow_job_id),
         workflow_execution_id=None if execution_id is None else ExecutionId(execution_id),
+        execution_uid=ExecutionUid(row["execution_uid"]),
+        ordering_peer_id=PeerId(row["ordering_peer_id"]),
     )
 
 

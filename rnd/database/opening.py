@@ -14,6 +14,9 @@ from rnd.types.errors import DatabaseCorrupt, DatabaseFailed, RndError
 _CACHED_STATEMENTS: Final = 512
 _CLOSED_CLEANLY: Final = "closed_cleanly"
 
+CHECKED_ALWAYS_BYTES: Final = 256 << 20
+"""Up to this size, which takes about a second, the file is checked at every start: a disk forgets while nobody looks as well."""
+
 
 def open_connections(path: Path, *, readers: int, busy_timeout_ms: int) -> list[sqlite3.Connection]:
     """Return the writing connection and after it `readers` that cannot write; see `Database.open` for the errors."""
@@ -81,8 +84,11 @@ def _connect(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
 def _prepare(writer: sqlite3.Connection, path: Path) -> None:
     """Check, migrate and mark as open."""
     migrations.refuse_newer(writer, path)
-    if migrations.read_version(writer) > 0 and not _was_closed_cleanly(writer):
+    if migrations.read_version(writer) > 0 and _is_doubtful(writer, path):
         _check(writer, path)
+    if writer.execute("PRAGMA page_count").fetchone()[0] == 0:
+        # What rows leave free can then be given back to the disk in small pieces (retention.release_pages).
+        writer.execute("PRAGMA auto_vacuum = INCREMENTAL")
     mode = writer.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if mode != "wal":
         raise DatabaseFailed(f"{path} cannot use a write-ahead log (journal mode {mode}): is it on a network drive?")
@@ -94,6 +100,10 @@ def _prepare(writer: sqlite3.Connection, path: Path) -> None:
         """,
         {"key": _CLOSED_CLEANLY},
     )
+
+
+def _is_doubtful(conn: sqlite3.Connection, path: Path) -> bool:
+    return path.stat().st_size <= CHECKED_ALWAYS_BYTES or not _was_closed_cleanly(conn)
 
 
 def _was_closed_cleanly(conn: sqlite3.Connection) -> bool:
@@ -109,7 +119,8 @@ def _was_closed_cleanly(conn: sqlite3.Connection) -> bool:
 
 
 def _check(conn: sqlite3.Connection, path: Path) -> None:
-    findings = [str(row[0]) for row in conn.execute("PRAGMA quick_check(5)")]
+    """Look at every page, and at every row's place in each index: one that an index has lost would be found by some queries only."""
+    findings = [str(row[0]) for row in conn.execute("PRAGMA integrity_check(5)")]
     if findings != ["ok"]:
         raise DatabaseCorrupt(
             f"{path} is damaged and was left as it is: {'; '.join(findings)}. Put a backup back, or save what can be "

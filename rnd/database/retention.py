@@ -160,13 +160,15 @@ def clear_execution(
 def list_unneeded_orders(conn: sqlite3.Connection, *, now: datetime, limit: int) -> list[JobExecutionId]:
     """Return jobs that other peers ordered, that have ended, and whose hold is over.
 
-    What a job that is kept reuses is kept with it, and a reused job itself until its start command can come no more.
+    What a job that is kept reuses is kept with it, and a reused job itself until its start command can come no more. A mirror
+    goes with its execution, and its end is a time of another machine's clock: earlier versions gave it a hold as well.
     """
     rows = conn.execute(
         """
         SELECT je.id
         FROM job_executions AS je INDEXED BY job_executions_held
         WHERE je.hold_s IS NOT NULL
+          AND je.workflow_execution_id IS NULL
           AND je.ended_at IS NOT NULL
           AND je.ended_at < :now
           AND julianday(je.ended_at) + je.hold_s / 86400.0 < julianday(:now)
@@ -226,6 +228,23 @@ def settle_doomed_folders(conn: sqlite3.Connection, outcomes: Sequence[tuple[str
         "UPDATE doomed_folders SET error = :error WHERE path = :path",
         [{"path": path, "error": error} for path, error in outcomes if error is not None],
     )
+
+
+def release_pages(conn: sqlite3.Connection, *, spare_bytes: int, at_most: int) -> int:
+    """Give pages that no row needs back to the disk, where they are many; return how many, `at_most` in one call.
+
+    A quarter of the file, and `spare_bytes`, stay for rows to come. A file that was made before rnd did this has to be
+    vacuumed by hand once (docs/backup.md).
+    """
+    page_bytes, pages, free = (
+        int(conn.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_size", "page_count", "freelist_count")
+    )
+    spare = max(pages // 4, spare_bytes // page_bytes)
+    if free <= spare:
+        return 0
+    for _ in range(min(at_most, free - spare)):
+        conn.execute("PRAGMA incremental_vacuum(1)")  # of more than one, Python's module takes the first step only
+    return pages - int(conn.execute("PRAGMA page_count").fetchone()[0])
 
 
 def _doom(conn: sqlite3.Connection, paths: Sequence[str], *, now: datetime) -> None:

@@ -210,6 +210,14 @@ def count_active(conn: sqlite3.Connection) -> int:
     return int(row[0])
 
 
+def list_active(conn: sqlite3.Connection) -> frozenset[TransferId]:
+    """Return which deliveries are under way."""
+    rows = conn.execute(
+        "SELECT transfer_id FROM transfers WHERE status IN ('PENDING', 'ACTIVE') AND status = 'ACTIVE'"
+    ).fetchall()
+    return frozenset(TransferId(row[0]) for row in rows)
+
+
 def count_open(conn: sqlite3.Connection) -> int:
     """Return how many deliveries have not ended."""
     row = conn.execute("SELECT COUNT(*) FROM transfers WHERE status IN ('PENDING', 'ACTIVE')").fetchone()

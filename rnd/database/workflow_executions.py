@@ -41,6 +41,7 @@ _MATCHING: Final = {
 class ExecutionState:
     """The little of an execution that decides what happens to it next."""
 
+    execution_uid: ExecutionUid
     status: ExecutionStatus
     phase: ExecutionPhase
     cancel_requested: bool
@@ -298,7 +299,7 @@ def get_state(conn: sqlite3.Connection, execution_id: ExecutionId) -> ExecutionS
     """Return where an execution stands; `None` if there is none."""
     row = conn.execute(
         """
-        SELECT status, phase, cancel_requested_at, cancel_by, EXISTS (
+        SELECT execution_uid, status, phase, cancel_requested_at, cancel_by, EXISTS (
             SELECT 1
             FROM workflow_jobs
             WHERE workflow_execution_id = :id
@@ -312,6 +313,7 @@ def get_state(conn: sqlite3.Connection, execution_id: ExecutionId) -> ExecutionS
     if row is None:
         return None
     return ExecutionState(
+        execution_uid=ExecutionUid(row["execution_uid"]),
         status=ExecutionStatus(row["status"]),
         phase=ExecutionPhase(row["phase"]),
         cancel_requested=row["cancel_requested_at"] is not None,

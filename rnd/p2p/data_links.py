@@ -42,6 +42,8 @@ class DataLinks:
         self._dialling: set[PeerId] = set()
         self._pauses_s: dict[PeerId, float] = {}
         """How long to wait before each peer is dialled that was dialled in vain, or did not keep the link."""
+        self._failures: dict[PeerId, str] = {}
+        """Why each peer that is expected to send could not be dialled last."""
         self._dials: dict[PeerId, asyncio.Future[Link]] = {}
         self.group: asyncio.TaskGroup | None = None
         """Where dialling goes on; `None` while nothing is dialled."""
@@ -76,8 +78,17 @@ class DataLinks:
         """Keep links to these peers, dialled from here, and to no others for longer than they are used."""
         wanted = dict.fromkeys(peer_ids)  # in their order, which a set would lose
         self._wanted = set(wanted)
+        self._failures = {peer_id: words for peer_id, words in self._failures.items() if peer_id in wanted}
         for peer_id in wanted:
             self._keep(peer_id)
+
+    def is_open(self, peer_id: PeerId) -> bool:
+        """Say whether a link to a peer is up."""
+        return bool(self._open(peer_id))
+
+    def last_failure(self, peer_id: PeerId) -> str:
+        """Return why the last dial to a peer that is expected to send failed; "" if it did not."""
+        return self._failures.get(peer_id, "")
 
     async def get(self, peer_id: PeerId) -> Link:
         """Return an open link to a peer, one on which it is the client if there is one; the newest, since who dials again has
@@ -146,7 +157,8 @@ class DataLinks:
                     await self._await_open(peer_id, self._jittered(pause_s))
                 self._pauses_s[peer_id] = min(max(RETRY_FIRST_S, 2 * pause_s), RETRY_MOST_S)
                 if self._is_missed(peer_id):
-                    await self._try_dial(peer_id)
+                    error = await self._try_dial(peer_id)
+                    self._failures[peer_id] = "" if error is None else error.message
         finally:
             self._dialling.discard(peer_id)
 

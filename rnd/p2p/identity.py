@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from rnd.rules.peer_id import peer_id_from_key
-from rnd.services.key_file import load_or_create
+from rnd.services.key_file import load_given_or_own
 from rnd.types.errors import KeyFileUnsafe
 from rnd.types.seams import Entropy
 
@@ -44,17 +44,19 @@ class Identity:
         return self._private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def load_identity(data_dir: Path, entropy: Entropy) -> Identity:
+def load_identity(data_dir: Path, entropy: Entropy, *, credentials: Path | None = None) -> Identity:
     """Return the identity of a data directory, making `identity.key` (PEM, 0600) at the first start.
+
+    An `identity.key` in `credentials`, the folder of the service manager (systemd.exec(5)), is taken and never written down.
 
     Raises `KeyFileUnsafe` where the file is not private or does not hold an Ed25519 key; it is never replaced, since
     other peers know this one by it.
     """
     path = data_dir / IDENTITY_FILE
-    pem = load_or_create(path, lambda: _fresh_identity(entropy).private_key_pem())
+    pem = load_given_or_own(path, lambda: _fresh_identity(entropy).private_key_pem(), credentials=credentials)
     try:
         key = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, InternalError) as error:
         raise KeyFileUnsafe(f"{path} does not hold an unencrypted private key in PEM form") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise KeyFileUnsafe(f"{path} holds a key of another kind than Ed25519")

@@ -15,7 +15,7 @@ from rnd.database import transfers
 from rnd.database.connection import Database
 from rnd.database.consequences import take_notice
 from rnd.database.news import News
-from rnd.log import get_logger
+from rnd.log import about_run, get_logger
 from rnd.p2p.admission import Admission
 from rnd.p2p.copying_places import CopyingPlaces
 from rnd.p2p.intake import Intake
@@ -94,7 +94,7 @@ class Incoming:
             places=places,
             max_folders=config.limits.files_per_transfer,
         )
-        recognition = Recognition(database=database, clock=clock, folders=folders, threads=self._threads)
+        self._recognition = Recognition(database=database, clock=clock, folders=folders, threads=self._threads)
         self._admission = Admission(
             database=database,
             clock=clock,
@@ -105,7 +105,7 @@ class Incoming:
             peer_id=peer_id,
             receptions=self._receptions,
             paused=self._paused,
-            recognition=recognition,
+            recognition=self._recognition,
             threads=self._threads,
             begin=self._begin,
         )
@@ -116,7 +116,7 @@ class Incoming:
             board=board,
             receptions=self._receptions,
             paused=self._paused,
-            recognition=recognition,
+            recognition=self._recognition,
             threads=self._threads,
             places=places,
         )
@@ -128,6 +128,7 @@ class Incoming:
             await insist(self._database, lambda conn, _: transfers.requeue_active(conn, direction=direction))
             async with asyncio.TaskGroup() as group:
                 self._group = group
+                group.create_task(self._recognition.tidy_up())
                 try:
                     while True:
                         for transfer_id in await self._unwanted.wait(self._config.queue_interval_s):
@@ -154,6 +155,10 @@ class Incoming:
 
     async def answer_request(self, link: Link, message: DataTransferRequest) -> Message:
         """Accept or reject an offer."""
+        with about_run(message.execution_uid, message.ordering_peer_id):
+            return await self._answer_offer(link, message)
+
+    async def _answer_offer(self, link: Link, message: DataTransferRequest) -> Message:
         offer = read_request(message)
         lines = ReceiverLog(offer.transfer_id, size_bytes=offer.size_bytes, chunk_bytes=self._config.chunk_bytes)
         answer = await self._admission.admit(link, offer, message.seal, lines)
@@ -195,6 +200,7 @@ class Incoming:
         try:
             frame = read_frame(data)
         except FrameRefused as error:
+            link.unwanted_bytes += len(data)
             log.debug(LogEvent.PEER_QUESTION_FAILED, peer_id=link.peer_id, reason=str(error))
             return
         self._queue(link, frame)
@@ -205,6 +211,7 @@ class Incoming:
         try:
             frame = frame_of(stream=message.stream, offset=message.offset, payload=message.data)
         except FrameRefused as error:
+            link.unwanted_bytes += len(message.data)
             log.debug(LogEvent.PEER_QUESTION_FAILED, peer_id=link.peer_id, reason=str(error))
             return
         self._queue(link, frame)
@@ -212,6 +219,7 @@ class Incoming:
     def _queue(self, link: Link, frame: Frame) -> None:
         reception = self._receptions.of_stream(link, frame.stream)
         if reception is None or not reception.is_taken():
+            link.unwanted_bytes += len(frame.payload)
             return
         reception.queue.append(frame)
         reception.queued_bytes += len(frame.payload)
@@ -246,7 +254,8 @@ class Incoming:
             )
 
         _, news = await insist(self._database, work)
-        self._board.publish(news)
+        with about_run(message.execution_uid, message.ordering_peer_id):
+            self._board.publish(news)
         return Ack()
 
     def _begin(self, reception: Reception, instructions: list[ReceiveInstruction]) -> bool:
@@ -255,5 +264,7 @@ class Incoming:
             return False
         if not reception.link.is_open:  # it was lost while this was decided, and nobody will say so again
             reception.machine.lose_link()
-        self._group.create_task(self._intake.take(reception, instructions))
+        ends = reception.offer.ends
+        with about_run(ends.execution_uid, ends.ordering_peer_id):
+            self._group.create_task(self._intake.take(reception, instructions))
         return True

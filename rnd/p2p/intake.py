@@ -376,7 +376,11 @@ class Intake:
         offer = reception.offer
         rate_bytes_s = reception.pace.mean(offer.size_bytes, asyncio.get_running_loop().time())
 
+        destination = reception.receiving.destination
+        sender, orderer = reception.link.peer_id, offer.ends.ordering_peer_id
+
         def work(conn: sqlite3.Connection, news: News) -> Transfer:
+            self._recognition.remember(conn, destination, files, sender=sender, orderer=orderer)
             return complete_transfer(
                 conn,
                 offer.transfer_id,
@@ -398,8 +402,6 @@ class Intake:
         await self._follow(reception, reception.machine.mark_finished())
         self._let_go(reception)
         await self._threads.do(partial(reception.receiving.tidy, files))
-        sender, orderer = reception.link.peer_id, offer.ends.ordering_peer_id
-        await self._recognition.remember(reception.receiving.destination, files, sender=sender, orderer=orderer)
 
     def _let_go(self, reception: Reception) -> None:
         """Give its place to others, and have its sender told how it has ended."""

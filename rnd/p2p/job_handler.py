@@ -16,7 +16,7 @@ from rnd.database.connection import Database
 from rnd.database.consequences import give_up_mirror, take_report
 from rnd.database.mirrors import OpenOrder
 from rnd.database.news import News
-from rnd.log import get_logger
+from rnd.log import about_run, get_logger
 from rnd.p2p.peer_manager import AnswerTo, PeerManager
 from rnd.protocol.job_messages import (
     JobCancel,
@@ -96,9 +96,9 @@ class JobHandler:
     def handlers(self) -> Mapping[type[Message], AnswerTo]:
         """Return what answers which request."""
         return {
-            JobRequestMessage: self._request,
-            JobStartMessage: self._start,
-            JobCancel: self._cancel,
+            JobRequestMessage: _about_order(self._request),
+            JobStartMessage: _about_order(self._start),
+            JobCancel: _about_order(self._cancel),
             JobStatusRequest: self._status,
             JobStatusUpdate: self._update,
             JobLogsRequest: self._logs,
@@ -251,8 +251,9 @@ class JobHandler:
 
     async def _update(self, peer: PeerId, message: Message) -> Message:
         assert isinstance(message, JobStatusUpdate)
-        for report in await self._take(peer, [message.report]):
-            log.info(LogEvent.RECEIVED_JOB_STATUS, job_id=report.job_execution_id, status=report.status)
+        with about_run(message.report.execution_uid, self._peer_id):
+            for report in await self._take(peer, [message.report]):
+                log.info(LogEvent.RECEIVED_JOB_STATUS, job_id=report.job_execution_id, status=report.status)
         return Ack()
 
     async def _take(self, executor: PeerId, reports: list[JobStatusReport]) -> list[JobStatusReport]:
@@ -292,7 +293,8 @@ class JobHandler:
         for order in orders:
             if order.executor_peer_id == executor:
                 try:
-                    await self._poll_order(order)
+                    with about_run(order.execution_uid, self._peer_id):
+                        await self._poll_order(order)
                 except ApplicationError as error:
                     log.debug(LogEvent.PEER_QUESTION_FAILED, peer_id=executor, reason=str(error))
 
@@ -347,3 +349,14 @@ class JobHandler:
 
         _, news = await insist(self._database, work)
         self._board.publish(news)
+
+
+def _about_order(answer: AnswerTo) -> AnswerTo:
+    """Have what is logged while another peer's order is seen to say which of its runs that is."""
+
+    async def answer_about(peer: PeerId, message: Message) -> Message:
+        assert isinstance(message, JobRequestMessage | JobStartMessage | JobCancel)
+        with about_run(message.execution_uid, peer):
+            return await answer(peer, message)
+
+    return answer_about

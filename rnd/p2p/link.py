@@ -46,6 +46,8 @@ QUEUE_BYTES: Final = 2 << 20
 
 ANSWERS_AT_ONCE: Final = 64
 """How many answers are made at a time on a link, and none while so much of those before waits to be written."""
+UNWANTED_BYTES_S: Final = 64 << 20
+"""How fast bytes are read that nobody wants: they are decrypted all the same, and everybody else waits for that."""
 REFLEX_BYTES: Final = 1 << 20
 """How much of what is answered without thought may wait: who asks that much and reads nothing is given up."""
 
@@ -122,6 +124,8 @@ class Link:
         """When the last message went or came, by the event loop's clock."""
         self.deliveries = 0
         """How many are under way on it from here: they may wait for long for what the other side says next."""
+        self.unwanted_bytes = 0
+        """How much has come that nobody wants, since that was waited for."""
         self._over = asyncio.Event()
         self._is_told = False
         self._close_asked = asyncio.Event()
@@ -329,6 +333,9 @@ class Link:
                     return
             if self._close_code is not None:
                 return
+            if self.unwanted_bytes:
+                pause_s, self.unwanted_bytes = self.unwanted_bytes / UNWANTED_BYTES_S, 0
+                await asyncio.sleep(pause_s)
 
     def _follow(
         self, instruction: Opened | Deliver | Resolve | Send | Close | Ignored, group: asyncio.TaskGroup

@@ -21,6 +21,7 @@ from aiohttp.typedefs import Handler
 from rnd.log import get_logger
 from rnd.p2p.arrivals import Arrival, Arrivals
 from rnd.p2p.certificates import peer_id_of_certificate
+from rnd.p2p.http_faults import guard
 from rnd.p2p.tls import ServerGate
 from rnd.rules.addresses import origin_of
 from rnd.types.ids import PeerId
@@ -123,6 +124,7 @@ class PeerListener:
         sock.setblocking(False)
         try:
             await self._runner.setup()
+            guard(self._runner.server)
         except BaseException:
             sock.close()
             raise
@@ -218,10 +220,10 @@ class PeerListener:
                 return refusal(403, "NOT_ADMITTED", "its owner can allow or invite you")
             case Admission.GUEST:
                 request.protocol.close()  # once this request is answered
-                return await handler(request)
+                return await _handled(request, handler)
             case Admission.ADMITTED:
                 if self._arrivals.admit(arrival):
-                    return await handler(request)
+                    return await _handled(request, handler)
                 return refusal(429, "TOO_MANY_CONNECTIONS", "you have too many connections to this peer")
 
     def _tell_of_refusal(self, arrival: Arrival) -> None:
@@ -245,6 +247,14 @@ def refusal(status: int, error: str, message: str) -> web.Response:
     )
     response.force_close()
     return response
+
+
+async def _handled(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Return the answer of a handler. That the other side has gone is no fault of ours, as aiohttp would have it."""
+    try:
+        return await handler(request)
+    except ConnectionError:
+        return refusal(400, "GONE", "the connection was lost")  # nobody will read this
 
 
 class _Connection(web.RequestHandler):

@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 
 from rnd.database import job_executions, transfers
 from rnd.database.connection import Database
-from rnd.log import get_logger
+from rnd.log import about_run, get_logger
 from rnd.p2p.owner_rules import bytes_allowed, data_refusal
 from rnd.p2p.peer_manager import PeerManager
 from rnd.p2p.rests import Rests
@@ -116,7 +116,8 @@ class Outgoing:
                     for transfer, delivery in await self._claim():
                         self._receivers[transfer.dest_peer_id] += 1
                         self._underway[transfer.transfer_id] = Underway(started_at=self._clock.now(), disk=self._disk)
-                        group.create_task(self._see_to(transfer, delivery))
+                        with about_run(transfer.execution_uid, transfer.ordering_peer_id):
+                            group.create_task(self._see_to(transfer, delivery))
                     ended = await self._board.outgoing.wait(self._pause_s())
                     self._forget(*ended)
                     for transfer_id in sorted(ended & self._underway.keys()):

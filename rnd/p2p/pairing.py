@@ -174,7 +174,7 @@ class Pairing:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         peer_id = peer_of(request)
         try:
-            question = decode_question(await request.text())
+            question = decode_question((await request.read()).decode())
             answer = await self._redeem(peer_id, question)
         except (MalformedMessage, UnicodeDecodeError) as error:
             return refusal(400, "malformed", str(error))

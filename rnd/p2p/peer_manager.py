@@ -186,6 +186,12 @@ class PeerManager:
         contact = self._contacts.get(peer_id)
         return "" if contact is None else contact.failure
 
+    def why_away(self, peer_id: PeerId) -> str:
+        """Return why nothing could be said to a peer now; "" while any link to it is up."""
+        if self.is_connected(peer_id) or self._data.is_open(peer_id):
+            return ""
+        return self.last_failure(peer_id) or self._data.last_failure(peer_id) or "it has not come, and was not dialled"
+
     async def ask(
         self, peer_id: PeerId, message: Message, *, timeout_s: float, connect_s: float = CONNECT_TIMEOUT_S
     ) -> Message:

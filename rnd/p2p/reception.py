@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -199,7 +200,8 @@ class ReceivingThreads:
     def _begin(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> asyncio.Future[T]:
         if self._is_shut:
             raise ToldToStop("this peer is stopping")
-        return asyncio.get_running_loop().run_in_executor(pool, work)
+        # What the thread logs is about the same run.
+        return asyncio.get_running_loop().run_in_executor(pool, copy_context().run, work)
 
 
 def key_of(offer: Offer) -> DutyKey:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,12 +17,13 @@ from rnd.database import arrived_folders
 from rnd.database.connection import Database
 from rnd.p2p.reception import ReceivingThreads
 from rnd.protocol.instructions import Offer
-from rnd.types.errors import DatabaseNotNow
+from rnd.types.errors import DatabaseNotNow, ToldToStop
 from rnd.types.executions import FileEntry
 from rnd.types.ids import PeerId
 from rnd.types.seams import Clock
 from rnd.workers.earlier_files import RECOGNISED_FROM_BYTES, EarlierFile, EarlierFolder, look_through
 from rnd.workers.job_folders import JobFolders
+from rnd.workers.part_notes import PartNotes
 
 
 class Recognition:
@@ -51,18 +53,33 @@ class Recognition:
                 await self._database.write(partial(arrived_folders.forget, ids=[ids[path] for path in found.gone]))
         return found.files
 
-    async def remember(self, folder: Path, files: Sequence[FileEntry], *, sender: PeerId, orderer: PeerId) -> None:
-        """Write down that a delivery has arrived in a folder. Where that cannot be done now, it is sent again."""
-        if sum(file.size_bytes for file in files) < RECOGNISED_FROM_BYTES:
-            return
-        with contextlib.suppress(DatabaseNotNow):
-            await self._database.write(
-                partial(
-                    arrived_folders.remember,
-                    folder=os.fspath(folder.relative_to(self._folders.data_dir)),
-                    sender=sender,
-                    orderer=orderer,
-                    entry_count=len(files),
-                    now=self._clock.now(),
-                )
+    def remember(
+        self, conn: sqlite3.Connection, folder: Path, files: Sequence[FileEntry], *, sender: PeerId, orderer: PeerId
+    ) -> None:
+        """Write down that a delivery has arrived in a folder, in the transaction that says so of the delivery."""
+        if sum(file.size_bytes for file in files) >= RECOGNISED_FROM_BYTES:
+            arrived_folders.remember(
+                conn,
+                os.fspath(folder.relative_to(self._folders.data_dir)),
+                sender=sender,
+                orderer=orderer,
+                entry_count=len(files),
+                now=self._clock.now(),
             )
+
+    async def tidy_up(self) -> None:
+        """Put in order what is noted beside folders of which an earlier daemon has committed that they arrived, and no more.
+
+        What is long enough to be noted is long enough to be recognised, so each of them is among these.
+        """
+        with contextlib.suppress(DatabaseNotNow, ToldToStop):  # at the next start, then: nobody reads these notes
+            arrived = await self._database.read(arrived_folders.list_all)
+            folders = [self._folders.data_dir / folder for folder in arrived]
+            await self._threads.do_long(partial(_tidy_up, folders, self._threads.is_stopping))
+
+
+def _tidy_up(folders: Iterable[Path], is_stopping: Callable[[], bool]) -> None:
+    for folder in folders:
+        if is_stopping():
+            return
+        PartNotes(folder).tidy_up()

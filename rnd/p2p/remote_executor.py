@@ -301,7 +301,7 @@ class RemoteExecutor:
 
         def work(conn: sqlite3.Connection, news: News) -> None:
             job_interfaces.set_routes(conn, [(job.id, start.routes)])
-            job_moves.mark_started(conn, [job.id])
+            job_moves.mark_started_elsewhere(conn, job.id)
             if job.workflow_job_id is not None:
                 workflow_jobs.note_wait(conn, job.workflow_job_id, None)
             if not is_reused(job):

@@ -30,7 +30,7 @@ class Envelope:
     message: Message
 
 
-def encode(message: Message, *, id: int, reply_to: int | None = None) -> str:  # noqa: A002  the wire's own word
+def encode(message: Message, *, id: int, reply_to: int | None = None) -> str:  # noqa: A002 - the wire's own word
     """Return the text of a message. Sentences for people are cut to what fits.
 
     Raises `MalformedMessage` where no peer would take it: a field is out of bounds, or all of it is larger than 4 MiB.

@@ -156,8 +156,7 @@ _Folder: TypeAlias = "dict[str, _Folder | None]"
 class _Names:
     """The names of a manifest as a tree: `None` is an entry, a dict a folder that entries lead through.
 
-    Names that differ in case are different names, as everywhere here; names that differ only in Unicode's form cannot both
-    be valid, since all are NFC.
+    Names that differ in case or in Unicode's form are different names, as everywhere here.
     """
 
     def __init__(self, max_folders: int) -> None:

@@ -160,6 +160,8 @@ def preferred_kdf() -> Argon2idParameters | ScryptParameters:
 def derive_key(header: KdfHeader, passphrase: str) -> bytes:
     """Return the 32-byte key of a passphrase (NFC, UTF-8). Takes a quarter of a second and 64 to 256 MiB on purpose.
 
+    A process derives one at a time: two of several lanes wait for each other without end (seen with OpenSSL 4.0.3, whose
+    threads for lanes are shared by all derivations).
     Raises `cryptography.exceptions.UnsupportedAlgorithm` where this OpenSSL lacks the function that the header names.
     """
     secret = unicodedata.normalize("NFC", passphrase).encode()
@@ -187,7 +189,10 @@ def header_from_json(text: str) -> KdfHeader:
     Raises `ValueError` for another version, and for parameters out of bounds either way: weaker ones would be a
     downgrade, bigger ones would exhaust the memory.
     """
-    fields = json.loads(text)
+    try:
+        fields = json.loads(text)
+    except RecursionError:
+        raise ValueError("the key header is nested without end") from None
     if not isinstance(fields, dict) or fields.get("version") != _HEADER_VERSION:
         raise ValueError("the key header has an unknown version")
     salt = bytes.fromhex(str(fields.get("salt", "")))

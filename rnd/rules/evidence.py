@@ -31,7 +31,8 @@ class OtherEnd:
     """What is known of the job at the other end of a connection, and of the delivery along it.
 
     `status` is `None` for the self-peer and for a job of which this peer hears nothing. `path` is where the files
-    belong on this peer, `path_exists` whether that folder is there (`None`: not looked at).
+    belong on this peer, `path_exists` whether that folder is there (`None`: not looked at). `away` says why there is no link
+    to its peer ("" where there is one, and on this peer).
     """
 
     name: str
@@ -40,6 +41,7 @@ class OtherEnd:
     transfer: Transfer | None = None
     path: str = ""
     path_exists: bool | None = None
+    away: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,8 @@ class Evidence:
     `other_ends` are by connection. `service_found` and `service_active` concern the service on this peer;
     `executor_reason` says why its engine is not available ("" where it is). `not_before` holds back another attempt.
     `pull` is set where its image is being pulled. `start_trouble` is why its executor could not be told to start it so far.
+    `disk_trouble` is why no delivery is taken in here now ("" where there is room).
+    `orchestrator_away` and `executor_away` say why there is no link to these, where they are other peers.
     """
 
     job: JobExecution
@@ -76,6 +80,9 @@ class Evidence:
     pull: ImageOnItsWay | None = None
     not_before: datetime | None = None
     start_trouble: str = ""
+    disk_trouble: str = ""
+    orchestrator_away: str = ""
+    executor_away: str = ""
 
     def other_end(self, peer: InterfacePeer) -> OtherEnd:
         """Return what is known of the other end of a connection, be it only whose it is."""

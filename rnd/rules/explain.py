@@ -45,12 +45,17 @@ def explain(evidence: Evidence) -> Explanation:
     )
 
 
-def explain_uncreated(job: WorkflowJob) -> Explanation:
-    """Return why a job of an own execution does not exist on its executor: phase 1 has yet to come to it, or was refused."""
+def explain_uncreated(job: WorkflowJob, *, away: str = "") -> Explanation:
+    """Return why a job of an own execution does not exist on its executor: phase 1 has yet to come to it, or was refused.
+
+    `away` says why there is no link to its executor, if there is none.
+    """
     if job.status is WorkflowJobStatus.PENDING:
         because = "Phase 1 is not over: it has not been created yet."
         if job.error:
             because += f" It is asked for again: {job.error}"
+        elif away:
+            because += f" There is no link to its peer now: {away}."
     else:
         because = f"It was never created: {job.error or NO_REASON}"
     created = Check(check="created in phase 1", ok=False, evidence=f"workflow_jobs {job.id} is {job.status}")
@@ -83,9 +88,15 @@ def explained_elsewhere(job: JobExecution, told: Explanation) -> Explanation:
 def explain_unreachable(job: JobExecution, why: str, *, do: str, deadline_at: datetime | None) -> Explanation:
     """Return where a job of an own execution stood when its executor was last heard of, and how long that is waited for."""
     until = "" if deadline_at is None else f" It is waited for until {to_text(deadline_at)}, and given up then."
+    because = f"Its peer was last heard to say {job.status}, and cannot be asked now: {why}.{until}"
+    if job.cancel_requested_at is not None:
+        because = (
+            f"It is being cancelled since {to_text(job.cancel_requested_at)}; its peer was last heard to say {job.status} "
+            f"and cannot be told now: {why}. It hears of it when it is back."
+        )
     return Explanation(
         status=job.status,
-        because=f"Its peer was last heard to say {job.status}, and cannot be asked now: {why}.{until}",
+        because=because,
         checks=(Check(check="peer can be asked", ok=False, evidence=why),),
         do=do,
     )
@@ -131,6 +142,8 @@ def _input_checks(evidence: Evidence) -> Iterator[Check]:
             words += f", {end.name} is {end.status}"
         if end.transfer is not None:
             words += f", {_transfer_words(end.transfer)}"
+        if end.away and not peer.duty_acknowledged:
+            words += f", no link to its peer: {end.away}"
         name = f"input of connection {peer.connection_id} from {end.name}"
         yield Check(check=name, ok=peer.duty_acknowledged, evidence=words)
         if end.path_exists is not None:

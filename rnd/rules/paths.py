@@ -137,8 +137,9 @@ def nested_mounts(mount_paths: Sequence[str]) -> tuple[tuple[str, str], ...]:
 def validate_relative_path(path: str) -> str:
     """Return `path` unchanged if it is a safe name below some folder. Raises `UnsafePath` otherwise.
 
-    Safe: relative, parts joined by single `/`, none of them empty, `.` or `..`; NFC; no control characters; at most
-    255 bytes a part, 1024 bytes and 64 parts in all. A backslash is an ordinary character.
+    Safe: relative, parts joined by single `/`, none of them empty, `.` or `..`; UTF-8 without control characters; at most
+    255 bytes a part, 1024 bytes and 64 parts in all. A backslash is an ordinary character. Names are what their bytes are:
+    case and Unicode's forms make different names.
     """
     problem = relative_path_problem(path)
     if problem:
@@ -152,11 +153,9 @@ def relative_path_problem(path: str) -> str | None:
         return "is empty"
     if path.startswith("/"):
         return "is absolute"
-    if not (path.isascii() and path.isprintable()):  # the plain case is quick: a transfer has 100,000 names
-        if any(unicodedata.category(character) in _REFUSED_CATEGORIES for character in path):
-            return "has a control character or is not valid UTF-8"
-        if not unicodedata.is_normalized("NFC", path):
-            return "is not in Unicode's composed form (NFC)"
+    is_plain = path.isascii() and path.isprintable()  # which is quick to see: a transfer has 100,000 names
+    if not is_plain and any(unicodedata.category(character) in _REFUSED_CATEGORIES for character in path):
+        return "has a control character or is not valid UTF-8"
     if len(path.encode()) > PATH_BYTES_MAX:
         return f"is longer than {PATH_BYTES_MAX} bytes"
     parts = path.split("/")

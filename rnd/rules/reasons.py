@@ -34,8 +34,11 @@ def find_reason(evidence: Evidence) -> Finding:
     """Return why a job is in its state: one reason, the most final of those that hold."""
     job = evidence.job
     if job.cancel_requested_at is not None and not job_is_terminal(job.status):
+        what = "its processes are being ended"
+        if evidence.executor_away:
+            what = f"its peer has not confirmed that and cannot be told now: {evidence.executor_away}"
         return Finding(
-            because=f"It is being cancelled since {to_text(job.cancel_requested_at)}; its processes are being ended.",
+            because=f"It is being cancelled since {to_text(job.cancel_requested_at)}; {what}.",
             do=_about_execution(job, "watch"),
         )
     match job.status:
@@ -105,6 +108,8 @@ def _why_not_started(evidence: Evidence) -> Finding:
             because = "Phase 2 is over, but its start command was not received."
         case None:
             because = "Its orchestrator has not sent the start command."
+            if evidence.orchestrator_away:
+                because = f"{because[:-1]}, and there is no link to it now: {evidence.orchestrator_away}."
         case _:
             assert_never(evidence.execution_phase)
     return Finding(because=f"{because} It waits until {to_text(job.start_by)}.", do=_about_execution(job, "show"))
@@ -123,7 +128,7 @@ def _why_missing(evidence: Evidence, peer: InterfacePeer) -> tuple[int, Finding]
         because = f"phase 2 has not told it which job sends {what}."
         return 1, Finding(because=_sentence(because), do=_rpc("job.interfaces", job_execution_id=job.id))
     if transfer is None:
-        return 5, _waiting_for_sender(job, end, what)
+        return 5, _waiting_for_sender(evidence, end, what)
     ask = _deliveries(job)
     match transfer.status:
         case TransferStatus.FAILED:
@@ -146,14 +151,21 @@ def _why_missing(evidence: Evidence, peer: InterfacePeer) -> tuple[int, Finding]
             assert_never(transfer.status)
 
 
-def _waiting_for_sender(job: JobExecution, end: OtherEnd, what: str) -> Finding:
+def _waiting_for_sender(evidence: Evidence, end: OtherEnd, what: str) -> Finding:
     if end.status is None:
-        because = f"{what} has not been announced by its sender yet."
+        because = f"{what} has not been announced by its sender yet"
     elif end.status is WorkflowJobStatus.COMPLETED:
-        because = f"its sender {end.name} is COMPLETED, but {what} is not on its way yet."
+        because = f"its sender {end.name} is COMPLETED, but {what} is not on its way yet"
     else:
-        because = f"{what} comes when that job has ended; it is {end.status}."
-    return Finding(because=_sentence(because), do=_about_execution(job, "show"))
+        because = f"{what} comes when that job has ended; it is {end.status}"
+    if end.away:
+        because += f"; there is no link to its peer now: {end.away}"
+    elif evidence.disk_trouble and end.status in (None, WorkflowJobStatus.COMPLETED):
+        because = f"{what} is not here, and none is taken now: {evidence.disk_trouble}"
+        return Finding(
+            because=f"{_sentence(because)}.", do="Free space on the disk of the data directory (df shows what is free)."
+        )
+    return Finding(because=f"{_sentence(because)}.", do=_about_execution(evidence.job, "show"))
 
 
 def _why_ready(evidence: Evidence) -> Finding:

@@ -214,6 +214,8 @@ def _probe_in(folder: str, data_dir: str) -> str:
 
 
 def _landlock_problem(version: int) -> str:
+    if version == landlock.FORBIDDEN:
+        return "the service manager's SystemCallFilter= lets nothing here confine itself (rnd setup --standalone)"
     if version == 0:
         return "the kernel has no Landlock, or it is switched off"
     return f"Landlock of this kernel is version {version}; version {landlock.NEEDED_VERSION} is needed (Linux 6.12)"

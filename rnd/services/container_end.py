@@ -30,6 +30,7 @@ class Circumstances(NamedTuple):
     program: str = ""
     stderr_tail: str = ""
     streams_cut: tuple[str, ...] = ()
+    streams_lost: bool = False
     fault: str = ""
     cancelled: bool = False
     shaken: bool = False
@@ -45,6 +46,7 @@ def account(state: dict[str, Any], around: Circumstances) -> dict[str, Any]:
         "started_at": started_at,
         "ended_at": ended_at,
         "streams_cut": list(around.streams_cut),
+        "streams_lost": around.streams_lost,
     }
     if code in NOT_STARTED and (said := _INIT_WORDS.match(around.stderr_tail)):
         program, words = said["program"] or around.program, said["words"] or said["podman"]

@@ -66,12 +66,11 @@ def read(directory: str, engine_name: str) -> Record | None:
         return None
     try:
         *lines, _ = os.read(file, RECORD_MAX_BYTES).split(b"\n")
+        return _replay([json.loads(line) for line in lines])
+    except (ArithmeticError, AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError):
+        return None
     finally:
         os.close(file)
-    try:
-        return _replay([json.loads(line) for line in lines])
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return None
 
 
 def _replay(steps: list[dict[str, Any]]) -> Record | None:

@@ -59,8 +59,8 @@ UNLOCKED_FOR_S: Final = 24 * 3600.0
 INGEST_THREADS: Final = 2
 """How many snapshots are taken at once; more would only fight over the disk."""
 
-KDF_THREADS: Final = 2
-"""How many passphrases are hardened at once; each takes 64 MiB and all of a core."""
+KDF_THREADS: Final = 1
+"""How many passphrases are hardened at once; each takes 64 MiB, and `derive_key` allows no two."""
 
 SERVICES_A_READ: Final = 1000
 RUN_ONCE: Final = RetryPolicy()

@@ -401,6 +401,7 @@ class ContainerRun:
             program=self._begun.program,
             stderr_tail=captured_output.tail(self.directory, "stderr"),
             streams_cut=tuple(cut),
+            streams_lost=bool(self._broken_off),
             fault=self._fault,
             cancelled=self._cancelled,
             shaken=self._shaken,

@@ -72,6 +72,9 @@ class DockerExecutor:
         """Say why a job could not be run here as things are: what the engine lacks shows when it is asked."""
         return None
 
+    def expect_runs(self, at_once: int = 0) -> None:
+        """Do nothing: an engine is there or it is not. See `Executor.expect_runs`."""
+
     async def submit(self, run: JobRun) -> str:
         """Create and start a container, or find the one of this name, and return its handle. See `Executor.submit`."""
         if run.container is None:
@@ -248,6 +251,7 @@ def _observation(ended: Mapping[str, Any]) -> Observation:
         started_at=_moment(ended.get("started_at")),
         ended_at=_moment(ended.get("ended_at")),
         streams_cut=tuple(LogStream(name) for name in ended.get("streams_cut", ())),
+        streams_lost=ended.get("streams_lost") is True,
     )
 
 

@@ -26,6 +26,8 @@ DEFAULT_SOCKET = "/var/run/docker.sock"
 CALL_TIMEOUT_S = 60
 CALLERS = 8
 """Calls at once; an engine that is asked to start more containers at a time than this is none the faster."""
+OLDEST_API = "1.41"
+"""Of Docker 20.10: the first that gives each container a cgroup namespace of its own."""
 ONLY_SOCKETS = "a container engine is reached by a unix socket on this machine: DOCKER_HOST must be unix:///..."
 
 T = TypeVar("T")
@@ -229,15 +231,30 @@ class Engine:
 
     def _connected(self) -> APIClient:
         from docker import APIClient
+        from docker.utils import version_lt
 
         client = self._client
         if client is None:
             if self._unusable:
                 raise EngineGone(self._unusable)
-            client = self._client = APIClient(
+            self._find_somebody()
+            client = APIClient(
                 f"unix://{self.socket_path}", version="auto", timeout=self._call_timeout_s, num_pools=CALLERS
             )
+            if version_lt(client.api_version, OLDEST_API):
+                client.close()
+                raise EngineGone(
+                    f"the container engine at {self.socket_path} speaks API {client.api_version}, and {OLDEST_API} is needed: "
+                    "Docker 20.10 or newer"
+                )
+            self._client = client
         return client
+
+    def _find_somebody(self) -> None:
+        """Raise `OSError` where nobody listens: the SDK would leave its sockets open until the collector comes by."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(self._call_timeout_s)
+            connection.connect(self.socket_path)
 
 
 def _facts(client: APIClient) -> EngineFacts:

@@ -82,13 +82,18 @@ async def _hand_on(stream: Opened, tell: Tell, silence_s: float) -> None:
     """Hand on what is said. Raises `EngineRefused` with what went wrong, in the engine's words."""
     lines: list[str] = []
     async for piece in stream.news(silence_s):
-        if "error" in piece:
-            detail = piece.get("errorDetail")
-            words = str((detail.get("message") if isinstance(detail, dict) else None) or piece["error"])
+        if words := _error_words(piece):
             raise EngineRefused(500, "\n".join([*lines[-LAST_LINES:], words]))
         if said := str(piece.get("stream", "")).strip():
             lines.append(said)
         tell(piece)
+
+
+def _error_words(piece: Mapping[str, object]) -> str:
+    """Return what went wrong, if anything did: engines are to leave `error` out one day, and podman knows nothing else."""
+    detail = piece.get("errorDetail")
+    words = detail.get("message") if isinstance(detail, dict) else None
+    return str(words or piece.get("error") or ("the engine does not say why" if detail else ""))
 
 
 async def _in_time(headers: Awaitable[dict[str, str]]) -> dict[str, str]:

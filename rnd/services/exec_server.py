@@ -45,12 +45,15 @@ from rnd.services.engine_streams import EngineGone, EngineRefused
 from rnd.services.exec_images import ExecImages
 from rnd.services.exec_runs import ExecRuns, container_id_in
 from rnd.services.executor import LABEL_ATTEMPT, LABEL_ENGINE_NAME, LABEL_JOB, LABEL_PEER
+from rnd.services.service_manager import ServiceManager
 
 SEAT: Final = "exec"
 MESSAGE_MAX_BYTES: Final = 32 << 20
 IDLE_S: Final = 60.0
 HANDOVER_S: Final = 30.0
 """How long runs that would lose something by it may hold up another rnd-exec that is to take over."""
+DISMISS_S: Final = 5.0
+"""How long a client may take to read what it has yet to be told, when this process ends."""
 CLIENT_REQUESTS_MAX: Final = 4096
 """Far above what one daemon has under way; whoever asks for more at once waits."""
 PR_SET_DUMPABLE: Final = 4
@@ -77,7 +80,7 @@ def main(data_dir: str, version: str, *, foreground: bool) -> None:
     listener = seat.listen(folder, SEAT)
     if foreground:
         seat.note_unit(folder, SEAT)
-        seat.tell_service_manager("READY=1")
+        ServiceManager.from_environment(os.environ).tell("READY=1")
     else:
         if os.fork():
             return
@@ -138,12 +141,16 @@ class ExecServer:
             self._engine.close()
 
     async def _dismiss(self) -> None:
-        """Hang up on every client, and see it go."""
-        while self._clients:
-            self._stirred.clear()
-            for writer in self._clients:
-                writer.close()
-            await self._stirred.wait()
+        """Hang up on every client, and see it go; one that does not read what it was told is not waited for."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DISMISS_S):
+                while self._clients:
+                    self._stirred.clear()
+                    for writer in self._clients:
+                        writer.close()
+                    await self._stirred.wait()
+        for writer in self._clients:
+            writer.transport.abort()
 
     def _stir(self) -> None:
         self._idle_since = time.monotonic()

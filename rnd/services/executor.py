@@ -158,8 +158,9 @@ class JobRun:
 class Observation:
     """What an executor knows about a run. `reason` is a sentence for a person, "" where there is nothing to say.
 
-    `streams_cut` names the streams that reached the cap; `leftovers_killed` counts processes that outlived the
-    program and were ended with it. `exit_code` is set for an ordinary exit, `signal` for a death by signal.
+    `streams_cut` names the streams that reached the cap, or, with `streams_lost`, of which a part was written while nobody
+    was there to take it; `leftovers_killed` counts processes that outlived the program and were ended with it. `exit_code` is
+    set for an ordinary exit, `signal` for a death by signal.
     """
 
     phase: Phase
@@ -169,6 +170,7 @@ class Observation:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     streams_cut: tuple[LogStream, ...] = ()
+    streams_lost: bool = False
     leftovers_killed: int = 0
 
 
@@ -178,7 +180,10 @@ def container_id_of(handle: str) -> str:
 
 
 class Executor(Protocol):
-    """Runs programs. Every method may be called again after the daemon or the engine was restarted."""
+    """Runs programs. Every method may be called again after the daemon or the engine was restarted.
+
+    None is for logs: whoever runs a program writes its streams to `logs/` of the job's folder as they come, and that is where all read them.
+    """
 
     name: str
 
@@ -188,8 +193,14 @@ class Executor(Protocol):
     def refusal(self, service: Service, plan: JobPlan, *, foreign: bool) -> str | None:
         """Return why a job of a service could not be run here as things are, in words, or `None`.
 
-        Asked before anything is created; `foreign` says that another peer orders it. May look at the disk, so call it in
-        a thread.
+        Asked before anything is created; of `plan` only entrypoint and cmd count; `foreign` says that another peer orders it.
+        May look at the disk, so call it in a thread.
+        """
+
+    def expect_runs(self, at_once: int = 0) -> None:
+        """Have ready what takes long to start: this peer offers services of this kind, and so many runs may begin soon and at once.
+
+        Nothing depends on it: runs that nobody has expected take longer to begin, and what was got ready in vain goes by itself.
         """
 
     async def submit(self, run: JobRun) -> str:

@@ -1,4 +1,4 @@
-"""The keepers of one spawner: forked when one is needed, rested after an ordinary run, let go when they are idle.
+"""The keepers of one spawner: forked when one is needed, or expected to be, rested after an ordinary run, let go when they are idle.
 
 Standard library only, like all that the spawner imports.
 """
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from rnd.services import keeper, linux, processes
 
-IDLE_KEEPERS_MAX = 32
+IDLE_KEEPERS_MAX = 64
 IDLE_KEEPER_S = 5.0
 UNTOLD = b"null"
 
@@ -57,6 +57,7 @@ class KeeperPool:
         self._by_descriptor: dict[int, KeeperLink] = {}
         self._idle: list[KeeperLink] = []
         self._closed = False
+        self._expected = 0
 
     def __contains__(self, pid: int) -> bool:
         return pid in self._by_pid
@@ -65,6 +66,25 @@ class KeeperPool:
     def idle(self) -> bool:
         """Whether a keeper rests, which it does for a while only."""
         return bool(self._idle)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there are fewer keepers than are expected to be needed."""
+        return len(self._by_descriptor) < self._expected
+
+    def expect(self, count: int) -> None:
+        """Have `prepare_one` fork keepers until there are so many, those that have a run among them, or as many as may rest."""
+        self._expected = 0 if self._closed else min(count, IDLE_KEEPERS_MAX)
+
+    def prepare_one(self) -> None:
+        """Fork a keeper that is expected to be needed. When there are enough, or no more can be had, none is expected any more."""
+        try:
+            if self.wanted:
+                self.rest(self._fork())
+        except OSError:
+            self._expected = 0  # a run that needs one says why there is none
+        if not self.wanted:
+            self._expected = 0
 
     def pids(self) -> frozenset[int]:
         """Return the pids of all keepers that are not buried."""
@@ -95,6 +115,7 @@ class KeeperPool:
     def close(self) -> None:
         """Let go of every keeper as soon as it has no run."""
         self._closed = True
+        self._expected = 0
         for link in tuple(self._idle):
             self.hang_up(link)
 

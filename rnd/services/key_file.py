@@ -26,7 +26,31 @@ def load_or_create(path: Path, make_key: Callable[[], bytes]) -> bytes:
         return _read(path)
 
 
-def _read(path: Path) -> bytes:
+def load_given_or_own(path: Path, make_key: Callable[[], bytes], *, credentials: Path | None) -> bytes:
+    """Return the key that the service manager has laid out in its folder under the name of `path`, or what is at `path`.
+
+    Raises `KeyFileUnsafe` as `load_or_create` does, and where there are two keys that differ: whoever is this peer by one of them
+    is somebody else by the other.
+    """
+    given = None if credentials is None else _read_given(credentials / path.name)
+    if given is None:
+        return load_or_create(path, make_key)
+    if path.exists() and _read(path) != given:
+        raise KeyFileUnsafe(
+            f"{path} and the credential {path.name} are different keys: remove the file if the credential is the one that this "
+            "peer has always had, or LoadCredential= from the unit if the file is"
+        )
+    return given
+
+
+def _read_given(path: Path) -> bytes | None:
+    """Return a credential; the service manager sees to who can enter its folder, so no mode but everybody's is wrong."""
+    if not path.exists():
+        return None
+    return _read(path, closed_to=0o007)
+
+
+def _read(path: Path, *, closed_to: int = 0o077) -> bytes:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -37,7 +61,7 @@ def _read(path: Path) -> bytes:
         facts = os.fstat(fd)
         if not stat.S_ISREG(facts.st_mode):
             raise KeyFileUnsafe(f"{path} is not a regular file")
-        if facts.st_mode & 0o077:
+        if facts.st_mode & closed_to:
             raise KeyFileUnsafe(
                 f"{path} can be read or changed by others (mode {stat.S_IMODE(facts.st_mode):04o}): run chmod 600 on it, "
                 "and replace the key if anybody may have read it"

@@ -7,6 +7,7 @@ Standard library only. Sources: landlock(7), the kernel's include/uapi/linux/lan
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import struct
@@ -16,6 +17,8 @@ from rnd.services import linux
 
 NEEDED_VERSION = 6
 """The first that keeps signals and abstract sockets inside (Linux 6.12)."""
+
+FORBIDDEN = -1
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same numbers on every machine
 _VERSION_ASKED = 1
@@ -37,11 +40,11 @@ WRITE = _ALL_FILES & ~(_MAKE_CHARACTER_DEVICE | _MAKE_BLOCK_DEVICE)
 
 
 def version() -> int:
-    """Return which version of Landlock the kernel has, 0 for none."""
+    """Return which version of Landlock the kernel has, 0 for none, `FORBIDDEN` where it may not be asked."""
     try:
         return linux.call(_CREATE_RULESET, None, 0, _VERSION_ASKED)
-    except OSError:
-        return 0
+    except OSError as error:
+        return FORBIDDEN if error.errno == errno.EPERM else 0
 
 
 def restrict(rules: Iterable[tuple[str, int]], *, tcp: bool) -> None:

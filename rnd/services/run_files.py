@@ -21,8 +21,13 @@ from typing import NamedTuple
 RECORD = "run.jsonl"
 RECORD_MAX_BYTES = 1 << 16
 """Far above what two lines need; what a job has made of its record beyond that is not looked at."""
+GRACE_MAX_S = 86_400.0
+"""More than the configuration allows; what a job asks for beyond that ends at once."""
 CANCEL = "cancel.json"
 FAULT = "fault.json"
+PID_MAX = 1 << 22
+"""No system has more processes, proc(5)."""
+START_MAX = 1 << 63
 ENGINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,159}")
 MARKER = "RND_RUN"
 """The environment variable that tells whose a process is when all its parents are gone."""
@@ -119,7 +124,7 @@ def end(record: int, ended: dict[str, object]) -> bytes:
 
 
 def read(directory: str, engine_name: str) -> Record | None:
-    """Return what is known of a run, or `None` if it was never begun."""
+    """Return what is known of a run, or `None` if it was never begun, or its record is no record any more."""
     try:
         file = os.open(_path(directory, engine_name, RECORD), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -133,9 +138,11 @@ def read(directory: str, engine_name: str) -> Record | None:
     records = [_parse(line) for line in lines]
     if not records or records[0].get("engine_name") != engine_name:
         return None
-    try:
-        started = Started(**{name: kind(records[0][name]) for name, kind in _STARTED_TYPES.items()})
-    except (KeyError, TypeError, ValueError):
+    fields = [records[0].get(name) for name in Started._fields]
+    if [type(field) for field in fields] != list(_STARTED_TYPES.values()):
+        return None
+    started = Started._make(fields)
+    if not 0 < started.keeper_pid <= PID_MAX or not 0 <= started.keeper_start <= START_MAX:
         return None
     return Record(started, records[-1] if len(records) > 1 else None)
 
@@ -151,7 +158,7 @@ def cancel_grace_s(directory: str, engine_name: str) -> float | None:
     grace_s = record.get("grace_s")
     if grace_s is None:
         return None
-    return float(grace_s) if isinstance(grace_s, int | float) else 0.0
+    return float(grace_s) if isinstance(grace_s, int | float) and 0 <= grace_s <= GRACE_MAX_S else 0.0
 
 
 def leave_fault(directory: str, engine_name: str, fault: str) -> None:
@@ -213,18 +220,20 @@ def _path(directory: str, engine_name: str, kind: str) -> str:
 def _parse(text: bytes) -> dict[str, object]:
     try:
         record = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
 
 
 def _read(path: str) -> dict[str, object]:
     try:
-        file = os.open(path, os.O_RDONLY)
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return {}
     try:
-        return _parse(os.read(file, 1 << 16))
+        return _parse(os.read(file, RECORD_MAX_BYTES))
+    except OSError:
+        return {}
     finally:
         os.close(file)
 

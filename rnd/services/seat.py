@@ -96,15 +96,6 @@ def await_listener(data_dir: str, name: str, timeout_s: float) -> bool:
         os.close(folder)
 
 
-def tell_service_manager(state: str) -> None:
-    """Tell the service manager that started this process, if one did, how far it is (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, contextlib.suppress(OSError):
-            channel.connect("\0" + address[1:] if address.startswith("@") else address)
-            channel.sendall(state.encode())
-
-
 def may_speak(connection: socket.socket) -> bool:
     """Say whether who has connected is this user, or root."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))

@@ -9,9 +9,10 @@ Requests carry `id` and `op`; each is answered by a line with that `id` and eith
   submit {run}            -> {handle, tells}   starts it, or finds what was started under its engine name; if it starts
                                                it, `tells` is true and {ended} follows under the same id
   wait {engine_name, keeper_pid} -> {ended}    when that run has ended; or {stranger: true} if its keeper is another's
-`ended` holds the fields of the last line of the run's record, or is null where that is to be read there.
+  expect {at_once}        -> {}                so many runs may come soon: keepers are forked while there is nothing else to do
   stop                    -> {}                exit as soon as no run is left
   retire                  -> {}                the same, and make room for another spawner at once
+`ended` holds the fields of the last line of the run's record, or is null where that is to be read there.
 """
 
 from __future__ import annotations
@@ -105,9 +106,12 @@ class Spawner:
         gc.freeze()
         gc.disable()
         while not self._done():
-            for descriptor, event in self._poller.poll(self._patience_ms()):
+            events = self._poller.poll(self._patience_ms())
+            for descriptor, event in events:
                 self._attend(descriptor, event)
             self._send_answers()
+            if not events:
+                self._keepers.prepare_one()
             if self._strangers:
                 self._end_strangers()
             self._keepers.dismiss_idle()
@@ -121,6 +125,8 @@ class Spawner:
         return not self._clients and time.monotonic() - self._idle_since >= IDLE_S
 
     def _patience_ms(self) -> int | None:
+        if self._keepers.wanted:
+            return 0
         if self._strangers:
             return int(STRANGERS_AGAIN_S * 1000)
         if self._keepers.idle:
@@ -226,6 +232,9 @@ class Spawner:
                 return self._submit(request["run"], functools.partial(self._tell, client, request["id"]))
             case "wait":
                 return self._wait(request["engine_name"], request["keeper_pid"], client, request["id"])
+            case "expect":
+                self._keepers.expect(int(request["at_once"]))
+                return {}
             case "stop":
                 self._stopping = True
                 return {}

@@ -11,22 +11,20 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rnd import __version__
 from rnd.services import processes, run_files
 from rnd.services.executor import Confinement, Health, JobRun, Observation, Phase
+from rnd.services.run_end import moment, observation
 from rnd.services.spawner_client import SpawnerClient, probe_confinement
 from rnd.services.standalone_orders import order_refusal
 from rnd.types.definitions import JobPlan
-from rnd.types.enums import LogStream
 from rnd.types.errors import ExecutorUnavailable
 from rnd.types.services import Sandbox, Service
-from rnd.types.times import from_text
 
 BOUND_NAMES = ("cpus", "memory_bytes", "pids", "disk_bytes", "open_files")
 """Limits that a native program can be held to; `gpus` is not one of them."""
@@ -35,7 +33,7 @@ SANDBOX_TIER = "landlock"
 
 
 class StandaloneExecutor:
-    """Runs native programs of one data directory. The first submit starts the spawner if none is there."""
+    """Runs native programs of one data directory. `expect_runs`, else the first submit, starts the spawner if none is there."""
 
     name = "standalone"
 
@@ -45,15 +43,46 @@ class StandaloneExecutor:
         self._boot_id = processes.boot_id() if sys.platform == "linux" else ""
         self._failure = ""
         self._sandbox: Sandbox | None = None
+        self._expects_runs = asyncio.Event()
+        self._expected_at_once = 0
         self._cancelled: set[str] = set()
         self._tidy: set[str] = set()  # runs whose keeper has said that they left nothing to remove
 
     async def run(self) -> None:
         """Hold the connection until cancelled; then tell the spawner that it may go once it keeps nothing."""
         try:
-            await asyncio.Event().wait()
+            await self._expects_runs.wait()
+            starting = asyncio.create_task(self._start_spawner())
+            try:
+                await asyncio.shield(starting)
+                while True:
+                    await self._prepare_keepers()
+                    await self._expects_runs.wait()
+            finally:
+                await starting  # else it would be there with nobody to tell it that it may go
         finally:
             await self.close()
+
+    def expect_runs(self, at_once: int = 0) -> None:
+        """Have the spawner there before the first run, and keepers: starting them takes longer than many a program.
+
+        See `Executor.expect_runs`.
+        """
+        self._expected_at_once = max(self._expected_at_once, at_once)
+        self._expects_runs.set()
+
+    async def _prepare_keepers(self) -> None:
+        self._expects_runs.clear()
+        at_once, self._expected_at_once = self._expected_at_once, 0
+        if at_once:
+            with contextlib.suppress(ExecutorUnavailable, OSError):  # whoever submits meets it again
+                await self._spawner.request("expect", at_once=at_once)
+
+    async def _start_spawner(self) -> None:
+        try:
+            await self._spawner.connect()
+        except (ExecutorUnavailable, OSError) as error:  # `check` says so, and whoever submits meets it again
+            self._failure = str(error)
 
     async def close(self) -> None:
         """Hang up. Jobs go on; the spawner ends when the last one has, unless a daemon comes back to it."""
@@ -111,7 +140,7 @@ class StandaloneExecutor:
             if told:
                 if told.get("tidy") is True and kept.engine_name not in self._cancelled:
                     self._tidy.add(kept.engine_name)
-                return _observation(told)
+                return observation(told)
             if told is None:
                 await _end_of_process(kept.keeper_pid, kept.keeper_start)
             ended = _read_end(kept)
@@ -173,10 +202,10 @@ class StandaloneExecutor:
             kept.directory, kept.engine_name
         )  # after the look at the keeper, which may end meanwhile
         if record is not None and record.ended is not None:
-            return _observation(record.ended)
+            return observation(record.ended)
         if pidfd is None or record is None:
             return Observation(phase=Phase.LOST, reason=self._why_lost(kept))
-        return Observation(phase=Phase.RUNNING, started_at=_moment(record.started.started_at))
+        return Observation(phase=Phase.RUNNING, started_at=moment(record.started.started_at))
 
     async def _give_up(self, kept: _Kept) -> Observation:
         """Call a run lost, after ending what it may have left: its result will not count, so it must not go on."""
@@ -239,32 +268,7 @@ def _settle(future: asyncio.Future[None]) -> None:
 def _read_end(kept: _Kept) -> Observation | None:
     """Return how a run ended, if it has: one small file that was just written, so it is read in place."""
     record = run_files.read(kept.directory, kept.engine_name)
-    return _observation(record.ended) if record is not None and record.ended is not None else None
-
-
-def _observation(ended: Mapping[str, Any]) -> Observation:
-    """Return the end of a run; a job could write into its own record, so nothing in it is taken for granted."""
-    try:
-        return _checked_observation(ended)
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return Observation(phase=Phase.LOST, reason="the record of its end makes no sense; the job may have changed it")
-
-
-def _checked_observation(ended: Mapping[str, Any]) -> Observation:
-    exit_code, signal_number = ended.get("exit_code"), ended.get("signal")
-    phase = Phase(ended["phase"])
-    if phase is Phase.EXITED and not isinstance(signal_number if exit_code is None else exit_code, int):
-        raise ValueError("neither exit code nor signal")
-    return Observation(
-        phase=phase,
-        exit_code=exit_code,
-        signal=signal_number,
-        reason=str(ended.get("reason", "")),
-        started_at=_moment(ended.get("started_at")),
-        ended_at=_moment(ended.get("ended_at")),
-        streams_cut=tuple(LogStream(name) for name in ended.get("streams_cut", ())),
-        leftovers_killed=int(ended.get("leftovers_killed", 0)),
-    )
+    return observation(record.ended) if record is not None and record.ended is not None else None
 
 
 def _is_empty(folder: str) -> bool:
@@ -275,10 +279,6 @@ def _is_empty(folder: str) -> bool:
         return True
     except OSError:
         return False
-
-
-def _moment(text: str | None) -> datetime | None:
-    return from_text(text) if text else None
 
 
 def _message(run: JobRun) -> dict[str, object]:

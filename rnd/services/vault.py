@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from rnd.protocol.sealing import KEY_BYTES, NONCE_BYTES, open_small, seal_small
-from rnd.services.key_file import load_or_create
+from rnd.services.key_file import load_given_or_own
 from rnd.types.errors import KeyFileUnsafe
 from rnd.types.seams import Entropy
 
@@ -36,13 +36,15 @@ class Vault:
         return open_small(self._key, sealed, purpose=purpose)
 
 
-def load_vault(data_dir: Path, entropy: Entropy) -> Vault:
+def load_vault(data_dir: Path, entropy: Entropy, *, credentials: Path | None = None) -> Vault:
     """Return the vault of a data directory, making its key (32 bytes, 0600) at the first start.
+
+    A `vault.key` in `credentials`, the folder of the service manager (systemd.exec(5)), is taken and never written down.
 
     Raises `KeyFileUnsafe` where the file is not private or is not a key.
     """
     path = data_dir / VAULT_KEY_FILE
-    key = load_or_create(path, lambda: entropy.random_bytes(KEY_BYTES))
+    key = load_given_or_own(path, lambda: entropy.random_bytes(KEY_BYTES), credentials=credentials)
     if len(key) != KEY_BYTES:
         raise KeyFileUnsafe(f"{path} has {len(key)} bytes; a vault key has {KEY_BYTES}")
     return Vault(key, entropy)

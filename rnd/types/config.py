@@ -65,7 +65,9 @@ class Config:
     services whose programs end within a tenth of a second; at most `limits.concurrent_jobs`). `operate_roots` are the folders whose files a token of scope `operate` may name (none: it
     sends what it has uploaded). A delivery to another peer goes in frames of at most `chunk_bytes`, of which at most `window_bytes`
     are on their way unacknowledged; what a receiver holds of a delivery is bounded by that. `data_codec` `base64` sends them as text,
-    for people who read along: slower, and any receiver takes it. `log_file` True writes `<data-dir>/logs/peer.log` beside standard error.
+    for people who read along: slower, and any receiver takes it. `drain_s` is how long SIGTERM waits at most for uploads, downloads and
+    deliveries that are under way; programs run on without the daemon and are not waited for. `log_file` True writes `<data-dir>/logs/peer.log` beside standard error;
+    at `log_file_bytes` it becomes `peer.log.old` (0: it grows). `log_format` is `text` or `json`.
     """
 
     data_dir: Path
@@ -87,7 +89,10 @@ class Config:
     chunk_bytes: int = 1 << 20
     data_codec: str = "binary"
     window_bytes: int = 32 << 20
+    drain_s: float = 10.0
     log_level: str = "INFO"
+    log_format: str = "text"
     log_file: bool | None = None
+    log_file_bytes: int = 64 << 20
     deadlines: Deadlines = field(default_factory=Deadlines)
     limits: Limits = field(default_factory=Limits)

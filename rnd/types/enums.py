@@ -188,6 +188,13 @@ class DataCodec(StrEnum):
     BASE64 = "base64"
 
 
+class LogFormat(StrEnum):
+    """How the daemon's log lines are written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 class LogStream(StrEnum):
     """The streams that are captured for every DOCKER and STANDALONE job."""
 

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from string import Formatter
-from typing import Self
+from typing import Final, Self
+
+# A line with one of these fields is about one run.
+_OF_A_RUN: Final = frozenset(
+    {"execution_id", "job_id", "job_execution_id", "remote_job_id", "transfer_id", "interface_peer_id", "node_id"}
+    | {"service_name"}
+)
+# Faults may come up in the middle of one run and be about all that a peer does.
+_OF_ANYTHING: Final = frozenset({"Internal error: where={where}"})
 
 
 class LogEvent(StrEnum):
@@ -26,6 +34,8 @@ class LogEvent(StrEnum):
     fields: tuple[str, ...]
     layout: str
     """The template for `str.format`, with its fields in their order and without their names."""
+    run_fields: tuple[str, ...]
+    """What says which run a line is about, where it is about one and does not name that itself (`rnd.log.about_run`)."""
 
     def __new__(cls, template: str, meaning: str = "", level: str = "info", also: tuple[str, ...] = ()) -> Self:
         event = str.__new__(cls, template)
@@ -38,6 +48,9 @@ class LogEvent(StrEnum):
         event.layout = "".join(
             text.replace("{", "{{").replace("}", "}}") + ("{}" if name else "") for text, name, _, _ in parts
         )
+        named = {*event.fields, *also}
+        is_of_run = not _OF_A_RUN.isdisjoint(named) and template not in _OF_ANYTHING
+        event.run_fields = tuple(name for name in ("execution_uid", "orchestrator") if is_of_run and name not in named)
         return event
 
     # -- Execution triggers (document: Execution Triggers, Log Correlation Examples)
@@ -440,6 +453,11 @@ class LogEvent(StrEnum):
         "A job wrote more than is kept; the rest was thrown away and the stream is marked.",
         "warning",
     )
+    STREAM_NOT_WHOLE = (
+        "Stream not whole: job_id={job_id}, stream={stream}",
+        "A container wrote more than its engine keeps while rnd-exec was away; the stream is marked.",
+        "warning",
+    )
     LEFTOVERS_KILLED = (
         "Leftover processes killed: job_id={job_id}, count={count}",
         "A job's program ended and left processes behind.",
@@ -655,6 +673,30 @@ class LogEvent(StrEnum):
         "The ready line: every listener is up; ports are the ones in use.",
     )
     DAEMON_STOPPING = ("Daemon stopping: reason={reason}", "No new work is taken; listeners close.")
+    DAEMON_DRAINING = (
+        "Draining: deliveries={deliveries}, files={files}, within_s={within_s}",
+        "The stop waits for so many deliveries, uploads and downloads that are under way; a second signal ends that.",
+    )
+    DAEMON_DRAINED = (
+        "Drained: after_s={after_s}, deliveries={deliveries}, files={files}",
+        "The stop goes on; what is left over is cut, and deliveries go on after the next start.",
+    )
+    CONFIG_RELOADED = ("Configuration reloaded: changed={changed}", "SIGHUP came; the keys that differ are in force.")
+    CONFIG_NEEDS_RESTART = (
+        "Configuration needs a restart: keys={keys}",
+        "These keys have changed too, and cannot while the daemon runs.",
+        "warning",
+    )
+    CONFIG_REFUSED = (
+        "Configuration not reloaded: reason={reason}",
+        "SIGHUP came, and what is written now cannot be used; what was in force stays in force.",
+        "error",
+    )
+    SERVICE_MANAGER_NOT_TOLD = (
+        "Service manager not told: reason={reason}",
+        "Its socket (NOTIFY_SOCKET) takes nothing; said once until it does again.",
+        "warning",
+    )
     DAEMON_STOPPED = ("Daemon stopped: uptime_s={uptime_s}", "The last line of every run that ended in order.")
     QUEUE_TICK = ("Queue tick: ready={ready}, idle={idle}, running={running}", "The queue's safety net ran.", "debug")
     DISK_NEARLY_FULL = (
@@ -663,6 +705,11 @@ class LogEvent(StrEnum):
         "error",
     )
     DISK_HAS_ROOM = ("Disk has room again: free_bytes={free_bytes}", "Orders and transfers go on.")
+    CLOCK_SET = (
+        "System clock was set: by_s={by_s}",
+        "Deadlines go on as they were; times in rows and answers come closer to the new time by a hundredth of what passes.",
+        "warning",
+    )
     CLEANED_UP = ("Cleaned up: what={what}, count={count}", "Old files or rows were removed.", "debug")
 
     DAEMON_FAILED = (

@@ -19,4 +19,7 @@ def from_text(text: str) -> datetime:
     Raises `ValueError` for anything else.
     """
     moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("the time is in no year from 1 to 9999 in UTC") from None

@@ -11,8 +11,8 @@ import fcntl
 import hashlib
 import io
 import os
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -20,7 +20,7 @@ from typing import Final, Protocol
 from rnd.rules.paths import validate_relative_path
 from rnd.types.errors import CalledOff, JobFailed, TransferFailed, UnfitFiles
 from rnd.types.executions import FileEntry
-from rnd.workers.durability import parent_folders
+from rnd.workers.durability import Unflushed, parent_folders
 from rnd.workers.files import (
     BUFFER_BYTES,
     OpenTree,
@@ -81,24 +81,65 @@ def copy_entries(
     may anybody be told. `progress` gets the bytes of each buffer. Returns the entries under their new names. Raises `TransferFailed` (the source is not what the manifest promised,
     two files want one name, the disk is full), `CalledOff`; after either nothing of the copy is left.
     """
+    with Unflushed() as unflushed:
+        copy = copy_unflushed(source, items, destination, unflushed, progress=progress, cancelled=cancelled)
+        with _all_or_nothing(copy.folder):
+            unflushed.flush()
+            copy.settle()
+    return copy.entries
+
+
+@dataclass(frozen=True, slots=True)
+class UnflushedCopy:
+    """Entries that are whole and verified in their place, and not durable yet: `settle` once they are, else `discard`."""
+
+    entries: list[FileEntry]
+    folder: StagedFolder
+
+    def settle(self) -> None:
+        """Have it stay: it is flushed. Raises `OSError` where what it replaced cannot be deleted."""
+        self.folder.is_durable()
+        self.folder.settle()
+
+    def discard(self) -> None:
+        """Delete it."""
+        self.folder.discard()
+
+
+def copy_unflushed(
+    source: Path | OpenEntry,
+    items: Sequence[tuple[FileEntry, str]],
+    destination: Path,
+    unflushed: Unflushed,
+    *,
+    progress: Callable[[int], None] = no_progress,
+    cancelled: Callable[[], bool] = never_cancelled,
+) -> UnflushedCopy:
+    """Copy entries as `copy_entries` does, and add what is to be made durable to `unflushed`."""
     staged = StagedFolder(destination)
     copied = named_entries(items)
-    try:
+    with _all_or_nothing(staged):
         staged.lay_out([name for _, name in items])
         with ExitStack() as stack:
             if isinstance(source, Path):
                 source = tree_source(stack.enter_context(OpenTree(source)))
             _fill(source, items, staged, progress, cancelled)
-        staged.put_in_place()
-        staged.settle()
+        staged.move_in(unflushed)
+    return UnflushedCopy(copied, staged)
+
+
+@contextmanager
+def _all_or_nothing(staged: StagedFolder) -> Iterator[None]:
+    """Leave nothing of a copy that comes to nothing, and say why in words."""
+    try:
+        yield
     except BaseException as error:
         staged.discard()
         if isinstance(error, OSError):
-            raise write_failure(destination.name, error) from error
+            raise write_failure(staged.destination.name, error) from error
         if isinstance(error, UnfitFiles):
             raise TransferFailed(f"the source {error}") from error
         raise
-    return copied
 
 
 def named_entries(items: Sequence[tuple[FileEntry, str]]) -> list[FileEntry]:

@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -23,7 +24,7 @@ from rnd.database.connection import Database
 from rnd.database.consequences import settle_data_job
 from rnd.database.news import News
 from rnd.database.owing import owe_deliveries
-from rnd.log import get_logger
+from rnd.log import about_run, get_logger
 from rnd.rules.selection import SelectionError
 from rnd.types.config import Config
 from rnd.types.enums import JobStatus, TransferDirection
@@ -121,7 +122,8 @@ class DataWorker:
         """Make deliveries that nobody has begun tasks of the group, which then alone hold their manifests."""
         for transfer, delivery in await self._claim(count):
             self._underway[transfer.transfer_id] = Underway(started_at=self._clock.now(), disk=self._disk)
-            group.create_task(self._deliver(transfer, delivery))
+            with about_run(transfer.execution_uid, transfer.ordering_peer_id):
+                group.create_task(self._deliver(transfer, delivery))
 
     async def execute_data_service(
         self, job: JobExecution, service: Service, interfaces: Sequence[JobInterface]
@@ -228,7 +230,8 @@ class DataWorker:
         self, carry: Callable[[], list[FileEntry] | _Load], delivery: Delivery, underway: Underway
     ) -> list[FileEntry] | _Load:
         """Work in a thread, tell the progress, and give up when nothing has moved for too long."""
-        work = asyncio.get_running_loop().run_in_executor(self._threads, carry)
+        # What the thread logs is about the same run.
+        work = asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, carry)
         told, life, idle_since = -1, 0, self._clock.monotonic()
         try:
             while not (await asyncio.wait([work], timeout=PROGRESS_INTERVAL_S))[0]:

@@ -95,21 +95,33 @@ def sync_together(descriptors: Sequence[int]) -> None:
         flush.result()
 
 
-def open_folder(folder: Path, stack: ExitStack) -> int:
-    """Return a descriptor of a folder that lives as long as the stack."""
-    return kept(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), stack)
+class Unflushed(ExitStack):
+    """Files and folders that are to be made durable in one go; they are kept open until its end."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._descriptors: list[int] = []
 
-def kept(fd: int, stack: ExitStack) -> int:
-    """Return a descriptor that is closed with the stack."""
-    stack.callback(os.close, fd)
-    return fd
+    def add(self, fd: int) -> None:
+        """Take a descriptor over."""
+        self.callback(os.close, fd)
+        self._descriptors.append(fd)
+
+    def add_folder(self, folder: Path) -> None:
+        """Have the names in a folder made durable. Raises `OSError`."""
+        self.add(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
+    def flush(self) -> None:
+        """Make durable what was added since the last time. Raises `OSError`."""
+        descriptors, self._descriptors = self._descriptors, []
+        sync_together(descriptors)
 
 
 def sync_folder(folder: Path) -> None:
     """Make the names in one folder durable."""
-    with ExitStack() as stack:
-        os.fsync(open_folder(folder, stack))
+    with Unflushed() as unflushed:
+        unflushed.add_folder(folder)
+        unflushed.flush()
 
 
 def create_folders(folder: Path) -> list[Path]:

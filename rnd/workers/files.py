@@ -10,9 +10,8 @@ import errno
 import hashlib
 import os
 import stat
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -20,14 +19,7 @@ from typing import Final, Self
 from rnd.rules.paths import validate_relative_path
 from rnd.types.errors import CalledOff, UnfitFiles
 from rnd.types.executions import FileEntry
-from rnd.workers.durability import (
-    flushes_each,
-    kept,
-    open_folder,
-    parent_folders,
-    sync_filesystem,
-    sync_together,
-)
+from rnd.workers.durability import Unflushed, flushes_each, parent_folders, sync_filesystem
 
 BUFFER_BYTES: Final = 1 << 20
 """One reused buffer of this size serves a whole call: freshly allocated ones cost a page fault every 4 KiB."""
@@ -196,29 +188,49 @@ def hash_tree(
     """Hash what a walk found and make it durable, so that the manifest returned here may be committed.
 
     Each file is read through the descriptor that was checked. The names in the folders `above`, on the same file system, are made
-    durable with them. Raises `UnfitFiles` where a file is not what the walk saw or changes while it is read, `CalledOff`, and
+    durable with them. Raises what `hash_unflushed` raises.
+    """
+    with Unflushed() as unflushed:
+        hashed = hash_unflushed(root, entries, unflushed, above=above, hard_links=hard_links, cancelled=cancelled)
+        unflushed.flush()
+    return hashed
+
+
+def hash_unflushed(
+    root: Path,
+    entries: Sequence[FoundEntry],
+    unflushed: Unflushed,
+    *,
+    above: Iterable[Path] = (),
+    hard_links: bool = False,
+    cancelled: Callable[[], bool] = never_cancelled,
+) -> list[FileEntry]:
+    """Hash what a walk found as `hash_tree` does, and add what is to be made durable to `unflushed`; what is much is flushed at once.
+
+    Raises `UnfitFiles` where a file is not what the walk saw or changes while it is read, `CalledOff`, and
     `OSError` where the disk fails.
     """
     buffer = memoryview(bytearray(buffer_bytes(entry.size_bytes for entry in entries)))
     paths = [entry.relative_path for entry in entries]
     flush_each = flushes_each(paths)
     hashed: list[FileEntry] = []
-    with OpenTree(root) as tree, ExitStack() as unflushed:
-        descriptors: list[int] = []
+    with OpenTree(root) as tree:
         for entry in entries:
             sha256 = ""
             if not entry.relative_path.endswith("/"):
                 fd, facts = tree.open_file(entry.relative_path, hard_links=hard_links)
-                with ExitStack() as closing:
-                    closing.callback(os.close, fd)
+                try:
                     sha256 = _hash_open_file(tree, fd, facts, entry, buffer, cancelled)
                     if flush_each:
-                        descriptors.append(fd)
-                        unflushed.push(closing.pop_all())
+                        unflushed.add(os.dup(fd))
+                finally:
+                    os.close(fd)
             hashed.append(_file_entry(entry, sha256))
         if flush_each:
-            descriptors += [kept(os.dup(tree.folder(folder)), unflushed) for folder in ["", *parent_folders(paths)]]
-            sync_together([*descriptors, *(open_folder(folder, unflushed) for folder in above)])
+            for folder in ["", *parent_folders(paths)]:
+                unflushed.add(os.dup(tree.folder(folder)))
+            for way in above:
+                unflushed.add_folder(way)
         else:
             sync_filesystem(tree.folder(""))
     return hashed
@@ -400,9 +412,11 @@ def _check_name(tree: OpenTree, path: str) -> None:
 
 
 def _rename_words(path: str) -> str:
-    if unicodedata.is_normalized("NFC", path):
+    if not any("\udc80" <= character <= "\udcff" for character in path):
         return "give it another name"
-    return "give it another name: convmv -f utf8 -t utf8 --nfc -r --notest FOLDER does so for a whole folder"
+    return (
+        "give it another name: convmv -f latin1 -t utf8 -r --notest FOLDER does so for a folder whose names are Latin-1"
+    )
 
 
 def _refusal(error: OSError, wanted: str) -> str:

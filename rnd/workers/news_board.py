@@ -9,8 +9,9 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
+from rnd.database.job_moves import JobHead
 from rnd.database.news import News
-from rnd.log import get_logger
+from rnd.log import about_run, get_logger
 from rnd.types.enums import JobStatus, ServiceType, TransferDirection, TransferStatus
 from rnd.types.ids import ExecutionId, JobExecutionId, TransferId
 from rnd.types.log_events import LogEvent
@@ -78,20 +79,15 @@ class NewsBoard:
         for row_id in news.acknowledged:
             log.info(LogEvent.DUTY_ACKNOWLEDGED, interface_peer_id=row_id)
         for head, error in news.ended:
-            if head.status is JobStatus.ERRORED:
-                log.error(LogEvent.JOB_ERRORED, job_id=head.id, error=error)
-            elif head.status is JobStatus.CANCELLED:
-                log.info(LogEvent.JOB_CANCELLED, job_id=head.id, reason=error)
-            elif head.service_type is ServiceType.DATA:
-                log.info(LogEvent.DATA_SERVICE_COMPLETED, job_id=head.id)
-            else:
-                log.debug(LogEvent.JOB_COMPLETED, job_id=head.id)
+            with about_run(head.execution_uid, head.ordering_peer_id):
+                _log_end(head, error)
         ended = [transfer for transfer in news.transfers_ended if transfer.status is not TransferStatus.COMPLETED]
         for transfer in ended:
-            if transfer.status is TransferStatus.FAILED:
-                log.error(LogEvent.TRANSFER_FAILED, transfer_id=transfer.transfer_id, error=transfer.error)
-            else:
-                log.info(LogEvent.TRANSFER_CANCELLED, transfer_id=transfer.transfer_id, reason=transfer.error)
+            with about_run(transfer.execution_uid, transfer.ordering_peer_id):
+                if transfer.status is TransferStatus.FAILED:
+                    log.error(LogEvent.TRANSFER_FAILED, transfer_id=transfer.transfer_id, error=transfer.error)
+                else:
+                    log.info(LogEvent.TRANSFER_CANCELLED, transfer_id=transfer.transfer_id, reason=transfer.error)
         here = [transfer.transfer_id for transfer in ended if transfer.direction is TransferDirection.LOCAL]
         if news.transfers_created or here:
             self.transfers.ring(*here)
@@ -112,3 +108,14 @@ class NewsBoard:
             self.jobs.ring(*news.inputs_changed, *ended_jobs)
         if news.executions:
             self.executions.ring(*news.executions)
+
+
+def _log_end(head: JobHead, error: str | None) -> None:
+    if head.status is JobStatus.ERRORED:
+        log.error(LogEvent.JOB_ERRORED, job_id=head.id, error=error)
+    elif head.status is JobStatus.CANCELLED:
+        log.info(LogEvent.JOB_CANCELLED, job_id=head.id, reason=error)
+    elif head.service_type is ServiceType.DATA:
+        log.info(LogEvent.DATA_SERVICE_COMPLETED, job_id=head.id)
+    else:
+        log.debug(LogEvent.JOB_COMPLETED, job_id=head.id)

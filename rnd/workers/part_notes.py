@@ -103,7 +103,7 @@ class PartNotes:
         try:
             with self._note.open() as file:
                 fields = json.loads(file.read(NOTE_BYTES_MAX))
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         match fields:
             case {
@@ -131,6 +131,12 @@ class PartNotes:
         with contextlib.suppress(OSError):  # then nothing of it is recognised when it comes again
             if not self._sha256:
                 self._manifest.write_bytes(write_manifest(entries).data)
+            os.rename(self._manifest, self._kept)
+        self.remove()
+
+    def tidy_up(self) -> None:
+        """Do what `keep_manifest` does for a process that has ended before it came to that: the folder has arrived whole."""
+        with contextlib.suppress(OSError):  # most often there is nothing
             os.rename(self._manifest, self._kept)
         self.remove()
 

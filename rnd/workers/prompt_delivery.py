@@ -19,8 +19,9 @@ from rnd.types.enums import MountFunction
 from rnd.types.errors import JobFailed, TransferFailed
 from rnd.types.executions import FileEntry, InterfacePeer, JobExecution, JobInterface, Transfer
 from rnd.types.ids import SELF_PEER_JOB, ConnectionId, JobExecutionId
-from rnd.workers.copying import OpenEntry, copy_entries, tree_source
+from rnd.workers.copying import OpenEntry, UnflushedCopy, copy_unflushed, tree_source
 from rnd.workers.delivery_log import DeliveryLog, log_completed, log_initiated
+from rnd.workers.durability import Unflushed
 from rnd.workers.files import OpenTree, never_cancelled
 from rnd.workers.job_folders import JobFolders
 from rnd.workers.staging import carried_origins_of, origin_root
@@ -46,13 +47,15 @@ def deliver_promptly(
     job: JobExecution,
     interfaces: Sequence[JobInterface],
     outputs: Mapping[str, Sequence[FileEntry]],
+    unflushed: Unflushed,
     *,
     cancelled: Callable[[], bool] = never_cancelled,
 ) -> list[PromptDelivery]:
-    """Copy what an ended job owes to receivers on this peer, if all of it is little; `outputs` is its durable manifest.
+    """Copy what an ended job owes to receivers on this peer, if all of it is little; `outputs` is its manifest.
 
-    Only for own orders: where another peer orders, only the receiver's own row may say which folder is its own. A
-    connection that cannot be served is left out, so that the DataWorker finds out why. Raises `CalledOff`.
+    What is copied is flushed together with what `unflushed` holds: one wait for the disk. Only for own orders: where another peer
+    orders, only the receiver's own row may say which folder is its own. A connection that cannot be served is left out, so
+    that the DataWorker finds out why. Raises `CalledOff`, and `OSError` where it cannot be flushed: nothing is copied then.
     """
     lanes = [
         (interface, peer)
@@ -68,26 +71,40 @@ def deliver_promptly(
         or sum(entry.size_bytes for entry in entries) > PROMPT_BYTES
     ):
         return []
-    made: list[PromptDelivery] = []
-    for interface, peer in lanes:
-        destination = _destination(folders, job, peer)
-        if destination is None:
-            continue
-        origins = carried_origins_of(job, interface, interfaces, peer)
-        try:
-            files = _copy(folders, job, origins, outputs, peer, destination, cancelled)
-        except (JobFailed, TransferFailed, OSError):
-            continue  # the DataWorker meets it again, and has the words and the row for it
-        assert peer.peer_job_execution_id is not None  # else there were no destination
-        made.append(
-            PromptDelivery(
+    copies: list[tuple[PromptDelivery, UnflushedCopy]] = []
+    try:
+        for interface, peer in lanes:
+            destination = _destination(folders, job, peer)
+            if destination is None:
+                continue
+            origins = carried_origins_of(job, interface, interfaces, peer)
+            try:
+                copy = _copy(folders, job, origins, outputs, peer, destination, unflushed, cancelled)
+            except (JobFailed, TransferFailed, OSError):
+                continue  # the DataWorker meets it again, and has the words and the row for it
+            assert peer.peer_job_execution_id is not None  # else there were no destination
+            delivery = PromptDelivery(
                 connection_id=peer.connection_id,
                 receiver=peer.peer_job_execution_id,
                 destination=destination,
-                files=tuple(files),
+                files=tuple(copy.entries),
             )
-        )
-    return made
+            copies.append((delivery, copy))
+        unflushed.flush()
+    except BaseException:
+        for _, copy in copies:
+            copy.discard()
+        raise
+    return [delivery for delivery, copy in copies if _has_settled(copy)]
+
+
+def _has_settled(copy: UnflushedCopy) -> bool:
+    try:
+        copy.settle()
+    except OSError:  # what it replaced resists: the DataWorker meets it again
+        copy.discard()
+        return False
+    return True
 
 
 def log_prompt_delivery(transfer: Transfer, *, source: Path, destination: Path, chunk_bytes: int) -> None:
@@ -119,8 +136,9 @@ def _copy(
     outputs: Mapping[str, Sequence[FileEntry]],
     peer: InterfacePeer,
     destination: Path,
+    unflushed: Unflushed,
     cancelled: Callable[[], bool],
-) -> list[FileEntry]:
+) -> UnflushedCopy:
     openers: dict[FileEntry, OpenEntry] = {}
     entries: list[FileEntry] = []
     with ExitStack() as stack:
@@ -131,4 +149,4 @@ def _copy(
                 openers.update(dict.fromkeys(found, tree_source(tree)))
                 entries += found
         items = deliveries(entries, peer.include, peer.peer_file_name)
-        return copy_entries(lambda entry: openers[entry](entry), items, destination, cancelled=cancelled)
+        return copy_unflushed(lambda entry: openers[entry](entry), items, destination, unflushed, cancelled=cancelled)

@@ -6,21 +6,18 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 from rnd import crash_points
 from rnd.types.errors import TransferFailed
 from rnd.workers.durability import (
+    Unflushed,
     create_folders,
     flushes_each,
-    kept,
-    open_folder,
     parent_folders,
     sync_filesystem,
     sync_folder,
-    sync_together,
 )
 from rnd.workers.files import OpenTree, clear_tree
 
@@ -93,11 +90,25 @@ class StagedFolder:
     def put_in_place(self) -> None:
         """Rename the folder to its destination and make all of it durable; what stood there is deleted.
 
-        `discard` takes it away again, until `settle`.
+        Renamed first and flushed then: files, folders and the new name share one commit of the file system's journal, and nobody
+        looks at the place before the commit that comes after (ruling 17). `discard` takes it away again, until `settle`.
+        """
+        with Unflushed() as unflushed:
+            self.move_in(unflushed)
+            unflushed.flush()
+        self.is_durable()
+
+    def move_in(self, unflushed: Unflushed) -> None:
+        """Rename the folder to its destination and add to `unflushed` what makes it durable; what is much is flushed at once.
+
+        `is_durable` is due once that is flushed.
         """
         _put_in_place(self.path, self.destination)
         self._is_in_doubt = True
-        self._flush()
+        self._gather(unflushed)
+
+    def is_durable(self) -> None:
+        """Delete what stood in its place: what is there now is flushed."""
         self._changed = []
         self.close()
         clear_tree(_displaced(self.destination))
@@ -133,21 +144,19 @@ class StagedFolder:
             raise ValueError("the folder is not open")
         return self._fd
 
-    def _flush(self) -> None:
-        """Make the folder durable: its files, its folders, and the names that lead to it."""
+    def _gather(self, unflushed: Unflushed) -> None:
+        """Add the folder: its files, its folders, and the names that lead to it."""
         if self._is_taken_up or not flushes_each(self._names):  # nobody knows which folders are durable already
             sync_filesystem(self._descriptor())
             return
-        with OpenTree(self.destination) as tree, ExitStack() as stack:
-            files = [name for name in self._names if not name.endswith("/")]
-            inside = ["", *parent_folders(self._names)]
-            above = [self.destination.parent, *self._changed]
-            descriptors = [
-                *(kept(tree.open_file(name)[0], stack) for name in files),
-                *(kept(os.dup(tree.folder(folder)), stack) for folder in inside),
-                *(open_folder(folder, stack) for folder in above),
-            ]
-            sync_together(descriptors)
+        with OpenTree(self.destination) as tree:
+            for name in self._names:
+                if not name.endswith("/"):
+                    unflushed.add(tree.open_file(name)[0])
+            for folder in ["", *parent_folders(self._names)]:
+                unflushed.add(os.dup(tree.folder(folder)))
+            for above in [self.destination.parent, *self._changed]:
+                unflushed.add_folder(above)
 
 
 def replace_folder(staging: Path, destination: Path) -> None:

@@ -19,7 +19,8 @@ from rnd.types.enums import InterfaceType, LogStream, MountFunction, ServiceType
 from rnd.types.errors import JobFailed, UnfitFiles
 from rnd.types.executions import FileEntry, InterfacePeer, JobExecution, JobInterface
 from rnd.workers.copying import MountSource, place_mount
-from rnd.workers.files import FoundEntry, clear_tree, found_file, hash_tree, never_cancelled, scan_tree
+from rnd.workers.durability import Unflushed
+from rnd.workers.files import FoundEntry, clear_tree, found_file, hash_unflushed, never_cancelled, scan_tree
 from rnd.workers.job_folders import JobFolders
 
 
@@ -80,10 +81,11 @@ def collect_outputs(
     job: JobExecution,
     interfaces: Sequence[JobInterface],
     limits: Limits,
+    unflushed: Unflushed,
     *,
     cancelled: Callable[[], bool] = never_cancelled,
 ) -> dict[str, list[FileEntry]]:
-    """Hash and make durable what the connections of an ended job carry; return its manifest by origin.
+    """Hash what the connections of an ended job carry; return its manifest by origin, a fact once `unflushed` is flushed.
 
     Raises `UnfitFiles` (a `JobFailed`) where a job left a link, a special file or too much, `OSError` where the disk
     fails, and `CalledOff`.
@@ -98,7 +100,7 @@ def collect_outputs(
     # What was delivered to a job has made the way to its folder durable already.
     top = folders.job(job) if has_inputs(interfaces) else folders.workflows_dir
     try:
-        return {origin: _collect(folders, job, origin, top, limits, cancelled) for origin in sorted(origins)}
+        return {origin: _collect(folders, job, origin, top, limits, unflushed, cancelled) for origin in sorted(origins)}
     except UnfitFiles as error:
         if not folders.exists(os.fspath(folders.job(job))):
             raise JobFailed("the job has removed its own folder, and its outputs with it") from error
@@ -106,9 +108,15 @@ def collect_outputs(
 
 
 def _collect(
-    folders: JobFolders, job: JobExecution, origin: str, top: Path, limits: Limits, cancelled: Callable[[], bool]
+    folders: JobFolders,
+    job: JobExecution,
+    origin: str,
+    top: Path,
+    limits: Limits,
+    unflushed: Unflushed,
+    cancelled: Callable[[], bool],
 ) -> list[FileEntry]:
-    """Hash and make durable what one origin has, and the names that lead to it from `top`."""
+    """Hash what one origin has, and have it made durable with the names that lead to it from `top`."""
     root = origin_root(folders, job, origin)
     way = [parent for parent in root.parents if parent.is_relative_to(top)]
     if origin in tuple(LogStream):
@@ -116,7 +124,7 @@ def _collect(
         found = [found_file(root / f"{origin}.txt", max_file_bytes=limits.file_bytes, hard_links=False)]
     else:
         found = scan_tree(root, max_files=limits.files_per_transfer, max_file_bytes=limits.file_bytes)
-    return hash_tree(root, found, above=way, cancelled=cancelled)
+    return hash_unflushed(root, found, unflushed, above=way, cancelled=cancelled)
 
 
 def has_inputs(interfaces: Sequence[JobInterface]) -> bool:

@@ -30,6 +30,7 @@ from rnd.services.executor import Executor
 from rnd.services.image_pulls import ImagePulls
 from rnd.services.images import Images
 from rnd.services.service_secrets import ServiceSecrets
+from rnd.services.standalone_service import StandaloneExecutor
 from rnd.services.vault import load_vault
 from rnd.types.config import Config, Limits
 from rnd.types.ids import ExecutionUid, TransferId
@@ -100,7 +101,7 @@ class LiveApi:
         self.hub = EventHub(self.database, self.clock)
         self.peers = DeskInMemory(self.database, self.clock, PEER_ID)
         self.images = images
-        self.executors: dict[str, Executor] = executors or {}
+        self.executors: dict[str, Executor] = {"standalone": StandaloneExecutor(config.data_dir), **(executors or {})}
         self.context = self._context()
         self.server = ApiServer(self.context)
         self._ids = itertools.count(1)

@@ -153,7 +153,7 @@ CONTRACT: dict[str, list[str]] = {
     "workflow.export": ["workflow_id"],
     "workflow.import": ["document", "name"],
     "workflow.execute": ["workflow_id", "passphrase", "passphrases", "inputs", "deadlines"],
-    "execution.get": ["execution_id"],
+    "execution.get": ["execution_id", "with_definition"],
     "execution.list": ["workflow_id", "status"],
     "execution.wait": ["execution_id", "timeout_s"],
     "execution.cancel": ["execution_id", "reason"],

@@ -113,6 +113,19 @@ def test_a_finished_execution_tells_its_jobs_and_progress(peer: RunningPeer, fin
     assert "definition" not in execution
 
 
+def test_an_execution_tells_what_it_has_run_though_the_drawing_has_changed(peer: RunningPeer) -> None:
+    workflow_id = peer.workflow("frozen")
+    node_id = peer.node(workflow_id, peer.program("frozen", "true\n"))
+    connection_id = peer.connect(workflow_id, node_id, None, "STDOUT->MOUNT")
+    execution_id = peer.run(workflow_id)["execution_id"]
+    peer.call("workflow.delete_connection", workflow_id=workflow_id, connection_id=connection_id)
+    execution = checked(peer, "execution.get", execution_id=execution_id, with_definition=True)
+    (job,) = execution["definition"]["jobs"]
+    (interface,) = (each for each in job["interfaces"] if each["interface_peers"])
+    assert (job["node_id"], interface["type"]) == (node_id, "STDOUT")
+    assert [each["connection_id"] for each in interface["interface_peers"]] == [connection_id]
+
+
 def test_executions_are_listed_by_workflow_and_status(peer: RunningPeer, finished: dict[str, Any]) -> None:
     listed = checked(peer, "execution.list", workflow_id=finished["workflow_id"], status="COMPLETED")
     assert [item["id"] for item in listed["items"]] == [finished["execution"]["id"]]

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +198,9 @@ def test_a_token_name_is_taken_once(tmp_path: Path) -> None:
     run_with_api(tmp_path / "data", test)
 
 
-@pytest.mark.parametrize("header", [None, "", "Bearer ", "Digest abc", "Basic ===", "Basic YQ=="])
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer ", "Digest abc", "Basic ===", "Basic YQ==", "Basic é", "Basic \udcff"]
+)
 def test_headers_without_a_token_give_none(header: str | None) -> None:
     assert token_of_header(header) is None
 
@@ -377,6 +380,31 @@ def test_garbage_is_turned_away_and_the_next_client_is_served(tmp_path: Path, ga
     run_with_api(tmp_path / "data", test)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"GET /\x9a HTTP/1.1\r\n",
+        b"GET / HTTP/1.1\r\nAuthorization: Bearer a_lost_token\0\r\n",
+        b"PUT /upload/a HTTP/1.1\r\nContent-Length: 1\r\nExpect: 100-\xd1\r\n",
+        b"GET /nowhere HTTP/1.1\r\nExpect: 100-\xd1\r\n",
+        b"GET /ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: \x8a\r\n",
+    ],
+)
+def test_what_is_no_http_is_not_repeated_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, wrong: bytes
+) -> None:
+    def exchange(path: Path) -> bytes:
+        with connect_unix(path) as sock:
+            return raw_exchange(sock, wrong + b"Host: x\r\n\r\n")
+
+    async def test(api: LiveApi) -> None:
+        answer = await asyncio.to_thread(exchange, api.config.data_dir / "api.sock")
+        assert answer.split()[1] == b"400"
+
+    run_with_api(tmp_path / "data", test)
+    assert caplog.records == []
+
+
 def test_a_body_that_never_comes_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_server, "BODY_WITHIN_S", 0.1)
     request = b"POST /rpc HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{"
@@ -451,9 +479,10 @@ def test_metrics_need_a_token_and_are_prometheus_text(tmp_path: Path) -> None:
             assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
             lines = (await response.text()).splitlines()
         samples = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-        assert samples['rnd_jobs{status="RUNNING"}'] == "0"
+        assert samples['rnd_jobs{status="RUNNING",type="DOCKER"}'] == "0"
         assert samples['rnd_executions{status="PENDING"}'] == "0"
         assert float(samples["rnd_uptime_seconds"]) >= 0
+        assert int(samples["rnd_tasks"]) >= 1
 
     run_with_api(tmp_path / "data", test)
 
@@ -498,6 +527,23 @@ def test_a_second_daemon_does_not_take_the_socket_away(tmp_path: Path) -> None:
     run_with_api(tmp_path / "data", test)
 
 
+def test_a_daemon_whose_address_is_taken_answers_nobody(tmp_path: Path) -> None:
+    """It would end in the middle of what it was asked on its socket."""
+
+    async def test(api: LiveApi) -> None:
+        second = tmp_path / "second"
+        second.mkdir(mode=0o700)
+        other = LiveApi(replace(api.config, data_dir=second, api=api.url.removeprefix("http://")))
+        try:
+            with pytest.raises(AddressInUse):
+                await other.server.start()
+            assert not (second / "api.sock").exists()
+        finally:
+            await other.close()
+
+    run_with_api(tmp_path / "data", test)
+
+
 def test_an_ipv6_listener_names_itself_in_brackets(tmp_path: Path) -> None:
     async def run() -> None:
         async with serving(tmp_path / "data", api="[::1]:0") as api:
@@ -514,7 +560,8 @@ def test_an_internal_fault_is_told_by_an_id_that_is_in_the_log(
         await api.database.close()
         error = await api.refusal("workflow.list")
         assert error.code == -32603
-        assert set(error.data) == {"error", "error_id"}
+        assert error.message == "The database is closed."
+        assert error.data["hint"] == "The daemon stops; its log says why."
         return str(error.data["error_id"])
 
     error_id = run_with_api(tmp_path / "data", test, limits=Limits(disk_floor_bytes=0))

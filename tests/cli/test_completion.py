@@ -42,7 +42,7 @@ def complete(rnd: Rnd, *words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (["s"], ["serve", "status", "service", "show"]),
+        (["s"], ["serve", "status", "setup", "service", "show"]),
         (["service", ""], ["add", "list", "search", "suggest", "show", "rm", "set-status", "unlock"]),
         (["service", "add", "d"], ["data", "docker"]),
         (["ps", "--st"], ["--status"]),

@@ -94,12 +94,24 @@ def test_the_configuration_is_shown_with_its_origins(rnd: Rnd) -> None:
     (rnd.data_dir / "rnd.toml").write_text("job_slots = 3\n")
     done = rnd("config", "show", "--origin", "--api", "127.0.0.1:5", RND_LOG_LEVEL="DEBUG")
     rows = {line.split()[0]: line.split()[1:] for line in done.out.splitlines()}
-    assert rows["job_slots"] == ["3", str(rnd.data_dir / "rnd.toml")]
+    assert rows["job_slots"] == ["3", f"{rnd.data_dir}/rnd.toml:1"]
     assert rows["api"] == ["127.0.0.1:5", "--api"]
     assert rows["log_level"] == ["DEBUG", "RND_LOG_LEVEL"]
     assert rows["data_dir"] == [str(rnd.data_dir), "RND_DATA_DIR"]
     assert rows["limits.rpc_batch"] == ["50", "default"]
     assert rnd("config", "show", "--json").json["job_slots"] == 3
+
+
+def test_the_configuration_is_checked_without_a_daemon(rnd: Rnd) -> None:
+    file = rnd.data_dir / "rnd.toml"
+    file.write_text("job_slots = 3\n")
+    done = rnd("config", "check")
+    assert (done.code, done.out.splitlines()[1:]) == (0, [f"read: {file}"])
+    assert rnd("config", "check", "--json").json == {"files": [str(file)], "set": ["data_dir", "job_slots"]}
+    file.write_text("job_slot = 3\n")
+    done = rnd("config", "check")
+    assert (done.code, done.out) == (2, "")
+    assert f"  - unknown key 'job_slot' ({file}:1); did you mean 'job_slots'?" in done.err.splitlines()
 
 
 def test_a_wrong_configuration_stops_serve_with_every_problem(rnd: Rnd) -> None:

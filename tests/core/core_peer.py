@@ -112,6 +112,7 @@ class ScriptedEngine:
     def __init__(self) -> None:
         self.health = Health(available=True)
         self.scripts: dict[str, Script] = {}
+        self.expected: list[int] = []
         self.submitted: list[str] = []
         self.cleaned: list[str] = []
         self.runs: dict[str, _Run] = {}
@@ -130,6 +131,9 @@ class ScriptedEngine:
 
     def refusal(self, service: Service, plan: JobPlan, *, foreign: bool) -> str | None:
         return order_refusal(service, plan, foreign=foreign)
+
+    def expect_runs(self, at_once: int = 0) -> None:
+        self.expected.append(at_once)
 
     async def submit(self, run: JobRun) -> str:
         if self.submit_error is not None and not self.is_answer_lost:
@@ -226,6 +230,9 @@ class ScriptedContainers(ScriptedEngine):
 
     def refusal(self, service: Service, plan: JobPlan, *, foreign: bool) -> str | None:
         return None
+
+    def expect_runs(self, at_once: int = 0) -> None:
+        """Nothing takes long to start here."""
 
     async def submit(self, run: JobRun) -> str:
         assert run.container is not None
@@ -395,7 +402,15 @@ class Daemon:
             peer_id=ME,
             boot_id=machine.boot_id,
         )
-        explainer = Explainer(database=database, clock=machine.clock, folders=self.folders, runner=self.runner)
+        explainer = Explainer(
+            database=database,
+            clock=machine.clock,
+            folders=self.folders,
+            runner=self.runner,
+            disk=disk,
+            why_away=lambda peer_id: f"no link to {peer_id}",
+            peer_id=ME,
+        )
         self.job_manager = JobManager(
             **seams,
             folders=self.folders,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -364,6 +366,65 @@ def test_long_deliveries_keep_neither_short_ones_nor_jobs_waiting(
         await daemon.workflow_manager.cancel(ONE, reason="enough")
         gate.set()
         await daemon.ended(ONE)
+
+    machine.play(play)
+
+
+class Turnstile:
+    """Counts who reads at a time; nobody gets on while it is shut."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.inside = self.most = 0
+        self._lock = threading.Lock()
+
+    def guard(self, open_entry: Callable[..., Reader]) -> Callable[..., Reader]:
+        """Return what opens files, each of which is one inside until it is closed."""
+
+        def opened(*arguments: object) -> Reader:
+            return TurnstileReader(self, open_entry(*arguments))
+
+        return opened
+
+    def count(self, more: int) -> None:
+        with self._lock:
+            self.inside += more
+            self.most = max(self.most, self.inside)
+
+
+class TurnstileReader:
+    """A file inside."""
+
+    def __init__(self, turnstile: Turnstile, reader: Reader) -> None:
+        self._turnstile, self._reader = turnstile, reader
+        turnstile.count(1)
+
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        assert self._turnstile.open.wait(PATIENCE_S)
+        return self._reader.readinto(buffer)
+
+    def close(self) -> None:
+        self._turnstile.count(-1)
+        self._reader.close()
+
+
+def test_no_more_deliveries_are_made_at_once_than_there_are_places(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_worker, "PROGRESS_INTERVAL_S", 0.01)
+
+    async def play(daemon: Daemon) -> None:
+        places, turnstile = daemon.config.transfer_slots, Turnstile()
+        daemon.data.open_entry = turnstile.guard(daemon.data.open_entry)  # type: ignore[method-assign]  # to count
+        receivers = [await daemon.program(f"p{number}") for number in range(places + 3)]
+        services = [await daemon.files("x", {"x": b"1"}), *receivers]
+        drawn = await daemon.draw(services, [edge(0, number) for number in range(1, len(services))])
+        await daemon.workflow_manager.execute(drawn.workflow_id)
+        await daemon.eventually("SELECT COUNT(*) FROM transfers WHERE status = 'ACTIVE'", (places,))
+        await daemon.until(lambda: turnstile.inside == places)  # a row is ACTIVE a moment before its file is opened
+        turnstile.open.set()
+        assert (await daemon.ended(ONE)).status is ExecutionStatus.COMPLETED
+        assert turnstile.most == places
 
     machine.play(play)
 

@@ -18,6 +18,7 @@ from rnd.services.executor import Observation, Phase
 from rnd.types.errors import ExecutorUnavailable
 from rnd.types.ids import ExecutionId
 from tests.core.core_peer import Daemon, Machine, Script, edge, says_much
+from tests.log_lines import without_run
 from tests.scripted_images import image_facts
 
 ONE = ExecutionId(1)
@@ -99,7 +100,7 @@ def log() -> Iterator[io.StringIO]:
 
 
 def _texts(log: io.StringIO) -> list[str]:
-    return [line.partition(" ")[2] for line in log.getvalue().splitlines()]
+    return [without_run(line.partition(" ")[2]) for line in log.getvalue().splitlines()]
 
 
 def _come_in_order(texts: Sequence[str], transcript: Sequence[str], transfer: str = "") -> None:

@@ -619,3 +619,19 @@ def test_an_execution_that_does_not_exist_is_not_cancelled(machine: Machine) -> 
             await daemon.workflow_manager.cancel(ONE, reason="x")
 
     machine.play(play, is_idle=True)
+
+
+# ---------------------------------------------------------------- what is got ready
+
+
+def test_engines_are_told_how_many_programs_wait_for_nothing(machine: Machine) -> None:
+    """Those that wait for another's output begin one after the other, and what the self-peer runs is no program."""
+
+    async def play(daemon: Daemon) -> None:
+        services = [await daemon.program(name, Script()) for name in "abcd"]
+        edges = [edge(0, 1), edge(1, 2), edge(2, None), edge(3, None)]
+        await daemon.workflow_manager.execute((await daemon.draw(services, edges)).workflow_id)
+        await _start(daemon)
+        assert machine.engine.expected == [2]
+
+    machine.play(play, is_idle=True)

@@ -87,6 +87,19 @@ def test_half_a_stream_never_passes_for_a_whole(machine: Machine) -> None:
     machine.play(play)
 
 
+def test_a_stream_of_which_a_part_was_lost_is_not_said_to_be_too_long(machine: Machine) -> None:
+    lost = Observation(phase=Phase.EXITED, exit_code=0, streams_cut=(LogStream.STDOUT,), streams_lost=True)
+
+    async def play(daemon: Daemon) -> None:
+        await _run(daemon, Script(observation=lost), edges=(edge(0, None),))
+        assert (await daemon.ended(ONE)).status is ExecutionStatus.FAILED
+        error = (await daemon.story())[0][2]
+        assert "stdout is not whole" in error
+        assert "beyond the limit" not in error
+
+    machine.play(play)
+
+
 def test_a_cut_stream_that_nobody_carries_is_no_failure(machine: Machine) -> None:
     cut = Script(
         observation=Observation(phase=Phase.EXITED, exit_code=0, streams_cut=(LogStream.STDOUT,), leftovers_killed=2)

@@ -225,6 +225,21 @@ def test_where_things_lie_here_is_not_told_to_another_peer(
     machine.play(play, is_idle=True)
 
 
+def test_each_choice_of_what_runs_has_an_answer_of_its_own_for_whoever_orders(machine: Machine) -> None:
+    """One service, ordered together with and without a program that is not there, by its owner and by another peer."""
+
+    async def play(daemon: Daemon) -> None:
+        _, plan = await _plans(daemon)
+        strange = replace(plan, entrypoint=("/no/such",))
+        own = [replace(_request(each), orchestrator_peer_id=ME) for each in (plan, strange, plan, strange)]
+        answers = await daemon.job_manager.check_jobs([own[0], own[1], _request(strange), own[2], own[3]])
+        missing = "The executable /no/such cannot be used: No such file or directory"
+        nobody_else = "the owner of a lets nobody else choose what is executed"
+        assert [each.reasons for each in answers] == [(), (missing,), (nobody_else,), (), (missing,)]
+
+    machine.play(play, is_idle=True)
+
+
 def test_another_peers_choice_of_what_runs_is_refused_before_anything_is_created(machine: Machine) -> None:
     async def play(daemon: Daemon) -> None:
         _, plan = await _plans(daemon)

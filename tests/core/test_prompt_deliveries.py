@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,62 @@ def test_an_end_and_its_small_deliveries_are_one_commit(machine: Machine, dies_a
         assert sorted(machine.engine.submitted) == ["job-1-1", "job-2-1"]
 
     asyncio.run(play())
+
+
+def test_what_a_job_made_and_its_copies_wait_for_the_disk_together(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the first of it is flushed, all of it is in its place; when the end is committed, all of it is flushed."""
+    folders = machine.data_dir / "workflows"
+    flush, flushed, there_at_first = os.fsync, set[str](), set[str]()
+
+    def watch(fd: int) -> None:
+        path = Path(f"/proc/self/fd/{fd}").readlink()
+        if not there_at_first and path.is_relative_to(folders):
+            there_at_first.update(str(path) for path in folders.rglob("stdout.txt") if ".part" not in str(path))
+        flush(fd)
+        flushed.add(str(path))
+
+    async def play(daemon: Daemon) -> None:
+        services = [await daemon.program("a"), await daemon.program("b", Script(holds=True))]
+        drawn = await daemon.draw(services, [edge(0, 1), edge(0, None)])
+        monkeypatch.setattr(os, "fsync", watch)
+        await daemon.workflow_manager.execute(drawn.workflow_id)
+        await daemon.eventually("SELECT COUNT(*) FROM job_executions WHERE status = 'COMPLETED'", (1,))
+        assert len(there_at_first) == 3
+        assert {path for path in flushed if path.endswith("stdout.txt")} == there_at_first
+        assert {str(Path(path).parent) for path in there_at_first} <= flushed
+        daemon.engine.let_go("b")
+        await daemon.ended(ONE)
+
+    machine.play(play)
+
+
+def test_a_disk_that_does_not_take_what_is_copied_ends_the_job_in_words(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what one flush was to make durable nobody knows what is: nothing of it may be called delivered."""
+    flush = os.fsync
+
+    def refuse(fd: int) -> None:
+        if "/input/" in str(Path(f"/proc/self/fd/{fd}").readlink()):
+            raise OSError(5, "Input/output error")
+        flush(fd)
+
+    async def play(daemon: Daemon) -> None:
+        services = [await daemon.program("a"), await daemon.program("b")]
+        drawn = await daemon.draw(services, [edge(0, 1), edge(1, None)])
+        monkeypatch.setattr(os, "fsync", refuse)
+        await daemon.workflow_manager.execute(drawn.workflow_id)
+        assert (await daemon.ended(ONE)).status is ExecutionStatus.FAILED
+        assert await daemon.sql("SELECT status, error_message FROM job_executions ORDER BY id") == [
+            ("ERRORED", "what it left could not be kept: Input/output error"),
+            ("CANCELLED", "upstream job a failed: what it left could not be kept: Input/output error"),
+        ]
+        assert await daemon.sql("SELECT COUNT(*) FROM transfers WHERE status = 'COMPLETED'") == [(0,)]
+        assert not list((machine.data_dir / "workflows").rglob("input/**/stdout.txt"))
+
+    machine.play(play)
 
 
 @pytest.mark.parametrize("is_big", [True, False])

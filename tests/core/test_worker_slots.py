@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from rnd.core.worker_slots import QUICK_RUNS, QUICK_S, SHARING
-from rnd.types.config import Limits
+from rnd.core.worker_slots import QUICK_RUNS, QUICK_S, SHARING, WorkerSlots
+from rnd.types.config import Config, Limits
 from rnd.types.enums import ExecutionStatus
 from rnd.types.ids import ExecutionId
 from rnd.types.services import Service
+from rnd.workers.news_board import NewsBoard
 from tests.core.core_peer import Daemon, Machine, Script
 
 WORKERS = 8
@@ -122,3 +123,13 @@ def test_what_the_owner_has_chosen_is_never_shared_nor_exceeded(
     sharing.job_slots = chosen
     sharing.limits = Limits(disk_floor_bytes=0, concurrent_jobs=most)
     sharing.play(play)
+
+
+def test_the_number_of_workers_can_change_and_none_is_given_out_at_the_end(machine: Machine) -> None:
+    slots = WorkerSlots(Config(data_dir=machine.data_dir, job_slots=3), NewsBoard(), machine.clock)
+    slots.resize(Config(data_dir=machine.data_dir, job_slots=5))
+    reserved = slots.reserve()
+    assert (slots.total, reserved.most()) == (5, 5)
+    slots.give_up(reserved)
+    slots.close()
+    assert slots.reserve().most() == 0

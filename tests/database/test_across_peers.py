@@ -20,6 +20,7 @@ from rnd.database import (
     mirrors,
     outbox,
     results,
+    retention,
     transfers,
     workflow_executions,
     workflow_jobs,
@@ -316,7 +317,7 @@ def order() -> Iterator[Order]:
     to_home = replace(from_home, connection_id=HOME)
     for node, routes in ((FIRST, (from_home, to_second)), (SECOND, (to_first, to_home))):
         job_interfaces.set_routes(home, [(mirror_of[node], routes)])
-        job_moves.mark_started(home, [mirror_of[node]])
+        job_moves.mark_started_elsewhere(home, mirror_of[node])
     first.start(from_home, to_second)
     second.start(to_first, to_home)
     yield Order(home=home, execution=execution, first=first, second=second, mirror_of=mirror_of)
@@ -367,6 +368,21 @@ def test_a_report_moves_the_mirror_and_the_orchestrators_row_together(order: Ord
     assert row[0] == "RUNNING"
 
 
+@pytest.mark.parametrize("has_ended", [False, True], ids=["it runs", "it has ended"])
+def test_a_report_that_comes_before_the_answer_to_the_start_leaves_a_job_that_is_started(
+    order: Order, has_ended: bool
+) -> None:
+    order.home.execute("UPDATE job_executions SET start_received = 0")
+    order.first.run()
+    if has_ended:
+        order.first.complete()
+    order.take(order.first.report(), B)
+    mirror = order.mirror_of[FIRST]
+    assert has_ended or job_executions.get_job(order.home, mirror).start_received
+    job_moves.mark_started_elsewhere(order.home, mirror)
+    assert job_executions.get_job(order.home, mirror).start_received
+
+
 def test_a_late_report_changes_nothing(order: Order) -> None:
     order.first.run()
     late = order.first.report()
@@ -374,6 +390,17 @@ def test_a_late_report_changes_nothing(order: Order) -> None:
     order.take(order.first.report(), B)
     order.take(late, B)
     assert order.mirror(FIRST) is JobStatus.COMPLETED
+
+
+def test_a_mirror_goes_with_its_execution_whatever_time_its_executor_says_it_ended(order: Order) -> None:
+    """With it would go the folder into which its results are coming home."""
+    order.first.run()
+    order.first.complete()
+    order.take(replace(order.first.report(), ended_at=NOW - timedelta(days=365)), B)
+    assert order.mirror(FIRST) is JobStatus.COMPLETED
+    assert retention.list_unneeded_orders(order.home, now=NOW + timedelta(days=365), limit=9) == []
+    order.home.execute("UPDATE job_executions SET hold_s = 30.0")  # as earlier versions wrote it
+    assert retention.list_unneeded_orders(order.home, now=NOW + timedelta(days=365), limit=9) == []
 
 
 def test_a_report_after_the_end_changes_nothing(order: Order) -> None:

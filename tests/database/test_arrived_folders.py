@@ -38,6 +38,12 @@ def test_the_newest_comes_first(conn: sqlite3.Connection, now: datetime) -> None
     ]
 
 
+def test_all_are_listed_whosever_they_are(conn: sqlite3.Connection, now: datetime) -> None:
+    remember(conn, "mine", now)
+    remember(conn, "theirs", now, sender=OTHER, orderer=SENDER)
+    assert arrived_folders.list_all(conn) == ["theirs", "mine"]
+
+
 @pytest.mark.parametrize(("sender", "orderer"), [(OTHER, ORDERER), (SENDER, OTHER), (ORDERER, SENDER)])
 def test_what_came_from_another_sender_or_for_another_orderer_is_not_listed(
     conn: sqlite3.Connection, now: datetime, sender: PeerId, orderer: PeerId

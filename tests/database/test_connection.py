@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from rnd.database import connection as connection_module
+from rnd.database import opening
 from rnd.database.connection import GROUP_CALLS, Database
 from rnd.types.errors import (
     DatabaseBusy,
@@ -552,7 +553,22 @@ def sqlite3_set(path: Path, statement: str) -> None:
     conn.close()
 
 
-def test_damage_that_shows_only_at_work_is_named_then(path: Path) -> None:
+def test_a_clean_end_is_no_reason_not_to_look(path: Path) -> None:
+    """A row that an index has under another key is there for some queries and not for others; nothing else shows it."""
+    run_with(path, lambda database: _settle(database))
+    sqlite3_set(path, "INSERT INTO events (time, type, workflow_execution_id, data) VALUES ('', '', 0x5a5b, '{}')")
+    with closing(sqlite3.connect(path)) as conn:
+        page_bytes = conn.execute("PRAGMA page_size").fetchone()[0]
+        page = conn.execute("SELECT rootpage FROM sqlite_master WHERE name = 'events_by_execution'").fetchone()[0]
+    content = bytearray(path.read_bytes())
+    content[content.index(b"\x5a\x5b", (page - 1) * page_bytes) + 1] += 1
+    path.write_bytes(content)
+    with pytest.raises(DatabaseCorrupt, match="missing from index events_by_execution"):
+        Database.open(path)
+
+
+def test_damage_that_shows_only_at_work_is_named_then(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "CHECKED_ALWAYS_BYTES", 0)
     run_with(path, lambda database: _settle(database))
     damage(path)
 
@@ -565,6 +581,25 @@ def test_damage_that_shows_only_at_work_is_named_then(path: Path) -> None:
                 await method(read_events)
 
     run_with(path, story)
+
+
+def test_damage_that_anybody_finds_ends_the_watch_and_no_close_is_clean_after_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "CHECKED_ALWAYS_BYTES", 0)
+    run_with(path, lambda database: _settle(database))
+    damage(path)
+
+    async def story(database: Database) -> None:
+        watch = asyncio.create_task(database.watch())
+        with pytest.raises(DatabaseCorrupt):
+            await database.read(lambda conn: conn.execute("SELECT data FROM events").fetchall())
+        with pytest.raises(DatabaseCorrupt, match="damaged"):
+            await watch
+
+    run_with(path, story)
+    with pytest.raises(DatabaseCorrupt, match="damaged"):
+        Database.open(path)
 
 
 def test_a_file_that_is_no_database_is_refused(path: Path) -> None:

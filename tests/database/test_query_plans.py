@@ -31,6 +31,7 @@ from rnd.database import (
     duties,
     events,
     executor_handles,
+    figures,
     grants,
     holdings,
     introductions,
@@ -45,6 +46,7 @@ from rnd.database import (
     outbox,
     peer_invites,
     peers,
+    restoring,
     results,
     retention,
     sealed_secrets,
@@ -122,12 +124,15 @@ SMALL_TABLES: Final = {
 ALLOWED_SCANS: Final[dict[tuple[str, str], str]] = {
     ("workflow_executions.count_by_status", "workflow_executions"): "counts all of them, from an index alone",
     ("job_executions.count_by_status", "job_executions"): "counts all of them, from an index alone",
+    ("figures.count_jobs", "job_executions"): "counts all of them, from an index alone",
+    ("figures.count_letters", "outbox"): "counts all of it, from an index alone",
     ("address_records.drop_strangers", "address_records"): "is what keeps them few, once a while",
     (
         "introductions.list_introduced_peers",
         "introductions",
     ): "asks for all that hold; the others are dropped each tick",
     ("outbox.newest_letters", "outbox"): "asks for all of it, once a start and a tick, from an index alone",
+    ("arrived_folders.list_all", "arrived_folders"): "asks for all of it, once a start",
     ("retention.list_unneeded_executions", "workflow_executions"): "walks the ids that are kept, from an index alone",
 }
 
@@ -491,6 +496,7 @@ CALLS: Final[dict[str, Call]] = {
     "job_executions.list_unsettled": lambda c, w: job_executions.list_unsettled(c),
     "job_executions.list_taken_away": lambda c, w: job_executions.list_taken_away(c, executor=ME),
     "job_executions.count_by_status": lambda c, w: job_executions.count_by_status(c),
+    "job_moves.mark_started_elsewhere": lambda c, w: job_moves.mark_started_elsewhere(c, w.job.id),
     "job_moves.mark_started": lambda c, w: job_moves.mark_started(c, [w.job.id]),
     "job_moves.mark_all_ready": lambda c, w: make_ready(c, w),
     "job_moves.mark_all_running": lambda c, w: make_running(c, w),
@@ -562,6 +568,7 @@ CALLS: Final[dict[str, Call]] = {
     "job_interfaces.acknowledge_inputs": lambda c, w: job_interfaces.acknowledge_inputs(c, w.job.id),
     "job_interfaces.open_inputs": lambda c, w: job_interfaces.open_inputs(c, w.job.id),
     "job_interfaces.find_open_input": lambda c, w: job_interfaces.find_open_input(c, w.job.id),
+    "job_interfaces.owes_deliveries": lambda c, w: job_interfaces.owes_deliveries(c, w.job.id),
     "job_interfaces.find_end": lambda c, w: job_interfaces.find_end(
         c, job_execution_id=w.job.id, connection_id=ConnectionId(1)
     ),
@@ -629,12 +636,17 @@ CALLS: Final[dict[str, Call]] = {
     "holdings.held_by_execution": lambda c, w: holdings.held_by_execution(c, PeerId("p"), w.execution.execution_uid),
     "holdings.count_jobs_of_orderer": lambda c, w: holdings.count_jobs_of_orderer(c, PeerId("p")),
     "holdings.set_left_bytes": lambda c, w: holdings.set_left_bytes(c, {JobExecutionId(404): 1}),
+    "restoring.end_open_executions": lambda c, w: restoring.end_open_executions(c, "why", now=w.now),
+    "restoring.end_open_jobs": lambda c, w: restoring.end_open_jobs(c, "why", executor=ME, now=w.now),
+    "restoring.leap_ids": lambda c, w: restoring.leap_ids(c, 9),
+    "restoring.forget_files": lambda c, w: restoring.forget_files(c),
     "retention.list_unneeded_orders": lambda c, w: retention.list_unneeded_orders(c, now=w.now, limit=9),
     "retention.forget_order": lambda c, w: retention.forget_order(c, JobExecutionId(404), folder="f", now=w.now),
     "results.mark_failed_of_execution": lambda c, w: results.mark_failed_of_execution(c, w.execution.id, "why"),
     "job_executions.list_open_of_orderer": lambda c, w: job_executions.list_open_of_orderer(c, ME),
     "arrived_folders.knows_any": lambda c, w: arrived_folders.knows_any(c, sender=ME, orderer=ME),
     "arrived_folders.list_folders": lambda c, w: arrived_folders.list_folders(c, sender=ME, orderer=ME),
+    "arrived_folders.list_all": lambda c, w: arrived_folders.list_all(c),
     "arrived_folders.remember": lambda c, w: arrived_folders.remember(
         c, "f", sender=ME, orderer=ME, entry_count=1, now=w.now
     ),
@@ -644,6 +656,14 @@ CALLS: Final[dict[str, Call]] = {
         c, replace(new_transfer(w, TransferId("incoming")), direction=TransferDirection.INCOMING), now=w.now
     ),
     "outbox.post": lambda c, w: outbox.post(c, ME, "topic", "key", {}, now=w.now),
+    "figures.count_jobs": lambda c, w: figures.count_jobs(c),
+    "figures.count_letters": lambda c, w: figures.count_letters(c),
+    "figures.count_allowed_peers": lambda c, w: figures.count_allowed_peers(c),
+    "figures.count_ended_executions": lambda c, w: figures.count_ended_executions(c, after_seq=0, to_seq=9),
+    "figures.count_ended_jobs": lambda c, w: figures.count_ended_jobs(c, after_seq=0, to_seq=9),
+    "figures.sum_ended_deliveries": lambda c, w: figures.sum_ended_deliveries(c, after_seq=0, to_seq=9),
+    "figures.list_queue_moves": lambda c, w: figures.list_queue_moves(c, after_seq=0, to_seq=9),
+    "figures.transfer_rates": lambda c, w: figures.transfer_rates(c),
     "outbox.list_letters": lambda c, w: outbox.list_letters(c, ME, limit=9),
     "outbox.newest_letters": lambda c, w: outbox.newest_letters(c),
     "outbox.strike_out": lambda c, w: outbox.strike_out(c, 1),
@@ -729,6 +749,7 @@ CALLS: Final[dict[str, Call]] = {
     ),
     "transfers.list_by_source_job": lambda c, w: transfers.list_by_source_job(c, w.job.id),
     "transfers.list_by_dest_job": lambda c, w: transfers.list_by_dest_job(c, w.job.id),
+    "transfers.list_active": lambda c, w: transfers.list_active(c),
     "transfers.count_active": lambda c, w: transfers.count_active(c),
     "transfers.count_open": lambda c, w: transfers.count_open(c),
     "transfers.mark_active": lambda c, w: transfers.mark_active(c, DELIVERY, now=w.now),
@@ -788,6 +809,7 @@ CALLS: Final[dict[str, Call]] = {
         retention.clear_execution(c, w.execution.id, ended_before=w.later, paths=["a"], now=w.now),
     ),
     "workflow_executions.is_cleared": lambda c, w: workflow_executions.is_cleared(c, w.execution.id),
+    "retention.release_pages": lambda c, w: retention.release_pages(c, spare_bytes=0, at_most=9),
     "retention.list_doomed_folders": lambda c, w: retention.list_doomed_folders(c, limit=9),
     "retention.settle_doomed_folders": lambda c, w: retention.settle_doomed_folders(c, [("a", None), ("b", "why")]),
 }

@@ -52,6 +52,7 @@ class Line:
     told: list[Message] = field(default_factory=list)
     is_open: bool = True
     why_closed: str = "the connection ended"
+    unwanted_bytes: int = 0
 
     def tell(self, message: Message) -> None:
         self.told.append(message)

@@ -70,8 +70,12 @@ def test_a_key_that_others_could_read_or_change_is_refused_and_kept(tmp_path: Pa
     assert path.read_bytes() == content
 
 
+# It says that it is of Ed448, whose keys are longer.
+SHORT_KEY = b"-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VxBCIEIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f\n-----END PRIVATE KEY-----\n"
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"rubbish", b"-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n"]
+    "content", [b"", b"rubbish", b"-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n", SHORT_KEY]
 )
 def test_a_file_that_holds_no_key_is_refused_and_kept(tmp_path: Path, content: bytes) -> None:
     write_key(tmp_path / "identity.key", content)

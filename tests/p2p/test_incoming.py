@@ -19,7 +19,7 @@ from rnd.protocol.transfer_messages import DataTransferAccept, DataTransferPrese
 from rnd.types.executions import FileEntry
 from rnd.types.ids import PeerId
 from rnd.types.peers import RejectionCode
-from rnd.workers.part_notes import manifest_beside
+from rnd.workers.part_notes import PartNotes, manifest_beside
 from tests.core.core_peer import Machine
 from tests.p2p.one_receiver import ORDERER, SENDER, Receiver, code_of, play
 
@@ -151,6 +151,27 @@ def test_a_folder_that_is_gone_is_forgotten(machine: Machine) -> None:
         manifest_beside(receiver.daemon.folders.data_dir / "workflows" / "earlier").unlink()
         assert (await said_to_be_present(receiver)).present == b""
         assert await receiver.daemon.sql("SELECT COUNT(*) FROM arrived_folders") == [(0,)]
+
+    play(machine, test)
+
+
+def test_a_daemon_that_was_killed_between_commit_and_tidying_up_leaves_that_to_the_next(machine: Machine) -> None:
+    """The next one has nothing to do with deliveries that have not arrived: their notes stay."""
+
+    async def test(receiver: Receiver) -> None:
+        await arrived_before(receiver, "b.txt")
+        folder = receiver.daemon.folders.data_dir / "workflows" / "earlier"
+        arrived, coming = PartNotes(folder), PartNotes(folder.with_name("coming"))
+        for notes in (arrived, coming):
+            notes.begin(LIST.entries)
+            notes.note(1, stamps="")
+        manifest_beside(folder).unlink()
+        recognition = receiver.incoming._recognition
+        await recognition.tidy_up()
+        await recognition.tidy_up()
+        left = {path.name for path in folder.parent.iterdir()}
+        assert left == {"earlier", ".earlier.manifest", ".coming.part.manifest", ".coming.part.json"}
+        assert (await said_to_be_present(receiver)).present == b"\2"
 
     play(machine, test)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,10 @@ from rnd.p2p import intake
 from rnd.protocol.instructions import Acknowledge
 from rnd.protocol.transfer_messages import ChunkAck, DataTransferAccept, DataTransferComplete, DataTransferStop
 from rnd.types.peers import RejectionCode
+from rnd.workers.checkpoints import Checkpoint
 from rnd.workers.files import free_bytes
+from rnd.workers.part_file import PartFile
+from rnd.workers.staged_folder import StagedFolder
 from tests.core.core_peer import Machine
 from tests.p2p.one_receiver import Line, Parcel, Receiver, code_of, play
 
@@ -242,6 +247,33 @@ def test_what_cannot_be_looked_at_now_is_asked_for_again(machine: Machine, monke
         assert (await receiver.offer_again(2, **parcel.fields)).offset == 8 << 20
 
     play(machine, test)
+
+
+def test_what_comes_is_hashed_written_and_flushed_beside_the_event_loop(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, set[str]] = {}
+
+    def watch(act: Callable[..., object]) -> Callable[..., object]:
+        def watched(*arguments: object) -> object:
+            seen.setdefault(act.__name__, set()).add(threading.current_thread().name.rpartition("_")[0])
+            return act(*arguments)
+
+        return watched
+
+    for kind, name in ((PartFile, "write"), (Checkpoint, "make_durable"), (StagedFolder, "put_in_place")):
+        monkeypatch.setattr(kind, name, watch(getattr(kind, name)))
+
+    async def test(receiver: Receiver) -> None:
+        parcel = Parcel(os.urandom(2 * BIG))
+        await receiver.offer(**parcel.fields)
+        receiver.send(parcel, end=BIG)
+        await receiver.until_written(parcel, BIG)
+        receiver.send(parcel, begin=BIG)
+        assert (await receiver.announce()).success
+
+    play(machine, test)
+    assert seen == {step: {"rnd-receiving"} for step in ("write", "make_durable", "put_in_place")}
 
 
 def test_what_one_frame_brings_is_carried_out_without_keeping_the_loop_from_other_work(machine: Machine) -> None:

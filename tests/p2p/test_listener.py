@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from rnd.p2p.dialing import Dialer
+from rnd.p2p.identity import Identity
 from rnd.p2p.listener import ListenerLimits
 from rnd.p2p.tls import ServerGate, client_context
 from rnd.types.enums import TlsGate
@@ -243,6 +244,27 @@ def test_headers_beyond_the_bounds_are_refused() -> None:
     run(test)
 
 
+@pytest.mark.parametrize("who", [BOB, MALLORY], ids=["of a peer", "of a stranger"])
+@pytest.mark.parametrize(
+    "line",
+    [b"Sec-WebSocket-Key: AAAA\xff\xffAAAAAAAAAAAAAAAA==", b"Expect: 100-\xd1", b"Upgrade: \x8a", b"X: a\0b"],
+    ids=["key", "expect", "upgrade", "NUL"],
+)
+def test_headers_at_which_the_library_fails_are_refused_and_make_no_log_grow(
+    who: Identity, line: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        handlers = Handlers()
+        async with listening(handlers=handlers) as listener:
+            request = UPGRADE.replace(b"Upgrade: websocket", line)
+            answer = await handshake(listener.port, client_context(who, ALICE.peer_id), request=request)
+            assert answer.split()[1] == b"400"
+        assert handlers.seen == []
+
+    run(test)
+    assert [record for record in caplog.records if record.name == "aiohttp.server"] == []
+
+
 def test_many_silent_connections_do_not_stop_an_honest_peer() -> None:
     async def test() -> None:
         limits = ListenerLimits(strangers=20, strangers_per_origin=5)
@@ -292,6 +314,7 @@ def test_known_peers_have_bounds_too() -> None:
             await links[0].close()
             await until(lambda: listener.admitted == 1)
             assert await ask(dialer, ALICE, listener.port) == f"{BOB.peer_id} said hello"
+            await links[1].close()  # else it may still hold its connection when it is collected
 
     run(test)
 

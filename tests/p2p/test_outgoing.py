@@ -21,6 +21,7 @@ from rnd.protocol.messages import Message
 from rnd.protocol.transfer_messages import DataTransferAccept, DataTransferPresent
 from rnd.types.times import from_text
 from rnd.workers.deliveries import DeliveryDesk
+from rnd.workers.sending import Sending
 from tests.core.core_peer import Machine
 from tests.p2p.sender import HOLD_S, RECEIVER, TRANSFER, Line, Sender, Way, busy, play, takes_all
 
@@ -144,6 +145,25 @@ def test_a_source_is_hashed_once_however_often_it_is_offered(machine: Machine, s
         assert bytes_read() - read_before < 3 * MANY  # hashed once and sent once
 
     play(machine, source, test, way=way)
+
+
+def test_what_is_sent_is_read_beside_the_event_loop(
+    machine: Machine, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: set[str] = set()
+    read = Sending.read_into
+
+    def watched(self: Sending, buffer: memoryview, offset: int) -> None:
+        threads.add(threading.current_thread().name.rpartition("_")[0])
+        read(self, buffer, offset)
+
+    monkeypatch.setattr(Sending, "read_into", watched)
+
+    async def test(sender: Sender) -> None:
+        await sender.becomes("COMPLETED")
+
+    play(machine, source, test)
+    assert threads == {"rnd-sending"}
 
 
 def test_a_stop_does_not_wait_for_a_source_that_is_being_hashed(machine: Machine, source: Path) -> None:

@@ -112,7 +112,7 @@ def test_the_longest_path_escaped_throughout_fits_a_line() -> None:
     "path",
     [
         "", "/", "//", "/etc/passwd", "../x", "a/../b", "a/..", ".", "..", "./a", "a/./b", "a//b", "a//", "a/b//",
-        "a\x00b", "a\nb", "a\x7f", "a\u2028b", "e\u0301", "\ud800", "x" * 256, "/".join(["y" * 200] * 6),
+        "a\x00b", "a\nb", "a\x7f", "a\u2028b", "\ud800", "x" * 256, "/".join(["y" * 200] * 6),
         "/".join(["d"] * 65),
     ],
 )  # fmt: skip

@@ -201,6 +201,11 @@ def test_a_header_that_is_none_is_refused(text: str) -> None:
         header_from_json(text)
 
 
+def test_a_header_that_is_nested_without_end_is_refused() -> None:
+    with pytest.raises(ValueError, match="nested"):
+        header_from_json("[" * 100_000)
+
+
 def test_a_wrapped_key_opens_only_with_its_key_and_context() -> None:
     wrapped = wrap_key(KEY, b"d" * 32, context=CONTEXT, nonce=NONCE)
     assert unwrap_key(KEY, wrapped, context=CONTEXT) == b"d" * 32

@@ -146,6 +146,19 @@ def test_an_input_that_is_not_there(make: Any, end: Any, peer: Any, because: str
     assert found == (because, do)
 
 
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (None, "The input from load (connection 1) is not here, and none is taken now: the disk is nearly full."),
+        ("RUNNING", "The input from load (connection 1) comes when that job has ended; it is RUNNING."),
+    ],
+)
+def test_an_input_that_nobody_would_take_now(make: Any, status: str | None, words: str) -> None:
+    ends = {1: other_end(make, "load", status=status)}
+    job, interfaces = make.job("IDLE"), [make.interface("STDIN", make.peer(1))]
+    assert answer(make, job, interfaces, other_ends=ends, disk_trouble="the disk is nearly full")[0] == words
+
+
 def other_end(make: Any, name: str, **values: Any) -> OtherEnd:
     status, transfer = values.pop("status", None), values.pop("transfer", None)
     return OtherEnd(

@@ -50,6 +50,12 @@ def name_of(pid: int) -> str:
         return ""
 
 
+def peak_bytes(pid: int) -> int:
+    """Return the most memory that a process has had resident so far."""
+    (line,) = (each for each in Path(f"/proc/{pid}/status").read_text().splitlines() if each.startswith("VmHWM:"))
+    return int(line.split()[1]) << 10
+
+
 def assert_no_processes(data_dir: Path) -> None:
     """Fail if processes of a data directory do not end by themselves now; end them then."""
     until = time.monotonic() + PATIENCE_S

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import Callable
@@ -109,6 +110,19 @@ def test_a_wrong_passphrase_is_refused_with_a_hint(peer: Peer, files: Path) -> N
             with pytest.raises(PermissionDenied, match="The passphrase does not open DATA service set") as caught:
                 await node.data.unwrap(service.id, wrong)
             assert "Give the passphrase that the service was created with" in caught.value.hint
+
+    peer.run(scenario)
+
+
+def test_many_passphrases_can_be_tried_at_once(peer: Peer, files: Path) -> None:
+    """Two keys that were derived at the same time have waited for each other without end."""
+
+    async def scenario(node: Node) -> None:
+        service = await node.create(files, passphrase=PASSPHRASE)
+        tries = [node.data.unwrap(service.id, PASSPHRASE) for _ in range(4)]
+        async with asyncio.timeout(60):
+            keys = await asyncio.gather(*tries)
+        assert len(set(keys)) == 1
 
     peer.run(scenario)
 

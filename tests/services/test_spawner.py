@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 
 from rnd.services import keeper, run_files, seat, spawner
 from rnd.services.executor import JobRun
+from rnd.services.keeper_pool import IDLE_KEEPER_S, IDLE_KEEPERS_MAX
 from rnd.services.spawner_client import SpawnerClient
 from rnd.services.standalone_service import StandaloneExecutor, _message
 from rnd.types.errors import ExecutorUnavailable
@@ -224,6 +226,50 @@ def test_idle_keepers_end_with_the_spawner(data_dir: Path) -> None:
     _go(data_dir, test)
 
 
+def _keepers(data_dir: Path) -> set[int]:
+    return {pid for pid in processes_of(data_dir) if name_of(pid) == "rnd-keeper"}
+
+
+@contextlib.asynccontextmanager
+async def _held_open(executor: StandaloneExecutor) -> AsyncIterator[None]:
+    part = asyncio.create_task(executor.run())
+    yield
+    part.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await part
+
+
+def test_keepers_are_there_before_the_runs_that_are_expected(data_dir: Path) -> None:
+    async def test(executor: StandaloneExecutor) -> None:
+        async with _held_open(executor):
+            executor.expect_runs()
+            await eventually(lambda: bool(processes_of(data_dir)))
+            executor.expect_runs(2)
+            executor.expect_runs(3)
+            executor.expect_runs(1)
+            await eventually(lambda: len(_keepers(data_dir)) == 3)
+            ready = _keepers(data_dir)
+            waits = "until test -e ../../go; do sleep 0.02; done"
+            handles = [await executor.submit(_order(data_dir, number, waits)) for number in range(3)]
+            assert {json.loads(handle)["keeper_pid"] for handle in handles} == ready
+            (data_dir / "go").touch()
+
+    _go(data_dir, test)
+
+
+def test_no_more_keepers_are_made_ready_than_may_rest_and_they_go_by_themselves(data_dir: Path) -> None:
+    async def test(executor: StandaloneExecutor) -> None:
+        async with _held_open(executor):
+            executor.expect_runs(IDLE_KEEPERS_MAX + 10)
+            await eventually(lambda: len(_keepers(data_dir)) == IDLE_KEEPERS_MAX)
+            await executor.submit(_order(data_dir, 1, "exit 0"))
+            assert len(_keepers(data_dir)) == IDLE_KEEPERS_MAX
+            await asyncio.sleep(IDLE_KEEPER_S)
+            await eventually(lambda: not _keepers(data_dir))
+
+    _go(data_dir, test)
+
+
 def test_socket_and_folder_are_the_owners_alone(data_dir: Path) -> None:
     async def test(executor: StandaloneExecutor) -> None:
         await executor.wait(await executor.submit(_order(data_dir, 1, "exit 0")))
@@ -236,7 +282,7 @@ def test_socket_and_folder_are_the_owners_alone(data_dir: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     [b"{", b"[]", b"17", b'{"id": 1}', b'{"id": 1, "op": "dance"}', b'{"id": 1, "op": "submit", "run": {}}',
-     b'{"id": 1, "op": "submit", "run": 3}', b'{"id": 1, "op": "submit", "run": {"engine_name": "../x", "directory": "/"}}'],
+     b'{"id": 1, "op": "expect"}', b'{"id": 1, "op": "expect", "at_once": "many"}', b'{"id": 1, "op": "submit", "run": 3}', b'{"id": 1, "op": "submit", "run": {"engine_name": "../x", "directory": "/"}}'],
 )  # fmt: skip
 def test_nonsense_is_answered_and_harms_nobody(data_dir: Path, line: bytes) -> None:
     async def test(executor: StandaloneExecutor) -> None:

@@ -386,7 +386,19 @@ class TestCrashes(_Standalone):
 
     @pytest.mark.parametrize(
         "record",
-        ["", "{\n", "[]\n", '{"phase": "EXITED"}\n', '{"phase": "NOVEL"}\n', '{"phase": "EXITED", "exit_code": 0}'],
+        [
+            *(
+                "",
+                "{\n",
+                "[]\n",
+                '{"phase": "EXITED"}\n',
+                '{"phase": "NOVEL"}\n',
+                '{"phase": "EXITED", "exit_code": 0}',
+            ),
+            *("[" * 60_000 + "\n", '{"phase": "EXITED", "exit_code": 1e999}\n', '{"phase": "RUNNING"}\n'),
+            '{"phase": "EXITED", "exit_code": 0, "leftovers_killed": Infinity}\n',
+            '{"phase": "EXITED", "exit_code": 99999999999999999999}\n',
+        ],
     )
     def test_a_record_that_makes_no_sense_is_no_success(self, data_dir: Path, record: str) -> None:
         run = self.order(data_dir, "exit 0")

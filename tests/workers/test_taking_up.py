@@ -101,6 +101,7 @@ def beside(destination: Path, kind: str) -> Path:
 SPOILT: list[tuple[str, Callable[[Path], object]]] = [
     ("no note", lambda to: beside(to, "json").unlink()),
     ("half a note", lambda to: os.truncate(beside(to, "json"), 20)),
+    ("a note that is nested without end", lambda to: beside(to, "json").write_text("[" * 100_000)),
     ("another kind of note", lambda to: beside(to, "json").write_text('[1, "x"]')),
     ("an offset beyond the end", lambda to: _set_offset(to, 10**9)),
     ("an offset in the manifest", lambda to: _set_offset(to, 1)),

@@ -9,7 +9,7 @@ nothing beside them: from the moment the delivery is owed to its arrival, by the
 receiver `job.get`, before and meanwhile, and how far the memory of each grows above what it was before the first byte. A
 bystander, a daemon that has no part in it, is asked `node.status`: what it takes is what the machine itself makes everybody
 wait.
-Sources are sparse, so at most as much is on the disk as one delivery brings (4 GiB). Every round has daemons of its own.
+Sources are random bytes, on the disk before anything is measured: 9 GiB at most, with what a delivery brings. Every round has daemons of its own.
 What else the machine does shows in all of it: the load is printed with every round.
 """
 
@@ -53,12 +53,15 @@ def peers(folder: Path) -> Iterator[tuple[Peer, Peer, Peer]]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def sparse(folder: Path, name: str, size_bytes: int) -> Path:
-    """Make a file that takes no room and begins differently under each name."""
+def filled(folder: Path, name: str, size_bytes: int) -> Path:
+    """Make a file that differs under each name and each time, has no holes and is on the disk."""
     path = folder / name
+    block = os.urandom(1 << 20)
     with path.open("wb") as file:
-        file.write(name.encode())
-        file.truncate(size_bytes)
+        for start in range(0, size_bytes, len(block)):
+            file.write(block[: size_bytes - start])
+        file.flush()
+        os.fsync(file.fileno())
     return path
 
 
@@ -74,7 +77,7 @@ class Order:
         self._workflow = giver.workflow(name)
         for each in self.names:
             node = giver.remote_node(self._workflow, taker, program)
-            source = sparse(giver.data_dir.parent, each, size_bytes)
+            source = filled(giver.data_dir.parent, each, size_bytes)
             giver.connect(self._workflow, None, node, "STDOUT->MOUNT", source_path=str(source))
         self.execution_id = 0
 

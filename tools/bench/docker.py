@@ -24,10 +24,10 @@ sys.path[0] = str(PROJECT)  # in place of this folder, where `docker` is this fi
 
 from docker import APIClient  # noqa: E402 - the project is not installed here
 
-from rnd.services.docker_service import DockerExecutor  # noqa: E402
-from rnd.services.executor import Container, JobRun, Mount, Phase  # noqa: E402
-from rnd.types.ids import JobExecutionId  # noqa: E402
-from tests.docker.engine import IMAGE, connect, import_image  # noqa: E402
+from rnd.services.docker_service import DockerExecutor  # noqa: E402 - the project is not installed here
+from rnd.services.executor import Container, JobRun, Mount, Phase  # noqa: E402 - the project is not installed here
+from rnd.types.ids import JobExecutionId  # noqa: E402 - the project is not installed here
+from tests.docker.engine import IMAGE, connect, import_image  # noqa: E402 - the project is not installed here
 
 
 def bare(client: APIClient, image_id: str) -> None:

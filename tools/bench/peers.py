@@ -61,7 +61,7 @@ def _between(peer: Peer, first: str, last: str) -> float:
     times: dict[str, datetime] = {}
     for line in peer.log_lines():
         for words in (first, last):
-            if line.endswith(words):
+            if f"{words} " in f"{line} ":
                 times[words] = datetime.fromisoformat(line.split(" ", 1)[0])
     return (times[last] - times[first]).total_seconds()
 

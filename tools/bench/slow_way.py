@@ -41,7 +41,11 @@ class SlowWay:
             except OSError:
                 return
             host, _, port = self.target.rpartition(":")
-            server = socket.create_connection((host, int(port)))
+            try:
+                server = socket.create_connection((host, int(port)))
+            except OSError:
+                client.close()
+                continue
             for source, sink in ((client, server), (server, client)):
                 source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 pieces: queue.Queue[tuple[float, bytes]] = queue.Queue(QUEUED_PIECES)

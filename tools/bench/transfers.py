@@ -1,8 +1,9 @@
 """What a delivery between two peers costs, beside rsync, scp and the raw pipes that bound it.
 
-    python tools/bench/transfers.py [--rounds 5] [--only big,small,slow,narrow] [--big-bytes N] [--files N] [--chart FILE.svg]
+    python tools/bench/transfers.py [--rounds 5] [--only big,small,far,slow,narrow] [--big-bytes N] [--files N] [--chart FILE.svg]
 
-`big`: one file of 1 GiB. `small`: 10,000 files of 4 KiB. `slow`: 256 MiB along a way that delays each byte by 10 ms in each direction,
+`big`: one file of 1 GiB. `small`: 10,000 files of 4 KiB. `far`: both again, and every contender along a way that delays each byte by 10 ms
+in each direction; scp, which waits several times for each file, takes part in the one file. `slow`: 256 MiB along such a way,
 beside the same way without delay and beside one piece of 1 MiB after the other, each acknowledged. `narrow` (root): 1 GiB between two
 network namespaces whose cable lets 100 MiB/s through. Every round runs all contenders one after the other on this
 machine, in changing order; medians and the ratio to the pipe that is the limit for Python: TLS 1.3 on both sides, SHA-256
@@ -17,7 +18,6 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
-import getpass
 import os
 import re
 import shutil
@@ -28,41 +28,66 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(PROJECT))
 
-from raw_pipes import piped_file, piped_tar, sent_file, stop_and_wait  # noqa: E402
-from slow_way import SlowWay  # noqa: E402
+from copiers import By, running_copiers  # noqa: E402 - modules beside this one, found once the path is set
+from copiers import Copier as Contender  # noqa: E402 - modules beside this one, found once the path is set
+from raw_pipes import piped_file, piped_tar, sent_file, stop_and_wait, straight  # noqa: E402 - modules beside this one, found once the path is set
+from slow_way import SlowWay  # noqa: E402 - modules beside this one, found once the path is set
 
 from tests.running_peers import Peer, pair, running_peers  # noqa: E402 - the project is not installed here
 
 KEPT = Path(tempfile.mkdtemp(prefix="rnd-bench-transfers-"))
 atexit.register(shutil.rmtree, KEPT, ignore_errors=True)
-SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 
+ONE_WAY_S = 0.01
 SLOW_BYTES = 256 << 20
 NARROW_BYTES_S = 100 << 20
 NARROW_BYTES = 1 << 30
-DEFAULTS = {"RND_STATUS_INTERVAL_S": "10", "RND_QUEUE_INTERVAL_S": "10"}
-
-Contender = Callable[[Path, Path], float]
+DEFAULTS = {
+    "RND_STATUS_INTERVAL_S": "10",
+    "RND_QUEUE_INTERVAL_S": "10",
+    **{name: value for name, value in os.environ.items() if name.startswith("RND_")},
+}
+"""As a daemon is configured when nobody says otherwise, but for what this bench is told."""
 
 
 @contextlib.contextmanager
 def peers(folder: Path) -> Iterator[tuple[Peer, Peer]]:
-    """Have two peers that know each other, configured as a daemon is when nobody says otherwise."""
-    env = {
-        "RND_STATUS_INTERVAL_S": "10",
-        "RND_QUEUE_INTERVAL_S": "10",
-        **{k: v for k, v in os.environ.items() if k.startswith("RND_")},
-    }
-    with running_peers(folder, "giver", "taker", env=env) as (giver, taker):
+    """Have two peers that know each other."""
+    with running_peers(folder, "giver", "taker", env=DEFAULTS) as (giver, taker):
         pair(giver, taker)
         yield giver, taker
+
+
+@contextlib.contextmanager
+def distant_peers(folder: Path, way: SlowWay) -> Iterator[tuple[Peer, Peer]]:
+    """Have two peers that know each other, and have no other way to each other than this one."""
+    giver = Peer(folder / "giver", env={**DEFAULTS, "RND_ADVERTISE": way.address})
+    taker = Peer(folder / "taker", env=DEFAULTS)
+    taker.listen_at = ""  # so that it dials, by way of the proxy
+    try:
+        giver.start()
+        taker.start()
+        listening = [line for line in giver.log_lines() if "Listening for peers: address=" in line]
+        way.target = listening[-1].rpartition("=")[2]
+        pair(giver, taker)
+        yield giver, taker
+    finally:
+        giver.dispose()
+        taker.dispose()
+        way.close()
+
+
+def far_away(port: int) -> int:
+    """Return a port that leads to a port of this machine along a slow way."""
+    return int(SlowWay(f"127.0.0.1:{port}", ONE_WAY_S).address.rpartition(":")[2])
 
 
 class Delivery:
@@ -105,95 +130,6 @@ class Delivery:
         return ticks / os.sysconf("SC_CLK_TCK")
 
 
-@contextlib.contextmanager
-def ssh_server(folder: Path) -> Iterator[str]:
-    """Run an sshd of our own on this machine; yield the `ssh` command that reaches it."""
-    folder.mkdir()
-    for name in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
-    shutil.copy(folder / "user.pub", folder / "authorized_keys")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    (folder / "config").write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized_keys\n"
-        "StrictModes no\nUsePAM no\nPidFile none\nSubsystem sftp internal-sftp\n"
-    )
-    Path("/run/sshd").mkdir(exist_ok=True)
-    server = subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "config"], stderr=subprocess.DEVNULL)
-    options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
-    try:
-        command = f"ssh -p {port} -i {folder}/user {options}"
-        for _ in range(100):
-            if (
-                subprocess.run([*command.split(), f"{getpass.getuser()}@127.0.0.1", "true"], check=False).returncode
-                == 0
-            ):
-                break
-            time.sleep(0.05)
-        yield command
-    finally:
-        server.terminate()
-        server.wait()
-
-
-@contextlib.contextmanager
-def rsync_server(folder: Path) -> Iterator[str]:
-    """Run an rsync daemon of our own that takes files into `folder`; yield its URL."""
-    folder.mkdir(exist_ok=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    config = KEPT / "rsyncd.conf"
-    config.write_text(
-        f"use chroot = no\nuid = {os.getuid()}\ngid = {os.getgid()}\n[in]\npath = {folder}\nread only = no\n"
-    )
-    command = ["rsync", "--daemon", "--no-detach", f"--config={config}", f"--port={port}", "--address=127.0.0.1"]
-    server = subprocess.Popen(command)
-    try:
-        for _ in range(100):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.1):
-                break
-            time.sleep(0.05)
-        yield f"rsync://127.0.0.1:{port}/in"
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def timed(*commands: list[str]) -> float:
-    """Return how long these commands take, one after the other."""
-    begun = time.perf_counter()
-    for command in commands:
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - begun
-
-
-def scp(ssh: str) -> Contender:
-    """Copy by scp, then flush."""
-    _, *options = ssh.split()
-    options[0] = "-P"
-    return lambda source, target: timed(
-        ["scp", "-q", "-r", *options, str(source), f"{getpass.getuser()}@127.0.0.1:{target}"],
-        ["sync", "-f", str(target)],
-    )
-
-
-def rsync_ssh(ssh: str) -> Contender:
-    """Copy by rsync over ssh, then flush."""
-    return lambda source, target: timed(
-        ["rsync", "-a", "-W", "-e", ssh, str(source), f"{getpass.getuser()}@127.0.0.1:{target}"],
-        ["sync", "-f", str(target)],
-    )
-
-
-def rsync_daemon(url: str, root: Path) -> Contender:
-    """Copy to an rsync daemon, in the clear, then flush."""
-    return lambda source, target: timed(
-        ["rsync", "-a", "-W", str(source), f"{url}/{target.relative_to(root)}"], ["sync", "-f", str(target)]
-    )
-
-
 def big_file(size_bytes: int) -> Path:
     """Make a file whose content does not repeat."""
     path = KEPT / "big.bin"
@@ -220,31 +156,18 @@ def along_a_slow_way(rounds: int) -> dict[str, list[float]]:
     with source.open("wb") as file:
         for _ in range(SLOW_BYTES >> 20):
             file.write(os.urandom(1 << 20))
-    folder = KEPT / "slow"
-    way = SlowWay("")
-    giver = Peer(folder / "giver", env={**DEFAULTS, "RND_ADVERTISE": way.address})
-    taker = Peer(folder / "taker", env=DEFAULTS)
-    taker.listen_at = ""  # so that it dials, by way of the proxy
-    try:
-        giver.start()
-        taker.start()
-        listening = [line for line in giver.log_lines() if "Listening for peers: address=" in line]
-        way.target = listening[-1].rpartition("=")[2]
-        pair(giver, taker)
+    folder, way = KEPT / "slow", SlowWay("")
+    with distant_peers(folder, way) as (giver, taker):
         delivery = Delivery(giver, taker, source)
         for number in range(rounds):
-            for name, one_way_s in (("rnd, 0 ms", 0.0), ("rnd, 20 ms round trip", 0.01)):
+            for name, one_way_s in (("rnd, 0 ms", 0.0), ("rnd, 20 ms round trip", ONE_WAY_S)):
                 way.one_way_s = one_way_s
                 took[name].append(delivery(source, folder))
                 print(f"slow {number + 1}: {name} {took[name][-1]:.2f} s", file=sys.stderr)
             with socket.create_server(("127.0.0.1", 0)) as server:
-                other = SlowWay(f"127.0.0.1:{server.getsockname()[1]}", 0.01)
+                other = SlowWay(f"127.0.0.1:{server.getsockname()[1]}", ONE_WAY_S)
                 took["stop and wait, 20 ms round trip"].append(stop_and_wait(source, other.address, server))
                 other.close()
-    finally:
-        giver.dispose()
-        taker.dispose()
-        way.close()
     return took
 
 
@@ -353,7 +276,7 @@ def table(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="big,small,slow")
+    parser.add_argument("--only", default="big,small,far,slow")
     parser.add_argument("--chart", type=Path, help="write a chart of the medians there")
     parser.add_argument("--big-bytes", type=int, default=1 << 30)
     parser.add_argument("--files", type=int, default=10_000)
@@ -363,43 +286,45 @@ def main() -> int:
     root.mkdir()
     wanted = options.contenders.split(",") if options.contenders else []
     results: dict[str, dict[str, list[float]]] = {}
-    with contextlib.ExitStack() as stack:
-        contenders: dict[str, Contender] = {}
-        if shutil.which("scp") and os.access(SSHD, os.X_OK):
-            ssh = stack.enter_context(ssh_server(KEPT / "ssh"))
-            contenders["scp"] = scp(ssh)
-            if shutil.which("rsync"):
-                contenders["rsync over ssh"] = rsync_ssh(ssh)
-        if shutil.which("rsync"):
-            contenders["rsync daemon"] = rsync_daemon(stack.enter_context(rsync_server(root)), root)
-        giver, taker = stack.enter_context(peers(KEPT))
 
-        def measure(work: str, source: Path, ours: dict[str, Contender]) -> None:
-            taking_part = {name: each for name, each in (ours | contenders).items() if not wanted or name in wanted}
-            results[work] = run(work, source, taking_part, options.rounds, root)
-            table(work, results[work], next(iter(taking_part)), taking_part)
+    def measure(work: str, source: Path, contenders: dict[str, Contender]) -> None:
+        taking_part = {name: each for name, each in contenders.items() if not wanted or name in wanted}
+        results[work] = run(work, source, taking_part, options.rounds, root)
+        table(work, results[work], next(iter(taking_part)), taking_part)
 
-        if "big" in options.only:
-            source = big_file(options.big_bytes)
-            ours: dict[str, Contender] = {
-                "raw TLS and SHA-256": piped_file,
-                "raw sendfile": sent_file,
-                "rnd": Delivery(giver, taker, source),
-                "rnd sealed": Delivery(giver, taker, source, seal=True),
-            }
-            measure("one file", source, ours)
-            source.unlink()
-        if "small" in options.only:
-            source = small_files(options.files)
-            measure(
-                "many small files",
-                source,
-                {
-                    "tar, raw TLS, sha256sum": piped_tar,
-                    "rnd": Delivery(giver, taker, source),
-                    "rnd sealed": Delivery(giver, taker, source, seal=True),
-                },
-            )
+    def one_file(giver: Peer, taker: Peer, others: dict[str, Contender], by: By, where: str) -> None:
+        source = big_file(options.big_bytes)
+        ours: dict[str, Contender] = {
+            "raw TLS and SHA-256": partial(piped_file, by=by),
+            "rnd": Delivery(giver, taker, source),
+            "rnd sealed": Delivery(giver, taker, source, seal=True),
+        }
+        if by is straight:
+            ours["raw sendfile"] = sent_file
+        measure(f"one file{where}", source, ours | others)
+        source.unlink()
+
+    def many_files(giver: Peer, taker: Peer, others: dict[str, Contender], by: By, where: str) -> None:
+        source = small_files(options.files)
+        ours: dict[str, Contender] = {
+            "tar, raw TLS, sha256sum": partial(piped_tar, by=by),
+            "rnd": Delivery(giver, taker, source),
+            "rnd sealed": Delivery(giver, taker, source, seal=True),
+        }
+        measure(f"many small files{where}", source, ours | others)
+
+    if "big" in options.only or "small" in options.only:
+        with running_copiers(KEPT, root, straight) as others, peers(KEPT) as (giver, taker):
+            if "big" in options.only:
+                one_file(giver, taker, others, straight, "")
+            if "small" in options.only:
+                many_files(giver, taker, others, straight, "")
+    if "far" in options.only:
+        far = running_copiers(KEPT, root, far_away)
+        with far as others, distant_peers(KEPT / "far", SlowWay("", ONE_WAY_S)) as (giver, taker):
+            one_file(giver, taker, others, far_away, ", 20 ms")
+            others.pop("scp", None)
+            many_files(giver, taker, others, far_away, ", 20 ms")
     if "slow" in options.only:
         results["256 MiB, slow way"] = along_a_slow_way(options.rounds)
         table("256 MiB, slow way", results["256 MiB, slow way"], "rnd, 0 ms")
