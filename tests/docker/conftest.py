@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,18 +23,32 @@ def _is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[APIClient]:
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this test run, the same one in each of its workers."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory, shared_folder: Path) -> Iterator[APIClient]:
     """The SDK's client of an engine that runs."""
-    with running_engine(tmp_path_factory.mktemp("dockerd") / "log"):
+    with running_engine(tmp_path_factory.mktemp("dockerd") / "log", shared_folder / "users of the engine"):
         client = connect()
         yield client
         client.close()
 
 
 @pytest.fixture(scope="session")
-def image_id(engine: APIClient) -> str:
-    """The id of an image with a shell in it."""
-    return import_image(engine)
+def image_id(engine: APIClient, shared_folder: Path) -> str:
+    """The id of an image with a shell in it: the first worker that needs it makes it, for a second one would take its name."""
+    with (shared_folder / "id of the image").open("a+") as note:
+        fcntl.flock(note, fcntl.LOCK_EX)
+        note.seek(0)
+        image_id = note.read()
+        if not image_id:
+            image_id = import_image(engine)
+            note.write(image_id)
+        return image_id
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import os
 import shutil
@@ -64,12 +65,25 @@ def unfit(reason: str) -> None:
 
 
 @contextlib.contextmanager
-def running_engine(log: Path) -> Iterator[None]:
-    """See to it that an engine runs meanwhile: what was started here is stopped here."""
-    if is_up() or os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
-        _await_engine()
+def running_engine(log: Path, users: Path) -> Iterator[None]:
+    """See to it that an engine runs meanwhile: what was started here is stopped here, once no other worker uses it.
+
+    `users` is a file that every worker of the test run has locked as long as it needs the engine.
+    """
+    with users.open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
+            _await_engine()
+        elif not is_up():
+            with _started_engine(log):
+                yield
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            return
         yield
-        return
+
+
+@contextlib.contextmanager
+def _started_engine(log: Path) -> Iterator[None]:
     if shutil.which("dockerd") is None or os.geteuid() != 0:
         unfit("no container engine runs here and none can be started (needs root and Debian's docker.io)")
     with log.open("wb") as output:

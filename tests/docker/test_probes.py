@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import shutil
@@ -118,7 +119,7 @@ class Greeting(socketserver.BaseRequestHandler):
 @pytest.fixture(scope="module")
 def bait(engine: APIClient) -> Iterator[Bait]:
     """Have something on the host to be reached, to be signalled and, in memory that processes share, to be seen."""
-    bridge = next(each for each in engine.networks() if each["Driver"] == "bridge")
+    host = host_address(engine)
     nobody = {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}
     with (
         socketserver.ThreadingTCPServer(("", 0), Greeting) as server,
@@ -126,9 +127,18 @@ def bait(engine: APIClient) -> Iterator[Bait]:
         subprocess.Popen(["sleep", "10000"], **nobody) as sleeper,  # type: ignore[call-overload]  # by name
     ):
         threading.Thread(target=server.serve_forever).start()
-        yield Bait(host=bridge["IPAM"]["Config"][0]["Gateway"], port=server.server_address[1], sleeper=sleeper)
-        server.shutdown()
-        sleeper.kill()
+        try:
+            yield Bait(host=host, port=server.server_address[1], sleeper=sleeper)
+        finally:
+            server.shutdown()
+            sleeper.kill()
+
+
+def host_address(engine: APIClient) -> str:
+    """Return the host's address on the engine's bridge: an engine that has just made it tells its subnet alone."""
+    bridge = next(each for each in engine.networks() if each["Driver"] == "bridge")
+    known = bridge["IPAM"]["Config"][0]
+    return str(known.get("Gateway") or next(ipaddress.ip_network(known["Subnet"]).hosts()))
 
 
 class TestProbes(DockerRuns):

@@ -13,7 +13,7 @@ from tests.figures import note_figures
 from tests.simulation.report import KINDS_OF_MISHAPS, story
 from tests.simulation.runner import run_range
 
-SECONDS: Final = float(os.environ.get("RND_TEST_SIMULATION_S", "150"))
+SECONDS: Final = float(os.environ.get("RND_TEST_SIMULATION_S", "130"))
 SEEDS_AT_LEAST: Final = 40
 WORKERS: Final = 2
 SHARE_OF_EACH: Final = 0.01

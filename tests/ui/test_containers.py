@@ -30,7 +30,7 @@ def harbour(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harbour]:
     with pytest.MonkeyPatch.context() as patch:
         # An engine is started by the first worker for all; here no other module needs one, whichever worker this is.
         patch.setenv("PYTEST_XDIST_WORKER", "gw0")
-        with running_engine(folder / "dockerd.log"):
+        with running_engine(folder / "dockerd.log", folder / "users of the engine"):
             client = connect()
             import_image(client)
             client.close()
