@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
+from rnd import daemon
+from rnd.api import envelope
+from rnd.api.method_table import build_table
+from rnd.api.openrpc import describe
+from rnd.cli import failures
+from rnd.cli import main as command
+from rnd.cli.manual import every_command
+from rnd.cli.parser import build_parser
 from rnd.config import config_keys
+from rnd.types import errors
 from rnd.types.config_keys import MEANINGS
+from rnd.types.errors import ApplicationError
 from rnd.types.log_events import LogEvent
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -34,15 +46,100 @@ def log_events_tool() -> ModuleType:
     return tool("log_events")
 
 
-def test_the_page_of_keys_is_what_the_configuration_takes() -> None:
-    page = (DOCS / "configuration.md").read_text(encoding="utf-8")
-    assert page == tool("config_keys").page_with_table(page), "run tools/config_keys.py"
+def text_of(page: str) -> str:
+    return (DOCS / page).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["commands", "config_keys", "error_codes", "log_events", "rpc_methods"])
+def test_a_page_that_a_tool_makes_is_what_the_sources_make_of_it(name: str) -> None:
+    part = tool(name).PART
+    assert text_of(part.name) == part.page(), f"run tools/{name}.py"
+
+
+def test_every_key_has_its_row() -> None:
     assert tuple(MEANINGS) == config_keys()
+    assert re.findall(r"^\| `([a-z_.]+)` \|", text_of("configuration.md"), flags=re.MULTILINE) == list(config_keys())
 
 
-def test_the_page_of_log_lines_is_the_catalogue(log_events_tool: ModuleType) -> None:
-    page = (DOCS / "log-events.md").read_text(encoding="utf-8")
-    assert page == log_events_tool.page_with_tables(page), "run tools/log_events.py"
+def test_every_log_line_has_its_row() -> None:
+    listed = re.findall(r"^\| `([A-Z0-9_]+)` \| `", text_of("log-events.md"), flags=re.MULTILINE)
+    assert listed == [event.name for event in LogEvent]
+
+
+def sections_of(page: str) -> dict[str, str]:
+    """Return what stands below each heading of the fourth level."""
+    parts = re.split(r"^#{1,4} (.+)\n", text_of(page), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_every_method_has_its_section_with_every_parameter() -> None:
+    sections = sections_of("rpc-methods.md")
+    methods = build_table().methods
+    assert [name for name in sections if re.fullmatch(r"[a-z]+\.[a-z_]+", name)] == sorted(
+        methods, key=list(sections).index
+    )
+    for name, method in methods.items():
+        assert re.findall(r"^\| `(\w+)`", sections[name], re.MULTILINE) == [each.name for each in method.parameters]
+        assert method.summary in sections[name]
+        assert f"`{method.scope}`" in sections[name] or method.scope is None
+
+
+def application_errors() -> list[type[ApplicationError]]:
+    found = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, ApplicationError)]
+    return [each for each in found if each is not ApplicationError]
+
+
+def test_every_error_has_its_row_with_what_to_do() -> None:
+    rows = re.findall(r"^\| (-?\d+) \| `(\w+)` \| (.+) \| (.+) \|$", text_of("errors.md"), flags=re.MULTILINE)
+    theirs = {value for value in vars(envelope).values() if isinstance(value, int) and value < 0}
+    assert {int(code) for code, *_ in rows} == theirs | {error.code for error in application_errors()}
+    for error in application_errors():
+        ((when, do),) = [row[2:] for row in rows if row[:2] == (str(error.code), error.error)]
+        assert error.default_hint in do
+        if "code" in vars(error):
+            assert error.__doc__ in when
+
+
+def test_no_other_module_has_a_code_that_is_not_in_the_table() -> None:
+    codes = {error.code for error in application_errors()}
+    for module in PROJECT.joinpath("rnd").rglob("*.py"):
+        found = re.findall(r"^    code(?:: [^=]+)? = (\d{4})$", module.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        assert set(map(int, found)) <= codes, module
+
+
+def test_the_description_of_the_api_has_the_errors_of_the_page() -> None:
+    described: Any = describe([], version="0")["components"]
+    assert {(each["code"], name) for name, each in described["errors"].items()} == {
+        (error.code, error.error) for error in application_errors()
+    }
+
+
+def test_every_command_has_its_section_with_every_option() -> None:
+    sections = sections_of("commands.md")
+    listed = list(every_command(build_parser(), "rnd", ""))[1:]
+    assert [words for words, *_ in listed] == [name for name in sections if name.startswith("rnd ")]
+    for words, summary, parser in listed:
+        assert summary
+        assert summary in sections[words]
+        for action in parser._actions:
+            if action.help not in (argparse.SUPPRESS, None):
+                named = "|".join(map(re.escape, action.option_strings)) or re.escape(str(action.metavar or "|"))
+                place = (sections[words] + sections["Options of every command"]).replace("\\|", "|")
+                assert re.search(rf"^\| `[^`]*(?<![\w-])(?:{named})(?![\w-])", place, re.MULTILINE), (words, named)
+
+
+def test_every_exit_code_has_its_row() -> None:
+    listed = re.findall(r"^\| (\d+) \|", sections_of("commands.md")["Exit codes"], flags=re.MULTILINE)
+    sources = {**vars(failures), **{name: code for name, code in vars(daemon).items() if name.startswith("EXIT_")}}
+    codes = {code for name, code in sources.items() if isinstance(code, int) and name != "PERMISSION_DENIED_CODE"}
+    assert [int(code) for code in listed] == sorted(codes | {command.BROKEN_PIPE})
+
+
+def test_every_metric_has_its_row() -> None:
+    source = (PROJECT / "rnd" / "api" / "metrics.py").read_text(encoding="utf-8")
+    families = set(re.findall(r"_(?:family|histogram)\(\s*\"(rnd_\w+)\"", source))
+    assert len(families) > 10
+    assert families <= set(re.findall(r"^\| `(rnd_\w+)` \|", text_of("metrics.md"), flags=re.MULTILINE))
 
 
 def test_every_log_line_belongs_to_a_section_and_says_what_it_means(log_events_tool: ModuleType) -> None:
@@ -142,17 +239,48 @@ def test_every_documented_line_has_its_event(line: str) -> None:
     assert any(pattern_of(event).fullmatch(line) for event in LogEvent)
 
 
+PAGES = sorted([*DOCS.rglob("*.md"), *PROJECT.glob("*.md")])
+
+
+def prose_of(page: Path) -> str:
+    return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
 def links_of(page: Path) -> list[str]:
-    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    return [target for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]
+    return [target for target in re.findall(r"\]\(([^)\s]+)\)", prose_of(page)) if "://" not in target]
 
 
-@pytest.mark.parametrize(
-    "page", sorted([*DOCS.rglob("*.md"), *PROJECT.glob("*.md")]), ids=lambda page: str(page.relative_to(PROJECT))
-)
+def anchors_of(page: Path) -> set[str]:
+    """Return what a link may name after #: each heading, in small letters, without signs, with dashes for spaces."""
+    headings = re.findall(r"^#+ (.+)$", prose_of(page), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def target_of(page: Path, link: str) -> Path:
+    """Return the file or folder a link leads to; of a folder with a page of its own, that page."""
+    name = link.partition("#")[0]
+    target = (page.parent / name).resolve() if name else page
+    return target / "README.md" if (target / "README.md").is_file() else target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
 def test_every_link_leads_somewhere(page: Path) -> None:
-    gone = [link for link in links_of(page) if not (page.parent / link.partition("#")[0]).exists()]
+    gone = []
+    for link in links_of(page):
+        target, anchor = target_of(page, link), link.partition("#")[2]
+        if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors_of(target)):
+            gone.append(link)
     assert gone == []
+
+
+def test_every_page_is_reached_from_the_readme_by_links() -> None:
+    waiting, reached = [PROJECT / "README.md"], set()
+    while waiting:
+        page = waiting.pop()
+        if page not in reached and page.suffix == ".md" and page.is_file():
+            reached.add(page)
+            waiting += [target_of(page, link) for link in links_of(page)]
+    assert [str(page.relative_to(PROJECT)) for page in PAGES if page not in reached] == []
 
 
 def blocks_of(page: Path, language: str) -> list[str]:

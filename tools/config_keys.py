@@ -10,14 +10,12 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
-PAGE = PROJECT / "docs" / "configuration.md"
-BEGIN = "<!-- The table below is made by tools/config_keys.py; do not edit it by hand. -->"
-END = "<!-- End of the table. -->"
 
 sys.path.insert(0, str(PROJECT))
 
 from rnd.config import config_keys, load_config, variable_of  # noqa: E402 - the project has to be found first
 from rnd.types.config_keys import BOUNDS, MEANINGS, YEAR_S  # noqa: E402 - the project is not installed here
+from tools.made_part import MadePart, table_of  # noqa: E402 - the same
 
 UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 TIMES = ((YEAR_S, "y"), (86400.0, "d"), (3600.0, "h"), (60.0, "min"))
@@ -44,24 +42,15 @@ def spelt(key: str, value: object) -> str:
 def table() -> str:
     """Return one row a key: what it is by default, what it takes, its variable, what it means."""
     loaded = load_config(environment={"HOME": "/nowhere"}, system_directory=PROJECT / "nowhere")
-    rows = ["| key | default | from, to | variable | meaning |", "|---|---|---|---|---|"]
+    rows = []
     for key in config_keys():
         default = "see there" if key == "data_dir" else spelt(key, loaded.value(key))
         bounds = ", ".join(spelt(key, bound) for bound in BOUNDS.get(key, ()))
-        rows.append(
-            f"| `{key}` | {default} | {bounds} | `{variable_of(key)}` | {MEANINGS[key]} |".replace("|  |", "| |")
-        )
-    return "\n".join(rows)
+        rows.append((f"`{key}`", default, bounds, f"`{variable_of(key)}`", MEANINGS[key]))
+    return table_of(("key", "default", "from, to", "variable", "meaning"), rows)
 
 
-def page_with_table(page: str) -> str:
-    """Return the page with its table made anew. Raises `ValueError` when a marker is gone."""
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{PAGE.name} has lost one of its two markers")
-    return f"{head}{BEGIN}\n\n{table()}\n\n{END}{tail}"
-
+PART = MadePart(name="configuration.md", tool="config_keys.py", make=table)
 
 if __name__ == "__main__":
-    PAGE.write_text(page_with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    PART.write()

@@ -12,13 +12,11 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 CATALOGUE = PROJECT / "rnd" / "types" / "log_events.py"
-PAGE = PROJECT / "docs" / "log-events.md"
-BEGIN = "<!-- The tables below are made by tools/log_events.py; do not edit them by hand. -->"
-END = "<!-- End of the tables. -->"
 
 sys.path.insert(0, str(PROJECT))
 
 from rnd.types.log_events import LogEvent  # noqa: E402 - the project has to be found first
+from tools.made_part import MadePart, table_of  # noqa: E402 - the same
 
 
 def sections() -> list[tuple[str, list[LogEvent]]]:
@@ -37,24 +35,20 @@ def tables() -> str:
     parts = []
     for title, events in sections():
         rows = [
-            f"| `{event.name}` | `{event}` | {event.level.upper()} | {', '.join(f'`{name}`' for name in event.also)} "
-            f"| {event.meaning} |".replace("  |", " |")
+            (
+                f"`{event.name}`",
+                f"`{event}`",
+                event.level.upper(),
+                ", ".join(f"`{name}`" for name in event.also),
+                event.meaning,
+            )
             for event in events
         ]
-        parts.append(
-            "\n".join([f"### {title}", "", "| event | text | level | then | meaning |", "|---|---|---|---|---|", *rows])
-        )
+        parts.append(f"### {title}\n\n" + table_of(("event", "text", "level", "then", "meaning"), rows))
     return "\n\n".join(parts)
 
 
-def page_with_tables(page: str) -> str:
-    """Return the page with its tables made anew. Raises `ValueError` when a marker is gone."""
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{PAGE.name} has lost one of its two markers")
-    return f"{head}{BEGIN}\n\n{tables()}\n\n{END}{tail}"
-
+PART = MadePart(name="log-events.md", tool="log_events.py", make=tables)
 
 if __name__ == "__main__":
-    PAGE.write_text(page_with_tables(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    PART.write()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from rnd import __version__
@@ -27,8 +27,8 @@ def manual_page() -> str:
         ".SH COMMANDS",
     ]
     root = build_parser()
-    for words, summary, parser in _commands(root, "rnd", ""):
-        lines += _command(words, summary, parser, [] if parser is root else _flags(root))
+    for words, summary, parser in every_command(root, "rnd", ""):
+        lines += _command(words, summary, parser, [] if parser is root else flags_of(root))
     lines += [".SH FILES"]
     for name, meaning in _FILES:
         lines += [".TP", rf"\fI{_text(name)}\fR", _text(meaning)]
@@ -36,7 +36,7 @@ def manual_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _commands(
+def every_command(
     parser: argparse.ArgumentParser, words: str, summary: str
 ) -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
     """Yield every command that does something, the root with its options first."""
@@ -47,22 +47,40 @@ def _commands(
     if children is not None:
         helps = {choice.dest: choice.help or "" for choice in children._choices_actions}
         for name, child in children.choices.items():
-            yield from _commands(child, f"{words} {name}", helps.get(name, ""))
+            yield from every_command(child, f"{words} {name}", helps.get(name, ""))
 
 
-def _command(words: str, summary: str, parser: argparse.ArgumentParser, said: list[tuple[str, ...]]) -> list[str]:
-    """Return the section of one command; options that are `said` already are left out."""
+def synopsis(words: str, parser: argparse.ArgumentParser) -> str:
+    """Return a command with its arguments, options aside: `rnd cancel [EXECUTION...]`."""
     positionals = [a for a in parser._actions if not a.option_strings and not isinstance(a, argparse._SubParsersAction)]
-    lines = [f'.SS "{_text(" ".join([words, *map(_placeholder, positionals)]))}"']
-    lines += [_text(summary)] if summary else []
+    return " ".join([words, *map(_placeholder, positionals)])
+
+
+def explained(
+    parser: argparse.ArgumentParser, said: Collection[tuple[str, ...]] = ()
+) -> Iterator[tuple[argparse.Action, str, str]]:
+    """Yield each option that is not `said` already, and each argument that has a meaning: as it is written, and that."""
     for action in parser._actions:
         if action.help == argparse.SUPPRESS or isinstance(action, argparse._SubParsersAction):
             continue
         if action.option_strings and tuple(action.option_strings) not in said:
             follows = f" {_placeholder(action)}" if action.nargs != 0 else ""
-            lines += [".TP", rf"\fB{_text(', '.join(action.option_strings) + follows)}\fR", _text(action.help or "")]
+            yield action, ", ".join(action.option_strings) + follows, action.help or ""
         elif not action.option_strings and action.help:
-            lines += [".TP", rf"\fI{_text(_placeholder(action))}\fR", _text(action.help)]
+            yield action, _placeholder(action), action.help
+
+
+def flags_of(parser: argparse.ArgumentParser) -> list[tuple[str, ...]]:
+    """Return the options of a parser, each with all its spellings."""
+    return [tuple(action.option_strings) for action in parser._actions]
+
+
+def _command(words: str, summary: str, parser: argparse.ArgumentParser, said: list[tuple[str, ...]]) -> list[str]:
+    """Return the section of one command; options that are `said` already are left out."""
+    lines = [f'.SS "{_text(synopsis(words, parser))}"']
+    lines += [_text(summary)] if summary else []
+    for action, written, meaning in explained(parser, said):
+        lines += [".TP", rf"\f{'B' if action.option_strings else 'I'}{_text(written)}\fR", _text(meaning)]
     if parser.epilog and parser.prog != "rnd":
         lines += [".PP", ".nf", *map(_text, parser.epilog.strip().splitlines()), ".fi"]
     return lines
@@ -79,10 +97,6 @@ def _placeholder(action: argparse.Action) -> str:
             return f"{word}..."
         case _:
             return word
-
-
-def _flags(parser: argparse.ArgumentParser) -> list[tuple[str, ...]]:
-    return [tuple(action.option_strings) for action in parser._actions]
 
 
 def _text(text: str) -> str:
