@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -26,19 +25,9 @@ from rnd.types import errors
 from rnd.types.config_keys import MEANINGS
 from rnd.types.errors import ApplicationError
 from rnd.types.log_events import LogEvent
+from tests.console_pages import PROJECT, tool
 
-PROJECT = Path(__file__).resolve().parent.parent
 DOCS = PROJECT / "docs"
-
-
-def tool(name: str) -> ModuleType:
-    """Return one of the scripts in tools/ as a module."""
-    spec = importlib.util.spec_from_file_location(f"{name}_tool", PROJECT / "tools" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
