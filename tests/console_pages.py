@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import itertools
 import os
 import re
 import shlex
@@ -42,11 +43,11 @@ MASKS = (
     (r"\b\d+\.\d+\.\d+\.\d+:\d+", "ADDRESS"),
     (r"\b\d+\.\d+\.\d+\b", "VERSION"),
     (r"(?<=\s)/\S*/(?=\w+/api\.sock)", "PLACE/"),
-    (r"\b\d+(\.\d+)?( ms|ms|s)\b", "SECONDS"),
+    (r"\b(\d+m )?\d+(\.\d+)?( ms|ms|s)\b", "SECONDS"),
     (r"\|\d+\.\d+(?=\||$)", "|SECONDS"),
     (r"\bnow\b|\bSECONDS ago\b", "WHEN"),
     (r"\bup(, SECONDS)?(?= )", "up"),
-    (r"\b[\d.]+ [KMG]?i?B/s", "RATE"),
+    (r" +[\d.]+ [KMG]?i?B/s", ""),
     (r"\b[\d.]+ [GT]iB\b", "ROOM"),
     (r"^(docker|standalone) jobs .*", r"\1 jobs"),
     (r" +", " "),
@@ -78,8 +79,10 @@ def steps_of(page: Path) -> list[Step]:
         elif language == "console":
             _, *parts = re.split(r"^(\w*)\$ ", content, flags=re.MULTILINE)
             for machine, part in zip(parts[::2], parts[1::2], strict=True):
-                command, _, shown = part.partition("\n")
-                steps.append(Step(command=command, shown=shown, machine=machine))
+                lines = part.splitlines(keepends=True)
+                more = list(itertools.takewhile(lambda line: line.startswith("> "), lines[1:]))
+                command = "".join([lines[0], *(line.removeprefix("> ") for line in more)]).rstrip("\n")
+                steps.append(Step(command=command, shown="".join(lines[1 + len(more) :]), machine=machine))
     return steps
 
 

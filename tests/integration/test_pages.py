@@ -13,7 +13,7 @@ from tests.console_pages import PROJECT, check_steps, shell_in, steps_of, tool
 DOCS = PROJECT / "docs"
 
 
-@pytest.mark.parametrize("page", ["tutorial.md"])
+@pytest.mark.parametrize("page", ["tutorial.md", "how-to/encrypted-data.md", "how-to/stuck-job.md"])
 def test_every_command_of_a_page_prints_what_is_shown(page: str, tmp_path: Path) -> None:
     steps = [step for step in steps_of(DOCS / page) if not step.machine]
     with shell_in(tmp_path) as shell:
