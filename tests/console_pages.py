@@ -121,7 +121,7 @@ class Shell:
         while not code.exists():
             printed = output.read_text(errors="replace") if output.exists() else ""
             assert time.monotonic() < deadline, f"not within {STEP_WITHIN_S:g} s: {command}\n{printed}"
-            time.sleep(0.01)
+            time.sleep(0.02)
         return output.read_text(errors="replace")
 
     def close(self) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
+import itertools
 import re
+import shlex
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +23,7 @@ from rnd.api.openrpc import describe
 from rnd.cli import failures
 from rnd.cli import main as command
 from rnd.cli.manual import every_command
-from rnd.cli.parser import build_parser
+from rnd.cli.parser import build_parser, parse
 from rnd.config import config_keys
 from rnd.types import errors
 from rnd.types.config_keys import MEANINGS
@@ -274,6 +278,43 @@ def test_every_page_is_reached_from_the_readme_by_links() -> None:
 
 def blocks_of(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+ENDS_A_COMMAND = set("();<>|&")
+
+
+def commands_of(page: Path) -> list[list[str]]:
+    """Return the arguments of every `rnd` in a page's blocks for a shell; quotations that go over lines are left out."""
+    found = []
+    for line in "".join([*blocks_of(page, "bash"), *blocks_of(page, "console")]).splitlines():
+        lexer = shlex.shlex(re.sub(r"^\w*\$ ", "", line), posix=True, punctuation_chars="();<>|&")
+        lexer.whitespace_split = True
+        with contextlib.suppress(ValueError):
+            words = list(lexer)
+            for at, word in enumerate(words):
+                before = words[at - 1] if at else "do"
+                if re.fullmatch(r"(/\S+/)?rnd", word) and (set(before) <= ENDS_A_COMMAND or before in {"do", "until"}):
+                    arguments = list(itertools.takewhile(lambda word: not set(word) <= ENDS_A_COMMAND, words[at + 1 :]))
+                    found.append(arguments[:-1] if arguments[-1:] == ["2"] else arguments)  # the 2 of 2>file
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_every_command_of_a_page_is_one_that_there_is(page: Path) -> None:
+    for words in commands_of(page):
+        if not {"--help", "--version"} & set(words):
+            with contextlib.redirect_stderr(io.StringIO()) as told:
+                try:
+                    parsed = parse(words)
+                except SystemExit:
+                    pytest.fail(f"rnd {shlex.join(words)}\n{told.getvalue()}")
+            if parsed.handler == "node:rpc" and parsed.method:
+                assert parsed.method in build_table().methods
+
+
+def test_the_commands_of_pages_are_found() -> None:
+    assert len(commands_of(DOCS / "tutorial.md")) > 25
+    assert sum(len(commands_of(page)) for page in PAGES) > 120
 
 
 COOKBOOK_QUERIES = [

@@ -12,6 +12,8 @@ from tests.console_pages import PROJECT, check_steps, shell_in, steps_of, tool
 
 DOCS = PROJECT / "docs"
 
+pytestmark = pytest.mark.timeout(300)  # a page has some thirty commands, and waits for daemons in between
+
 
 @pytest.mark.parametrize("page", ["tutorial.md", "how-to/encrypted-data.md", "how-to/stuck-job.md"])
 def test_every_command_of_a_page_prints_what_is_shown(page: str, tmp_path: Path) -> None:
