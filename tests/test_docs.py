@@ -25,8 +25,10 @@ from rnd.cli import main as command
 from rnd.cli.manual import every_command
 from rnd.cli.parser import build_parser, parse
 from rnd.config import config_keys
+from rnd.services.docker_service import BOUND_NAMES
 from rnd.types import errors
 from rnd.types.config_keys import MEANINGS
+from rnd.types.enums import EventType
 from rnd.types.errors import ApplicationError
 from rnd.types.log_events import LogEvent
 from tests.console_pages import PROJECT, tool
@@ -315,6 +317,18 @@ def test_every_command_of_a_page_is_one_that_there_is(page: Path) -> None:
 def test_the_commands_of_pages_are_found() -> None:
     assert len(commands_of(DOCS / "tutorial.md")) > 25
     assert sum(len(commands_of(page)) for page in PAGES) > 120
+
+
+METHOD_GROUPS = "|".join(sorted({name.partition(".")[0] for name in build_table().methods}))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_every_method_event_and_key_that_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(rf"`((?:{METHOD_GROUPS})\.[a-z_]+)`", text))
+    assert named <= {*build_table().methods, *map(str, EventType)}
+    limits_of_services = {f"limits.{name}" for name in BOUND_NAMES}
+    assert set(re.findall(r"`((?:limits|deadlines)\.[a-z_]+)`", text)) <= {*config_keys(), *limits_of_services}
 
 
 COOKBOOK_QUERIES = [
