@@ -20,7 +20,7 @@ from types import ModuleType
 from tests.running_peer import processes_below
 
 PROJECT = Path(__file__).resolve().parent.parent
-STEP_WITHIN_S = 60.0
+STEP_WITHIN_S = 90.0
 
 
 def tool(name: str) -> ModuleType:

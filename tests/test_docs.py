@@ -34,6 +34,7 @@ from rnd.types.log_events import LogEvent
 from tests.console_pages import PROJECT, tool
 
 DOCS = PROJECT / "docs"
+METHODS = build_table().methods
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +70,9 @@ def sections_of(page: str) -> dict[str, str]:
 
 def test_every_method_has_its_section_with_every_parameter() -> None:
     sections = sections_of("rpc-methods.md")
-    methods = build_table().methods
-    assert [name for name in sections if re.fullmatch(r"[a-z]+\.[a-z_]+", name)] == sorted(
-        methods, key=list(sections).index
-    )
-    for name, method in methods.items():
+    listed = [name for name in sections if re.fullmatch(r"[a-z]+\.[a-z_]+", name)]
+    assert sorted(listed) == sorted(METHODS)
+    for name, method in METHODS.items():
         assert re.findall(r"^\| `(\w+)`", sections[name], re.MULTILINE) == [each.name for each in method.parameters]
         assert method.summary in sections[name]
         assert f"`{method.scope}`" in sections[name] or method.scope is None
@@ -311,7 +310,7 @@ def test_every_command_of_a_page_is_one_that_there_is(page: Path) -> None:
                 except SystemExit:
                     pytest.fail(f"rnd {shlex.join(words)}\n{told.getvalue()}")
             if parsed.handler == "node:rpc" and parsed.method:
-                assert parsed.method in build_table().methods
+                assert parsed.method in METHODS
 
 
 def test_the_commands_of_pages_are_found() -> None:
@@ -319,14 +318,14 @@ def test_the_commands_of_pages_are_found() -> None:
     assert sum(len(commands_of(page)) for page in PAGES) > 120
 
 
-METHOD_GROUPS = "|".join(sorted({name.partition(".")[0] for name in build_table().methods}))
+METHOD_GROUPS = "|".join(sorted({name.partition(".")[0] for name in METHODS}))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
 def test_every_method_event_and_key_that_a_page_names_is_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     named = set(re.findall(rf"`((?:{METHOD_GROUPS})\.[a-z_]+)`", text))
-    assert named <= {*build_table().methods, *map(str, EventType)}
+    assert named <= {*METHODS, *map(str, EventType)}
     limits_of_services = {f"limits.{name}" for name in BOUND_NAMES}
     assert set(re.findall(r"`((?:limits|deadlines)\.[a-z_]+)`", text)) <= {*config_keys(), *limits_of_services}
 
