@@ -116,7 +116,7 @@ def test_every_command_has_its_section_with_every_option() -> None:
         assert summary
         assert summary in sections[words]
         for action in parser._actions:
-            if action.help not in (argparse.SUPPRESS, None):
+            if action.help != argparse.SUPPRESS and (action.option_strings or action.help):
                 named = "|".join(map(re.escape, action.option_strings)) or re.escape(str(action.metavar or "|"))
                 place = (sections[words] + sections["Options of every command"]).replace("\\|", "|")
                 assert re.search(rf"^\| `[^`]*(?<![\w-])(?:{named})(?![\w-])", place, re.MULTILINE), (words, named)
