@@ -88,7 +88,7 @@ def create_execution(conn: sqlite3.Connection, order: ExecutionOrder, *, now: da
         },
     ).fetchone()
     execution = get_execution(conn, ExecutionId(created["id"]))
-    _announce(conn, execution.id, ExecutionStatus.PENDING, None, now=now)
+    _announce(conn, execution.id, execution.workflow_id, ExecutionStatus.PENDING, None, now=now)
     return execution
 
 
@@ -211,12 +211,13 @@ def mark_running(conn: sqlite3.Connection, execution_id: ExecutionId, *, now: da
         SET status = 'RUNNING', settled_status = 'RUNNING', started_at = :now
         WHERE id = :id
           AND status = 'PENDING'
+        RETURNING workflow_id
         """,
         {"id": execution_id, "now": to_text(now)},
-    ).rowcount
-    if not changed:
+    ).fetchone()
+    if changed is None:
         raise StaleState(f"execution {execution_id} is not PENDING")
-    _announce(conn, execution_id, ExecutionStatus.RUNNING, None, now=now)
+    _announce(conn, execution_id, changed["workflow_id"], ExecutionStatus.RUNNING, None, now=now)
 
 
 def set_phase(conn: sqlite3.Connection, execution_id: ExecutionId, phase: ExecutionPhase) -> None:
@@ -239,13 +240,14 @@ def mark_ended(
         SET status = :status, settled_status = :status, error = :error, completed_at = :now
         WHERE id = :id
           AND status IN ('PENDING', 'RUNNING')
+        RETURNING workflow_id
         """,
         {"id": execution_id, "status": status, "error": error, "now": to_text(now)},
-    ).rowcount
-    if not changed:
+    ).fetchone()
+    if changed is None:
         raise StaleState(f"execution {execution_id} has ended already")
     forget_secrets(conn, execution_id)
-    _announce(conn, execution_id, status, error, now=now)
+    _announce(conn, execution_id, changed["workflow_id"], status, error, now=now)
 
 
 def settle_by_hand(conn: sqlite3.Connection, execution: WorkflowExecution, *, now: datetime) -> None:
@@ -262,7 +264,7 @@ def settle_by_hand(conn: sqlite3.Connection, execution: WorkflowExecution, *, no
     )
     if execution.status not in (ExecutionStatus.PENDING, ExecutionStatus.RUNNING):
         forget_secrets(conn, execution.id)
-    _announce(conn, execution.id, execution.status, execution.error, now=now, by_hand=True)
+    _announce(conn, execution.id, execution.workflow_id, execution.status, execution.error, now=now, by_hand=True)
 
 
 def forget_secrets(conn: sqlite3.Connection, execution_id: ExecutionId) -> None:
@@ -290,7 +292,13 @@ def request_cancel(
         {"id": execution_id, "now": to_text(now), "reason": reason, "cancel_by": to_text(cancel_by)},
     ).rowcount
     if changed:
-        data = {"execution_id": execution_id, "status": execution.status, "cancel_requested": True, "reason": reason}
+        data = {
+            "execution_id": execution_id,
+            "workflow_id": execution.workflow_id,
+            "status": execution.status,
+            "cancel_requested": True,
+            "reason": reason,
+        }
         record_event(conn, EventType.EXECUTION_UPDATED, data, execution_id=execution_id, now=now)
     return bool(changed)
 
@@ -348,13 +356,20 @@ def cancel_reason(conn: sqlite3.Connection, execution_id: ExecutionId) -> str | 
 def _announce(
     conn: sqlite3.Connection,
     execution_id: ExecutionId,
+    workflow_id: WorkflowId | None,
     status: ExecutionStatus,
     error: str | None,
     *,
     now: datetime,
     by_hand: bool = False,
 ) -> None:
-    data: dict[str, object] = {"execution_id": execution_id, "status": status, "error": error}
+    """Tell what became of an execution; `workflow_id` is None where its workflow has been deleted."""
+    data: dict[str, object] = {
+        "execution_id": execution_id,
+        "workflow_id": workflow_id,
+        "status": status,
+        "error": error,
+    }
     if by_hand:
         data["by_hand"] = True
     record_event(conn, EventType.EXECUTION_UPDATED, data, execution_id=execution_id, now=now)

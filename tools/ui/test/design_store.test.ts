@@ -19,12 +19,13 @@ class FakeDaemon {
   calls: string[] = [];
   refuse: ((method: string, params: Record<string, unknown>) => RpcError | null) | null = null;
   breakAfter: string | null = null;
+  scope: string | null = null;
   private nextId = 1;
   private up = true;
   private readonly listeners = new Set<(event: DaemonEvent) => void>();
   private readonly stateListeners = new Set<(change: StateChange) => void>();
 
-  readonly client = Object.defineProperty({
+  readonly client = Object.defineProperties({
     call: (method: string, params: Record<string, unknown>) => this.call(method, params),
     subscribe: (_types: string[], listener: (event: DaemonEvent) => void) => {
       this.listeners.add(listener);
@@ -34,7 +35,7 @@ class FakeDaemon {
       this.stateListeners.add(listener);
       return () => this.stateListeners.delete(listener);
     },
-  }, "online", { get: () => this.up }) as unknown as Client;
+  }, { online: { get: () => this.up }, scope: { get: () => this.scope } }) as unknown as Client;
 
   get followers(): number {
     return this.listeners.size + this.stateListeners.size;
@@ -118,6 +119,12 @@ class FakeDaemon {
     }
   }
 
+  /** A row as somebody adds it who says no place. */
+  addNode(changes: Partial<DrawnNode> = {}): Row {
+    const { key: _, ...row } = node(0, changes);
+    return this.add(this.nodes, row);
+  }
+
   private add(rows: Map<number, Row>, fields: Record<string, unknown>): Row {
     const row = { name: null, ...fields, id: this.nextId++ };
     rows.set(row.id, row);
@@ -170,8 +177,7 @@ interface Opened {
   stop: () => void;
 }
 
-async function opened(): Promise<Opened> {
-  const daemon = new FakeDaemon();
+async function opened(daemon = new FakeDaemon()): Promise<Opened> {
   const refusals: string[] = [];
   const design = new DesignStore(daemon.client, 1, (error, label) => refusals.push(`${label}: ${error.message}`));
   const stop = design.start();
@@ -322,6 +328,53 @@ describe("a design", () => {
     stop();
   });
 
+  const placesOf = (design: DesignStore): string[] =>
+    [...design.drawing.nodes.values()].map(({ gui_x, gui_y }) => `${gui_x} ${gui_y}`);
+
+  test("nodes without a place get one that is kept, those that come later too, and undo has nothing to do with it", async () => {
+    const daemon = new FakeDaemon();
+    daemon.addNode();
+    daemon.addNode();
+    const { design, stop } = await opened(daemon);
+    assert.equal(new Set(placesOf(design)).size, 2);
+    assert.equal(design.getState().undoLabel, null);
+    await saved(design);
+    assert.equal(new Set([...daemon.nodes.values()].map(({ gui_x, gui_y }) => `${String(gui_x)} ${String(gui_y)}`)).size, 2);
+    assert.notEqual(daemon.ui.self_peer_x, 0);
+    const before = placesOf(design);
+    daemon.elsewhere(() => daemon.addNode());
+    await until(() => design.drawing.nodes.size === 3);
+    assert.deepEqual(placesOf(design).slice(0, 2), before);
+    assert.equal(new Set(placesOf(design)).size, 3);
+    stop();
+  });
+
+  test("whoever may only read sees no heap either, and nothing is sent for it", async () => {
+    const daemon = new FakeDaemon();
+    daemon.scope = "read";
+    for (let count = 0; count < 3; count += 1) daemon.addNode();
+    const { design, stop } = await opened(daemon);
+    assert.equal(new Set(placesOf(design)).size, 3);
+    daemon.elsewhere(() => daemon.nodes.set(2, { ...(daemon.nodes.get(2) as Row), gui_x: 500 }));
+    await until(() => placesOf(design).includes("500 0"));
+    assert.equal(new Set(placesOf(design)).size, 3);
+    assert.deepEqual(daemon.calls.filter((method) => !/get|list/.test(method)), []);
+    stop();
+  });
+
+  test("a place that a hand chose is not changed by what comes later", async () => {
+    const { daemon, design, add, stop } = await opened();
+    const key = add({ gui_x: 20 });
+    await saved(design);
+    design.edit("Move", [{ kind: "change_node", key, changes: { gui_x: 0 } }]);
+    await saved(design);
+    daemon.elsewhere(() => daemon.addNode({ gui_x: 900 }));
+    await until(() => design.drawing.nodes.size === 2);
+    assert.deepEqual(placesOf(design), ["0 0", "900 0"]);
+    assert.equal(daemon.ui.self_peer_x, 0);
+    stop();
+  });
+
   test("where it looks is kept by the daemon and left alone by other windows", async () => {
     const { daemon, design, stop } = await opened();
     design.keepViewport({ x: 10.004, y: -5, zoom: 1.5 });
@@ -333,6 +386,22 @@ describe("a design", () => {
     await until(() => design.drawing.selfPeer.x === 40);
     assert.equal(design.viewport?.x, 10.004);
     assert.equal(design.getState().snapToGrid, false);
+    stop();
+  });
+
+  test("what is changed about the canvas while the daemon refuses another change is sent all the same", async () => {
+    const { daemon, design, stop } = await opened();
+    let refusedOnce = false;
+    daemon.refuse = (method) => {
+      if (method !== "workflow.set_ui_state" || refusedOnce) return null;
+      refusedOnce = true;
+      design.setSnapToGrid(false);
+      return new RpcError(1200, "no", { error: "CONFLICT" });
+    };
+    design.keepViewport({ x: 10, y: 0, zoom: 1 });
+    await until(() => !daemon.ui.snap_to_grid);
+    await saved(design);
+    assert.equal(daemon.ui.pan_x, 0);
     stop();
   });
 

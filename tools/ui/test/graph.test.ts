@@ -7,7 +7,7 @@ import { endsOf, handleAt, handleId, handlesOf, handlesWithMissing, parseHandleI
 import type { End } from "../src/graph/handles";
 import { History } from "../src/graph/history";
 import { Keys, nodeElementId, parseNodeElementId } from "../src/graph/ids";
-import { GRID, freePlace, isUnplaced, layout, nodeHeight, roomyPlace } from "../src/graph/layout";
+import { GRID, arranging, freePlace, layout, nodeHeight, placing, roomyPlace } from "../src/graph/layout";
 import { feedersOf, namesOf, pairRefusal, refusal } from "../src/graph/rules";
 import type { Ran } from "../src/graph/ran";
 import { applyRunEvent, readRun } from "../src/graph/run";
@@ -403,9 +403,42 @@ describe("layout", () => {
     assert.deepEqual(freePlace(drawn, { x: 0, y: 400 }, node(2)), { x: 0, y: 300 + Math.ceil(high / GRID) * GRID });
   });
 
-  test("a drawing without places is known by all its cards lying on one", () => {
-    assert.equal(isUnplaced(drawing([node(1), node(2)])), true);
-    assert.equal(isUnplaced(drawing([node(1)])), false);
+  const at = (key: Key, x: number, y: number) => ({ ...node(key), gui_x: x, gui_y: y });
+  const isClear = (drawn: Drawing): boolean => [...drawn.nodes.keys()].every((key) => !covers(drawn, key));
+
+  test("what came without places is laid out whole, be it one node on the card of this peer", () => {
+    for (const count of [1, 2, 7]) {
+      const drawn = drawing(Array.from({ length: count }, (_, index) => node(index + 1)), []);
+      assert.ok(!isClear(drawn));
+      assert.deepEqual(placing(drawn), arranging(drawn));
+      assert.ok(isClear(applyAll(drawn, placing(drawn))), String(count));
+    }
+  });
+
+  test("what lies where somebody put it stays, also on another card", () => {
+    assert.deepEqual(placing(drawing([])), []);
+    assert.deepEqual(placing(drawing([at(1, 400, 0)])), []);
+    assert.deepEqual(placing(drawing([at(1, 400, 0), at(2, 440, 20)])), []);
+    assert.deepEqual(placing({ ...drawing([node(1)]), selfPeer: { x: 20, y: 20 } }, new Set([1, null])), []);
+  });
+
+  test("nodes that are added without a place to a drawing that has some move beside it, and nothing else does", () => {
+    const drawn = { ...drawing([at(1, 0, 0), at(2, 360, 0), node(3), node(4)]), selfPeer: { x: 720, y: 0 } };
+    const edits = placing(drawn, new Set([1, 2, null]));
+    assert.deepEqual(edits.map((edit) => edit.kind === "change_node" && edit.key), [3, 4]);
+    assert.ok(isClear(applyAll(drawn, edits)));
+    assert.deepEqual(placing(applyAll(drawn, edits)), []);
+  });
+
+  test("the card of this peer moves from under placed nodes: right of them, left where it sends", () => {
+    for (const [wires, isRight] of [[[wire(1, 2, null)], true], [[wire(1, null, 1)], false]] as const) {
+      const drawn = drawing([at(1, 0, 0), at(2, 360, 0)], [...wires]);
+      const edits = placing(drawn);
+      assert.deepEqual(edits.map(({ kind }) => kind), ["place_self_peer"]);
+      const moved = applyAll(drawn, edits);
+      assert.equal(moved.selfPeer.x > 360, isRight);
+      assert.ok(isClear(moved));
+    }
   });
 });
 

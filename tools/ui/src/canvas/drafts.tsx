@@ -94,12 +94,13 @@ export function DraftLines({
   placeholder,
 }: {
   label: string;
-  lines: readonly string[];
+  /** `null`: none are stored, which is not the same as none. */
+  lines: readonly string[] | null;
   onKeep: (lines: string[]) => void;
   hint?: string;
   placeholder?: string;
 }): JSX.Element {
-  const shown = shownWords(lines);
+  const shown = shownWords(lines ?? []);
   const keep = (text: string): void => {
     const words = readWords(text, shown);
     if (words && !same(words, lines)) onKeep(words);
@@ -130,19 +131,30 @@ export function CommandField({
   value: readonly string[] | null;
   onKeep: (value: string[] | null) => void;
 }): JSX.Element {
+  const [open, setOpen] = useState(false);
+  // What is stored, or taken back by undo, says from then on whose words they are.
+  useEffect(() => setOpen(false), [value]);
+  const isOwn = value !== null || open;
   return (
     <div className="stack stack--tight">
       <Checkbox
         label={`${label}: as the service has it`}
-        checked={value === null}
-        onChange={(event) => onKeep(event.target.checked ? null : [])}
+        checked={!isOwn}
+        onChange={(event) => {
+          setOpen(!event.target.checked);
+          if (event.target.checked && value !== null) onKeep(null);
+        }}
       />
-      {value !== null && (
+      {isOwn && (
         <DraftLines
           label={label}
           lines={value}
           onKeep={onKeep}
-          hint="One argument a line; a JSON list where one is empty or holds a line break."
+          hint={
+            value === null
+              ? "One argument a line, [] for none at all. Until something is written it stays as the service has it."
+              : "One argument a line; a JSON list where one is empty or holds a line break."
+          }
         />
       )}
     </div>

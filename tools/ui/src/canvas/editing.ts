@@ -2,19 +2,17 @@
 
 import { useReactFlow } from "@xyflow/react";
 import type { RefObject } from "react";
-import { useCallback, useEffect } from "react";
+import { useCallback } from "react";
 import type { Edit, Key } from "../graph/drawing";
 import type { End } from "../graph/handles";
-import { HEADER_HEIGHT, NODE_WIDTH, freePlace, isUnplaced, layout, roomyPlace } from "../graph/layout";
+import { HEADER_HEIGHT, NODE_WIDTH, arranging, freePlace, roomyPlace } from "../graph/layout";
 import { namesOf, refusal } from "../graph/rules";
 import type { Refusal } from "../graph/rules";
 import { useToasts } from "../parts";
 import { RpcError } from "../rpc";
-import type { Client } from "../rpc";
 import { copied, pasted } from "./clipboard";
 import { useCanvas } from "./context";
 import type { Offer } from "./palette";
-import type { DesignStore } from "./store";
 import type { Value } from "./value";
 
 export const FIT = { padding: 0.15, minZoom: 0.5, maxZoom: 1 };
@@ -157,7 +155,7 @@ export function useEditing(root: RefObject<HTMLDivElement | null>, news: Value<s
   }, [design, selection, paste]);
 
   const arrange = useCallback(() => {
-    arrangeNow(design);
+    design.edit("Arrange", arranging(design.drawing));
     requestAnimationFrame(() => void flow.fitView(FIT));
   }, [design, flow]);
 
@@ -171,32 +169,6 @@ export function useEditing(root: RefObject<HTMLDivElement | null>, news: Value<s
   }, [design, news]);
 
   return { add, addInSight, connect, refuse, remove, paste, duplicate, arrange, undo, redo };
-}
-
-/** A workflow that was imported without positions is laid out when it is first opened. */
-export function useArrangedOnce(design: DesignStore, client: Client): void {
-  const flow = useReactFlow();
-  useEffect(() => {
-    if (client.scope === "read" || !isUnplaced(design.drawing)) return;
-    arrangeNow(design);
-    requestAnimationFrame(() => void flow.fitView(FIT));
-  }, [design, client, flow]);
-}
-
-function arrangeNow(design: DesignStore): void {
-  const { drawing } = design;
-  const { nodes, selfPeer } = layout(drawing);
-  const edits: Edit[] = [];
-  for (const [key, at] of nodes) {
-    const node = drawing.nodes.get(key);
-    if (node && (node.gui_x !== at.x || node.gui_y !== at.y)) {
-      edits.push({ kind: "change_node", key, changes: { gui_x: at.x, gui_y: at.y } });
-    }
-  }
-  if (drawing.selfPeer.x !== selfPeer.x || drawing.selfPeer.y !== selfPeer.y) {
-    edits.push({ kind: "place_self_peer", at: selfPeer });
-  }
-  design.edit("Arrange", edits);
 }
 
 function notConnected({ check, message }: Refusal): RpcError {

@@ -1,7 +1,7 @@
 // Everything a run may need that is not drawn: files from this peer, passphrases, shorter deadlines.
 
 import type { JSX } from "react";
-import { useEffect, useRef, useState } from "react";
+import { useCallback, useEffect, useRef, useState } from "react";
 import type { Drawing, DrawnWire, Key } from "../graph/drawing";
 import { endLabel, endsOf } from "../graph/handles";
 import { namesOf } from "../graph/rules";
@@ -53,10 +53,23 @@ export function ExecuteDialog({
 
   const stop = useRef(new AbortController());
   const sent = useRef(new Map<File, string>());
+  const ordered = useRef(false);
+  // What was sent ahead for a run that does not come about, or for a file that was chosen no more, is for nobody.
+  const drop = useCallback(
+    (used: readonly string[] = []) => {
+      for (const name of sent.current.values()) {
+        if (!used.includes(`upload:${name}`)) client.call("upload.delete", { name }).catch(() => undefined); // dropped after a day anyway
+      }
+    },
+    [client],
+  );
   useEffect(() => {
     const { current } = stop;
-    return () => current.abort();
-  }, []);
+    return () => {
+      current.abort();
+      if (!ordered.current) drop();
+    };
+  }, [drop]);
   const action = useAction(async () => {
     const { signal } = stop.current;
     try {
@@ -65,14 +78,18 @@ export function ExecuteDialog({
       const inputs = await gather(client, design, sending, sources, sent.current, setProgress, signal);
       signal.throwIfAborted();
       setProgress("");
+      ordered.current = true;
       const answer = await client.call<{ execution_id: number }>("workflow.execute", {
         workflow_id: design.workflowId,
         inputs,
         passphrases: Object.fromEntries(Object.entries(passphrases).filter(([, phrase]) => phrase !== "")),
         deadlines: shorter,
       });
+      drop(Object.values(inputs));
       onExecuted(answer.execution_id);
     } catch (fault) {
+      if (ordered.current && signal.aborted) drop();
+      ordered.current = false;
       if (!signal.aborted) onRefused(asRpcError(fault));
       throw fault;
     } finally {

@@ -5,7 +5,7 @@ import type { DrawnNode, Edit } from "../graph/drawing";
 import { wiresOf } from "../graph/drawing";
 import { endsOf, normalisePath } from "../graph/handles";
 import { isJobOver } from "../graph/run";
-import { Button, Checkbox, Facts, IconButton, KindLabel, PeerName, Select, StateBadge, Tabs } from "../parts";
+import { Button, Checkbox, Facts, Guarded, IconButton, KindLabel, PeerName, Select, StateBadge, Tabs } from "../parts";
 import type { MountFunction, ServiceInterface } from "../rpc";
 import { ExplainText, LogText } from "../views/job_dialogs";
 import { useCanvas, useDrawing, useDrawnRun, useNodeRun, useShownRun } from "./context";
@@ -129,7 +129,7 @@ function Settings({ node }: { node: DrawnNode }): JSX.Element {
     design.edit(label, [{ kind: "change_node", key: node.key, changes }]);
   };
   return (
-    <div className="stack" key={node.key}>
+    <Guarded needs="operate" key={node.key}>
       <DraftInput
         label="Name"
         value={node.name}
@@ -169,7 +169,7 @@ function Settings({ node }: { node: DrawnNode }): JSX.Element {
           ["Price", price(node)],
         ]}
       />
-    </div>
+    </Guarded>
   );
 }
 

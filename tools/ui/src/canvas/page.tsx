@@ -18,7 +18,7 @@ import type { Ends } from "./connect-dialog";
 import { Canvas, findingsOf, useCanvas, useDesign, useRunState, useValue } from "./context";
 import type { CanvasContext, Findings, Selection, Wanted } from "./context";
 import { DrawnRun } from "./drawn-run";
-import { useArrangedOnce, useEditing } from "./editing";
+import { useEditing } from "./editing";
 import { ExecuteDialog } from "./execute-dialog";
 import { KeysDialog, isTyping, useClipboard, useDeleteKeys } from "./keys";
 import { ManyPanel, NodePanel } from "./node-panel";
@@ -128,7 +128,6 @@ function Workbench(): JSX.Element {
   const root = useRef<HTMLDivElement>(null);
   const titles = useMemo(() => namesOf(drawing.nodes), [drawing.nodes]);
 
-  useArrangedOnce(design, client);
   useStillTrue(design, client, findings);
 
   // What was just added is chosen, and whoever adds wants to add more.

@@ -3,7 +3,7 @@
 import type { DragEvent, JSX } from "react";
 import { useMemo, useState } from "react";
 import { Cut, Empty, ErrorBox, Icon, IconButton, StateBadge, TextInput, useDirectory } from "../parts";
-import { readAll, useClient, useLive, useScopeRefusal } from "../rpc";
+import { readAll, useClient, useLive, useReread, useScopeRefusal } from "../rpc";
 import type { FoundService, SearchResult, Service } from "../rpc";
 
 export const DRAGGED_SERVICE = "application/x-rnd-service";
@@ -31,6 +31,8 @@ interface Shelf {
 }
 
 const SEARCH_TIMEOUT_S = 10;
+// Other peers do not tell of a change of what they offer.
+const REREAD_MS = 30_000;
 
 export function Palette({ onAdd, onClose }: { onAdd: (offer: Offer) => void; onClose: () => void }): JSX.Element {
   const client = useClient();
@@ -50,7 +52,9 @@ export function Palette({ onAdd, onClose }: { onAdd: (offer: Offer) => void; onC
     },
     [],
     [linked.join(" ")],
+    { keep: true },
   );
+  useReread(others.reload, REREAD_MS);
 
   const shelves = useMemo(() => {
     const found: Shelf[] = [];

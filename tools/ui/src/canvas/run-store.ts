@@ -8,6 +8,8 @@ import type { Client, DaemonEvent, Execution, ExecutionSummary, Page, RpcError, 
 import { Coalescer } from "../rpc/coalescer";
 
 export interface RunState {
+  /** Nothing has been read yet. */
+  loading: boolean;
   run: Run | null;
   execution: Execution | null;
   /** People do not want to see it on the canvas now. */
@@ -19,7 +21,7 @@ const TYPES = ["execution.updated", "job.updated", "transfer.progress", "image.p
 const GATHER_MS = 300;
 
 export class RunStore {
-  private state: RunState = { run: null, execution: null, hidden: false, error: null };
+  private state: RunState = { loading: true, run: null, execution: null, hidden: false, error: null };
   private readonly listeners = new Set<() => void>();
   private readonly reader: Coalescer;
   private frame = 0;
@@ -77,9 +79,9 @@ export class RunStore {
   private hear(event: DaemonEvent): void {
     if (this.isReading) this.meanwhile.push(event);
     const { run } = this.state;
-    const about = event.data.execution_id;
-    if (event.type === "gap" || (event.type === "execution.updated" && about !== run?.execution_id)) {
-      this.reader.ask();
+    const { execution_id, workflow_id } = event.data;
+    if (event.type === "gap" || (event.type === "execution.updated" && execution_id !== run?.execution_id)) {
+      if (event.type === "gap" || workflow_id === this.workflowId) this.reader.ask();
       return;
     }
     const before = this.next ?? run;
@@ -109,7 +111,7 @@ export class RunStore {
       });
       const id = latest.items[0]?.execution_id;
       if (id === undefined) {
-        this.change({ run: null, execution: null, error: null });
+        this.change({ loading: false, run: null, execution: null, error: null });
         return;
       }
       const known = this.state.run?.execution_id === id ? this.state.run.ran : null;
@@ -122,10 +124,10 @@ export class RunStore {
       const told = readRun(execution, transfers, ran, this.next ?? this.state.run);
       const run = this.meanwhile.reduce(applyRunEvent, told);
       this.next = null;
-      this.change({ run, execution, error: null, ...(isNew ? { hidden: false } : {}) });
+      this.change({ loading: false, run, execution, error: null, ...(isNew ? { hidden: false } : {}) });
     } catch (fault) {
       const error = asRpcError(fault);
-      if (error.error !== OFFLINE) this.change({ error });
+      if (error.error !== OFFLINE) this.change({ loading: false, error });
     } finally {
       this.isReading = false;
     }

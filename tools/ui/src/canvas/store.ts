@@ -6,10 +6,11 @@
 // queue, and nothing that is under the hand jumps.
 
 import { EMPTY, applyAll, keepEqual, meaningful, same } from "../graph/drawing";
-import type { Drawing, DrawnNode, Edit, Key, Point } from "../graph/drawing";
+import type { Drawing, DrawnNode, Edit, Key, NodeRef, Point } from "../graph/drawing";
 import { History } from "../graph/history";
 import type { Step } from "../graph/history";
 import { Keys } from "../graph/ids";
+import { placing } from "../graph/layout";
 import { OFFLINE, RpcError, asRpcError, readAll } from "../rpc";
 import type { Client, DaemonEvent, UiState, Workflow, WorkflowConnection, WorkflowNode } from "../rpc";
 import { Coalescer } from "../rpc/coalescer";
@@ -65,6 +66,8 @@ export class DesignStore {
   private sending = false;
   /** Counts what was sent and confirmed: what was read meanwhile may be older than what is known. */
   private epoch = 0;
+  /** The cards whose places have been looked at: where they lie from then on, a hand may have put them. */
+  private readonly placed = new Set<NodeRef>();
   private uiChanges: UiChanges = {};
   private uiTimer: ReturnType<typeof setTimeout> | undefined;
   private uiSending = false;
@@ -195,6 +198,7 @@ export class DesignStore {
   }
 
   private enqueue(label: string, edits: readonly Edit[]): void {
+    for (const edit of edits) if (edit.kind === "add_node") this.placed.add(edit.node.key);
     this.queue.push(...edits.map((edit) => ({ edit, label, inDoubt: false })));
     this.show();
     void this.send();
@@ -404,7 +408,16 @@ export class DesignStore {
     const rest = meaningful(this.base, this.queue.map(({ edit }) => edit));
     this.queue = this.queue.filter(({ edit }) => rest.includes(edit));
     this.state = { ...this.state, phase: "ready", workflow, snapToGrid, error: null };
-    this.show();
+    this.place();
+  }
+
+  /** What came without a place gets one: in the database, or for those who may only read, in what is shown. */
+  private place(): void {
+    const drawing = this.drawn();
+    const edits = this.isReader ? [] : placing(drawing, this.placed);
+    for (const key of [null, ...drawing.nodes.keys()]) this.placed.add(key);
+    if (edits.length > 0) this.enqueue("Arrange", edits);
+    else this.show();
   }
 
   /** Keys of what is gone have no id any more. */
@@ -434,22 +447,38 @@ export class DesignStore {
     this.uiSending = true;
     try {
       await this.client.call("workflow.set_ui_state", { workflow_id: this.workflowId, ...changes });
-      if (this.uiChanges === changes) this.uiChanges = {};
-      else this.uiTimer = setTimeout(() => void this.sendUi(), UI_PAUSE_MS);
+      this.dropUi(changes);
     } catch (fault) {
-      const error = asRpcError(fault);
       // A reader may look around without the daemon keeping it; offline it is sent after the next reading.
-      if (error.error !== OFFLINE) this.uiChanges = {};
+      if (asRpcError(fault).error !== OFFLINE) this.dropUi(changes);
     } finally {
       this.uiSending = false;
       this.show();
     }
   }
 
+  /** These have been answered; what was changed meanwhile is still to be sent. */
+  private dropUi(answered: UiChanges): void {
+    const newer = Object.entries(this.uiChanges).filter(([name, value]) => answered[name as keyof UiChanges] !== value);
+    this.uiChanges = Object.fromEntries(newer);
+    if (newer.length === 0) return;
+    clearTimeout(this.uiTimer);
+    this.uiTimer = setTimeout(() => void this.sendUi(), UI_PAUSE_MS);
+  }
+
   // ---------------------------------------------------------------- telling
 
+  private get isReader(): boolean {
+    return this.client.scope === "read";
+  }
+
+  private drawn(): Drawing {
+    return applyAll(this.base, this.queue.map(({ edit }) => edit));
+  }
+
   private show(): void {
-    const drawing = applyAll(this.base, this.queue.map(({ edit }) => edit));
+    const real = this.drawn();
+    const drawing = this.isReader ? applyAll(real, placing(real)) : real;
     const { drawing: before } = this.state;
     const kept: Drawing = {
       nodes: keepEqual(before.nodes, drawing.nodes),

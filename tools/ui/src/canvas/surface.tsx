@@ -46,6 +46,7 @@ import { Wire } from "./wire";
 
 const NODE_TYPES = { service: ServiceNode, self: SelfNode };
 const EDGE_TYPES = { wire: Wire };
+const CONNECTION_RADIUS = 24;
 const SNAP: [number, number] = [GRID, GRID];
 const CHOOSE_MORE_KEYS = ["Control", "Meta"];
 const LABELS = {
@@ -53,7 +54,6 @@ const LABELS = {
     "Press Enter to choose the node, arrow keys to move it once chosen, Delete to remove it, Escape to let go.",
   "edge.a11yDescription.default": "Press Enter to choose the wire, Delete to remove it, Escape to let go.",
 };
-const PUSH_MERGE = "push";
 
 export interface SurfaceProps {
   onDropService: (offer: Offer, at: { x: number; y: number }) => void;
@@ -73,6 +73,7 @@ export function Surface({ onDropService, onConnect, onRefuse, onAskEnds }: Surfa
   const [edges, setEdges] = useState<WireEdge[]>(() => flowEdges([], drawing));
   const latest = useRef(nodes);
   const redrawn = useRef<Key | null>(null);
+  const dragged = useRef(false);
   const first = useRef(true);
   const wrapper = useRef<HTMLDivElement>(null);
   const begin = useMemo(() => startViewport(design.viewport), [design]);
@@ -99,11 +100,14 @@ export function Surface({ onDropService, onConnect, onRefuse, onAskEnds }: Surfa
       const wanted = changes.filter(({ type }) => type !== "remove");
       latest.current = applyNodeChanges(wanted, latest.current);
       setNodes(latest.current);
+      if (wanted.some((change) => change.type === "position" && change.dragging)) dragged.current = true;
       const moved = wanted.flatMap((change) => (change.type === "position" && change.dragging === false ? [change.id] : []));
       if (moved.length === 0) return;
       const edits = moves(design.drawing, latest.current, new Set(moved));
       const label = edits.length === 1 ? "Move a node" : `Move ${edits.length} nodes`;
-      if (edits.length > 0) design.edit(label, edits, `${PUSH_MERGE}:${moved.join(" ")}`);
+      // Pushes by the arrow keys are one step together, each drag is one by itself.
+      if (edits.length > 0) design.edit(label, edits, dragged.current ? "" : `push:${moved.join(" ")}`);
+      dragged.current = false;
     },
     [design],
   );
@@ -170,7 +174,10 @@ export function Surface({ onDropService, onConnect, onRefuse, onAskEnds }: Surfa
         return;
       }
       const id = nodeUnder(event);
-      if (id === null || id === nodeElementId(from.node)) return;
+      if (id === null) return;
+      // An end that is only pressed is no wire; one that is drawn to its own card is told why it is none.
+      const far = state.from && state.to ? Math.hypot(state.from.x - state.to.x, state.from.y - state.to.y) : 0;
+      if (id === nodeElementId(from.node) && far < CONNECTION_RADIUS) return;
       // Let go on a node, not on one of its ends: take the end that fits, ask where several do.
       const ends = endsAt(current, id).filter(({ side }) => side !== from.side);
       const fitting = ends.filter((end) => judge(end) === null);
@@ -271,13 +278,14 @@ export function Surface({ onDropService, onConnect, onRefuse, onAskEnds }: Surfa
       maxZoom={2}
       snapToGrid={snapToGrid}
       snapGrid={SNAP}
-      connectionRadius={24}
+      connectionRadius={CONNECTION_RADIUS}
       nodesDraggable={mayDraw}
       nodesConnectable={mayDraw}
       edgesReconnectable={mayDraw}
       deleteKeyCode={null}
       multiSelectionKeyCode={CHOOSE_MORE_KEYS}
       elevateNodesOnSelect={false}
+      elevateEdgesOnSelect
       ariaLabelConfig={LABELS}
       isValidConnection={isValidConnection}
       onNodesChange={onNodesChange}

@@ -4,6 +4,7 @@ import type { JSX, KeyboardEvent } from "react";
 import { useRef, useState } from "react";
 import { isOver } from "../graph/run";
 import { Button, IconButton, Menu, StateBadge, TextInput, useToasts } from "../parts";
+import { useScopeRefusal } from "../rpc";
 import { useCanvas, useDesign, useRunState, useValue } from "./context";
 
 export interface ToolbarProps {
@@ -103,6 +104,7 @@ function Name(): JSX.Element {
   const { design } = useCanvas();
   const { workflow } = useDesign();
   const toasts = useToasts();
+  const refused = useScopeRefusal()("operate");
   const [draft, setDraft] = useState<string | null>(null);
   const name = workflow?.name ?? "";
   const keep = (): void => {
@@ -117,12 +119,14 @@ function Name(): JSX.Element {
     } else if (event.key === "Enter") event.currentTarget.blur();
   };
   return (
-    <h1 className="toolbar__name" title={name}>
+    <h1 className="toolbar__name" title={refused ?? name}>
       <span className="hidden-visually">{name}</span>
       <TextInput
         aria-label="Name of the workflow"
         className="input--name"
         maxLength={200}
+        size={Math.min(Math.max((draft ?? name).length, 12), 60)}
+        disabled={refused !== null}
         value={draft ?? name}
         onChange={(event) => setDraft(event.target.value)}
         onBlur={keep}

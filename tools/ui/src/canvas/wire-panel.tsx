@@ -5,7 +5,7 @@ import type { DrawnWire, WireChanges } from "../graph/drawing";
 import { endLabel, endsOf, handleAt, handlesOf, parseHandleId } from "../graph/handles";
 import type { End, Side } from "../graph/handles";
 import { namesOf, pairRefusal } from "../graph/rules";
-import { Button, Facts, Field, Select, StateBadge, format } from "../parts";
+import { Button, Facts, Field, Guarded, Select, StateBadge, format } from "../parts";
 import { useCanvas, useDrawing, useWireRun } from "./context";
 import { DraftInput, DraftLines } from "./drafts";
 import { FindingsOf } from "./findings";
@@ -72,58 +72,60 @@ export function WirePanel({
             )}
           </section>
         )}
-        {from.node !== null && (
-          <EndField
-            label={`From (${nameOf(from)})`}
-            end={from}
-            side="out"
-            other={to}
-            onChoose={(end) =>
-              change("Change where a wire begins", {
-                from_interface_type: end.interface_type,
-                from_interface_path: end.path,
-              })
-            }
-          />
-        )}
-        {to.node !== null && (
-          <EndField
-            label={`To (${nameOf(to)})`}
-            end={to}
-            side="in"
-            other={from}
-            onChoose={(end) =>
-              change("Change where a wire ends", { to_interface_type: end.interface_type, to_interface_path: end.path })
-            }
-          />
-        )}
-        {from.node === null && (
+        <Guarded needs="operate">
+          {from.node !== null && (
+            <EndField
+              label={`From (${nameOf(from)})`}
+              end={from}
+              side="out"
+              other={to}
+              onChoose={(end) =>
+                change("Change where a wire begins", {
+                  from_interface_type: end.interface_type,
+                  from_interface_path: end.path,
+                })
+              }
+            />
+          )}
+          {to.node !== null && (
+            <EndField
+              label={`To (${nameOf(to)})`}
+              end={to}
+              side="in"
+              other={from}
+              onChoose={(end) =>
+                change("Change where a wire ends", { to_interface_type: end.interface_type, to_interface_path: end.path })
+              }
+            />
+          )}
+          {from.node === null && (
+            <DraftInput
+              label="File or folder on this peer"
+              mono
+              value={wire.source_path ?? ""}
+              placeholder="/home/me/input.csv"
+              hint="An absolute path. Left empty, it is asked for when the workflow is executed, and can be uploaded then."
+              onKeep={(path) => change("Change the source", { source_path: path.trim() || null })}
+            />
+          )}
           <DraftInput
-            label="File or folder on this peer"
+            label="Destination file name"
             mono
-            value={wire.source_path ?? ""}
-            placeholder="/home/me/input.csv"
-            hint="An absolute path. Left empty, it is asked for when the workflow is executed, and can be uploaded then."
-            onKeep={(path) => change("Change the source", { source_path: path.trim() || null })}
+            value={wire.destination_file_name ?? ""}
+            placeholder="as it is called at the source"
+            hint="“name” renames the one file that comes; “name/” is a folder for all of them."
+            onKeep={(name) => change("Change the destination name", { destination_file_name: name.trim() || null })}
           />
-        )}
-        <DraftInput
-          label="Destination file name"
-          mono
-          value={wire.destination_file_name ?? ""}
-          placeholder="as it is called at the source"
-          hint="“name” renames the one file that comes; “name/” is a folder for all of them."
-          onKeep={(name) => change("Change the destination name", { destination_file_name: name.trim() || null })}
-        />
-        <DraftLines
-          label="Only these files"
-          lines={wire.include}
-          placeholder="*.csv"
-          hint="Patterns, one a line: *.csv, out/**. Empty: every file."
-          onKeep={(lines) =>
-            change("Change what a wire carries", { include: lines.map((line) => line.trim()).filter(Boolean) })
-          }
-        />
+          <DraftLines
+            label="Only these files"
+            lines={wire.include}
+            placeholder="*.csv"
+            hint="Patterns, one a line: *.csv, out/**. Empty: every file."
+            onKeep={(lines) =>
+              change("Change what a wire carries", { include: lines.map((line) => line.trim()).filter(Boolean) })
+            }
+          />
+        </Guarded>
       </div>
       <div className="panel__footer">
         <Button small icon="trash" needs="operate" onClick={onDelete}>

@@ -2,7 +2,6 @@
 
 import type { JSX } from "react";
 import { useState } from "react";
-import { namesOf } from "../graph/rules";
 import { isOver } from "../graph/run";
 import {
   Button,
@@ -10,6 +9,7 @@ import {
   Cut,
   Empty,
   ErrorBox,
+  Guarded,
   IconButton,
   Loading,
   StateBadge,
@@ -23,7 +23,7 @@ import { downloadResult } from "../views/files";
 import { PreviewDialog } from "../views/preview_dialog";
 import { useResults } from "../views/results";
 import { RetryDialog } from "../views/retry_dialog";
-import { useCanvas, useDesign, useDrawing, useRunState } from "./context";
+import { useCanvas, useDesign, useRunState } from "./context";
 import { DraftInput } from "./drafts";
 import { FindingsList } from "./findings";
 import { PanelHeader } from "./panel-header";
@@ -40,7 +40,7 @@ export function WorkflowPanel({
   const { design } = useCanvas();
   const toasts = useToasts();
   const { workflow } = useDesign();
-  const { run, execution, error } = useRunState();
+  const { loading, run, execution, error } = useRunState();
   return (
     <>
       <PanelHeader title="Workflow" onClose={onClose} />
@@ -52,7 +52,9 @@ export function WorkflowPanel({
             <RunSection execution={execution} />
             <ResultsSection executionId={run.execution_id} over={isOver(run.status)} />
           </>
-        ) : (
+        ) : loading ? (
+          <Loading what="Looking for the latest run" />
+        ) : error ? null : (
           <Empty
             icon="play"
             title="Not executed yet"
@@ -67,13 +69,15 @@ export function WorkflowPanel({
         )}
         <details className="more">
           <summary>Description</summary>
-          <DraftInput
-            label="What it is for"
-            value={workflow?.description ?? ""}
-            multiline
-            maxLength={10_000}
-            onKeep={(description) => void design.describe({ description }).catch(toasts.fail)}
-          />
+          <Guarded needs="operate">
+            <DraftInput
+              label="What it is for"
+              value={workflow?.description ?? ""}
+              multiline
+              maxLength={10_000}
+              onKeep={(description) => void design.describe({ description }).catch(toasts.fail)}
+            />
+          </Guarded>
         </details>
       </div>
     </>
@@ -159,12 +163,13 @@ const SHOWN_MAX = 100;
 export function ResultsSection({ executionId, over }: { executionId: number; over: boolean }): JSX.Element {
   const client = useClient();
   const toasts = useToasts();
-  const { design } = useCanvas();
+  const { execution } = useRunState();
   const [preview, setPreview] = useState<ResultFile | null>(null);
   const results = useResults(executionId);
   const files = results.value?.files ?? [];
-  const names = namesOf(useDrawing().nodes);
-  const nameOf = (nodeId: number): string => names.get(design.nodeKeys.keyOf(nodeId)) ?? `node ${nodeId}`;
+  // As it was called when it ran, whatever is drawn now.
+  const nameOf = (nodeId: number): string =>
+    execution?.jobs.find(({ node_id }) => node_id === nodeId)?.job_name ?? `node ${nodeId}`;
   return (
     <section className="panel__section" aria-label="Results">
       <h3>Results{files.length > 0 && ` (${files.length})`}</h3>

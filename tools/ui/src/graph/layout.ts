@@ -1,6 +1,7 @@
 // A layout for drawings that have none: nodes in columns along the flow of data, each near what it is connected to.
 
-import type { Drawing, DrawnNode, Key, NodeRef, Point } from "./drawing";
+import { apply } from "./drawing";
+import type { Drawing, DrawnNode, Edit, Key, NodeRef, Point } from "./drawing";
 import { handlesOf } from "./handles";
 
 export const GRID = 20;
@@ -22,7 +23,7 @@ export function layout(drawing: Drawing): Layout {
   const keys = [...drawing.nodes.values()].sort((a, b) => a.order - b.order || a.key - b.key).map((node) => node.key);
   const links = linksOf(drawing);
   const depth = depths(keys, links);
-  const sends = [...drawing.wires.values()].some((wire) => wire.from === null);
+  const sends = isSending(drawing);
   const columns: NodeRef[][] = [];
   if (sends) columns.push([null]);
   const first = columns.length;
@@ -33,10 +34,83 @@ export function layout(drawing: Drawing): Layout {
   return place(columns, neighbours, (ref) => (ref === null ? selfPeerHeight() : nodeHeight(drawing, ref)));
 }
 
-/** Whether a drawing was never laid out: imported without positions, every node lies on another. */
-export function isUnplaced(drawing: Drawing): boolean {
-  const places = new Set([...drawing.nodes.values()].map((node) => `${node.gui_x},${node.gui_y}`));
-  return drawing.nodes.size > 1 && places.size === 1;
+/** The edits that lay out the whole drawing. */
+export function arranging(drawing: Drawing): Edit[] {
+  const { nodes, selfPeer } = layout(drawing);
+  const moved = [...nodes].flatMap(([key, at]): Edit[] => {
+    const { gui_x, gui_y } = drawing.nodes.get(key) as DrawnNode;
+    return gui_x === at.x && gui_y === at.y ? [] : [placed(key, at)];
+  });
+  const { x, y } = drawing.selfPeer;
+  return x === selfPeer.x && y === selfPeer.y ? moved : [...moved, { kind: "place_self_peer", at: selfPeer }];
+}
+
+/**
+ * The edits that give a place to what nobody has placed: cards that lie at the origin, where the daemon puts them, on
+ * another. Everything is laid out where all nodes lie on one spot. What is `known` stays: a hand may have put it there.
+ */
+export function placing(drawing: Drawing, known: ReadonlySet<NodeRef> = new Set()): Edit[] {
+  const nodes = [...drawing.nodes.values()].sort((a, b) => a.order - b.order || a.key - b.key);
+  if (nodes.length === 0) return [];
+  const isNew = (node: DrawnNode): boolean => !known.has(node.key);
+  const isSelfNew = !known.has(null) && isAtOrigin(drawing.selfPeer);
+  const [first] = nodes.map(boxOf) as [Box];
+  const isHeap = nodes.every((node) => isNew(node) && node.gui_x === first.x && node.gui_y === first.y);
+  if (isHeap && (nodes.length > 1 || (isSelfNew && cover(first, boxOfSelf(drawing))))) return arranging(drawing);
+
+  const strays = nodes.filter((node) => isNew(node) && isAtOrigin(boxOf(node)));
+  let current: Drawing = { ...drawing, nodes: new Map(nodes.filter((node) => !strays.includes(node)).map((node) => [node.key, node])) };
+  const edits: Edit[] = [];
+  for (const stray of strays) {
+    const others = isSelfNew ? [] : [boxOfSelf(drawing)];
+    for (const node of current.nodes.values()) others.push(boxOf(node));
+    const isCovered = others.some((other) => cover(other, boxOf(stray)));
+    const at = isCovered ? roomyPlace(current, { x: 0, y: 0 }, stray) : { x: 0, y: 0 };
+    if (isCovered) edits.push(placed(stray.key, at));
+    current = apply(current, { kind: "add_node", node: { ...stray, gui_x: at.x, gui_y: at.y } });
+  }
+  const boxes = [...current.nodes.values()].map(boxOf);
+  if (isSelfNew && boxes.some((box) => cover(box, boxOfSelf(drawing)))) {
+    edits.push({ kind: "place_self_peer", at: besideAll(drawing, boxes) });
+  }
+  return edits;
+}
+
+function isAtOrigin({ x, y }: Point): boolean {
+  return x === 0 && y === 0;
+}
+
+function placed(key: Key, at: Point): Edit {
+  return { kind: "change_node", key, changes: { gui_x: at.x, gui_y: at.y } };
+}
+
+/** Left of all cards where the self-peer sends, else right of them, as high as their middle. */
+function besideAll(drawing: Drawing, boxes: readonly Box[]): Point {
+  const step = NODE_WIDTH + COLUMN_GAP;
+  const [left, right] = [Math.min(...boxes.map(({ x }) => x)) - step, Math.max(...boxes.map(({ x }) => x)) + step];
+  const [top, foot] = [Math.min(...boxes.map(({ y }) => y)), Math.max(...boxes.map(({ y, height }) => y + height))];
+  return { x: snap(isSending(drawing) ? left : right), y: snap((top + foot - selfPeerHeight()) / 2) };
+}
+
+function isSending(drawing: Drawing): boolean {
+  return [...drawing.wires.values()].some(({ from }) => from === null);
+}
+
+interface Box extends Point {
+  height: number;
+}
+
+function boxOf(node: DrawnNode): Box {
+  return { x: node.gui_x, y: node.gui_y, height: cardHeight(node) };
+}
+
+function boxOfSelf({ selfPeer }: Drawing): Box {
+  return { ...selfPeer, height: selfPeerHeight() };
+}
+
+/** Whether two cards lie on each other, or all but touch side by side. */
+function cover(one: Box, other: Box): boolean {
+  return Math.abs(one.x - other.x) < NODE_WIDTH + GRID && one.y < other.y + other.height && other.y < one.y + one.height;
 }
 
 type Card = Pick<DrawnNode, "service_type" | "interfaces">;
@@ -53,14 +127,11 @@ export function roomyPlace(drawing: Drawing, wanted: Point, card: Card): Point {
 
 function nearestFree(drawing: Drawing, wanted: Point, card: Card, step: Point): Point {
   const height = cardHeight(card);
-  const taken = [...drawing.nodes.values()].map((node) => ({ x: node.gui_x, y: node.gui_y, height: cardHeight(node) }));
-  taken.push({ ...drawing.selfPeer, height: selfPeerHeight() });
-  const isCovering = ({ x, y }: Point): boolean =>
-    taken.some((other) => Math.abs(other.x - x) < NODE_WIDTH + GRID && y < other.y + other.height && other.y < y + height);
+  const taken = [...[...drawing.nodes.values()].map(boxOf), boxOfSelf(drawing)];
   for (let ring = 0; ; ring += 1) {
     for (const { x, y } of cells(ring)) {
       const at = { x: snap(wanted.x + x * step.x), y: snap(wanted.y + y * step.y) };
-      if (!isCovering(at)) return at;
+      if (!taken.some((other) => cover(other, { ...at, height }))) return at;
     }
   }
 }

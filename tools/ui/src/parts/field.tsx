@@ -1,5 +1,7 @@
 import type { InputHTMLAttributes, JSX, ReactNode, SelectHTMLAttributes, TextareaHTMLAttributes } from "react";
 import { createContext, useContext, useId } from "react";
+import { useScopeRefusal } from "../rpc";
+import type { Scope } from "../rpc";
 
 interface Described {
   id: string;
@@ -45,6 +47,17 @@ export function Field({
         </div>
       )}
     </div>
+  );
+}
+
+/** Fields that need a scope: greyed out, with the reason above them, where the page's token does not have it. */
+export function Guarded({ needs, children }: { needs: Scope; children: ReactNode }): JSX.Element {
+  const refused = useScopeRefusal()(needs);
+  return (
+    <fieldset className="field guarded" disabled={refused !== null} title={refused ?? undefined}>
+      {refused && <p className="note">{refused}</p>}
+      {children}
+    </fieldset>
   );
 }
 

@@ -2,7 +2,7 @@ export { useAction } from "./action";
 export { Button, CopyButton, IconButton } from "./button";
 export { ConfirmDialog, Dialog } from "./dialog";
 export { Empty, ErrorBox, KindLabel, Loading, StateBadge } from "./feedback";
-export { Checkbox, Field, FieldGroup, Segments, Select, TextArea, TextInput } from "./field";
+export { Checkbox, Field, FieldGroup, Guarded, Segments, Select, TextArea, TextInput } from "./field";
 export * as format from "./format";
 export { Icon } from "./icon";
 export type { IconName } from "./icon";

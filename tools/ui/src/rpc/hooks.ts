@@ -114,6 +114,21 @@ export function useLive<T>(
   return { value, error, loading: value === undefined && error === null, reload };
 }
 
+/** Read again every so often what changes without an event, and when people come back to the window. */
+export function useReread(reload: () => void, everyMs: number): void {
+  useEffect(() => {
+    const reread = (): void => {
+      if (!document.hidden) reload();
+    };
+    const timer = setInterval(reread, everyMs);
+    addEventListener("focus", reread);
+    return () => {
+      clearInterval(timer);
+      removeEventListener("focus", reread);
+    };
+  }, [reload, everyMs]);
+}
+
 export function asRpcError(fault: unknown): RpcError {
   if (fault instanceof RpcError) return fault;
   return new RpcError(0, fault instanceof Error ? fault.message : String(fault), { error: "INTERNAL" });

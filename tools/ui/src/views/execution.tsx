@@ -23,6 +23,7 @@ import {
   useToasts,
 } from "../parts";
 import type { Column } from "../parts";
+import { readRan } from "../graph/ran";
 import { readAll, useClient, useLive } from "../rpc";
 import type {
   DaemonEvent,
@@ -31,17 +32,16 @@ import type {
   ResultFile,
   Transfer,
   Workflow,
-  WorkflowConnection,
-  WorkflowJob,
 } from "../rpc";
 import { Took } from "./executions";
-import type { Span } from "./gantt";
 import { downloadResult } from "./files";
 import { ExplainDialog, LogsDialog } from "./job_dialogs";
 import { usePaged } from "./paged";
 import { PreviewDialog } from "./preview_dialog";
 import { useResults } from "./results";
 import { RetryDialog } from "./retry_dialog";
+import { spansOf } from "./spans";
+import type { JobRow } from "./spans";
 import { TimelineView } from "./timeline";
 
 type Open =
@@ -49,11 +49,6 @@ type Open =
   | { dialog: "logs" | "explain"; job: JobRow }
   | { dialog: "preview"; file: ResultFile }
   | null;
-
-/** A job as its orchestrator sees it, with what its executor told of it. */
-export interface JobRow extends WorkflowJob {
-  run: Job | undefined;
-}
 
 export function ExecutionPage({ executionId }: { executionId: number }): JSX.Element {
   const [open, setOpen] = useState<Open>(null);
@@ -83,11 +78,14 @@ export function ExecutionPage({ executionId }: { executionId: number }): JSX.Ele
     [],
     [workflowId],
   );
-  const connections = useLive(
-    async (c) =>
-      workflowId === null ? [] : readAll<WorkflowConnection>(c, "workflow.list_connections", { workflow_id: workflowId }),
+  // As it ran: the drawing may be another one by now.
+  const ran = useLive(
+    async (c) => {
+      const { definition } = await c.call<Execution>("execution.get", { execution_id: executionId, with_definition: true });
+      return readRan(definition ?? { jobs: [] });
+    },
     [],
-    [workflowId],
+    [executionId],
   );
 
   const value = execution.value;
@@ -97,8 +95,8 @@ export function ExecutionPage({ executionId }: { executionId: number }): JSX.Ele
   }, [value?.jobs, runs.value]);
   const { nameOf } = useDirectory();
   const spans = useMemo(
-    () => spansOf(jobs, transfers.value ?? [], connections.value ?? [], nameOf),
-    [jobs, transfers.value, connections.value, nameOf],
+    () => spansOf(jobs, transfers.value ?? [], ran.value?.wires, nameOf),
+    [jobs, transfers.value, ran.value, nameOf],
   );
 
   if (execution.loading) return <Loading what={`Reading execution ${executionId}`} />;
@@ -446,52 +444,3 @@ function CancelDialog({ executionId, onClose }: { executionId: number; onClose: 
     </Dialog>
   );
 }
-
-function spansOf(
-  jobs: readonly JobRow[],
-  transfers: readonly Transfer[],
-  connections: readonly WorkflowConnection[],
-  nameOf: (peerId: string) => string,
-): Span[] {
-  const names = new Map(jobs.map((job) => [job.node_id, job.job_name]));
-  const drawn = new Map(connections.map((connection) => [connection.id, connection]));
-  const end = (nodeId: number | null): string => (nodeId === null ? "self-peer" : (names.get(nodeId) ?? `node ${nodeId}`));
-  const time = (text: string | null | undefined): number | null => (text ? Date.parse(text) : null);
-  const ofJobs = jobs.map<Span>((job) => ({
-    key: `job ${job.id}`,
-    label: job.job_name,
-    title: `${job.job_name} on ${nameOf(job.executor_peer_id)}`,
-    kind: "job",
-    state: job.status,
-    start: time(job.run?.started_at),
-    end: time(job.run?.ended_at),
-    detail: job.error ?? "",
-  }));
-  const ofTransfers = transfers.map<Span>((transfer) => {
-    const connection = drawn.get(transfer.connection_id);
-    const label = connection
-      ? `${end(connection.from_node_id)} → ${end(connection.to_node_id)}`
-      : `connection ${transfer.connection_id}`;
-    return {
-      key: `transfer ${transfer.transfer_id}`,
-      label,
-      title: `${label} (${transfer.direction.toLowerCase()}, ${nameOf(transfer.peer_id)})`,
-      kind: "transfer",
-      state: transfer.status,
-      start: time(transfer.started_at),
-      end: time(transfer.completed_at),
-      detail: transfer.error || transferDetail(transfer),
-    };
-  });
-  const late = Number.MAX_SAFE_INTEGER;
-  const byStart = (a: Span, b: Span): number => (a.start ?? late) - (b.start ?? late);
-  return [...ofJobs.sort(byStart), ...ofTransfers.sort(byStart)];
-}
-
-function transferDetail(transfer: Transfer): string {
-  if (transfer.status === "ACTIVE") {
-    return `${format.bytes(transfer.bytes_done)} of ${format.bytes(transfer.size_bytes)}, ${format.rate(transfer.rate_bytes_s)}`;
-  }
-  return `${format.bytes(transfer.size_bytes)}, ${format.count(transfer.file_count, "file")}`;
-}
-

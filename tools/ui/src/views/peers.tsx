@@ -1,5 +1,5 @@
 import type { JSX } from "react";
-import { useEffect, useMemo, useState } from "react";
+import { useEffect, useMemo, useRef, useState } from "react";
 import {
   Button,
   Card,
@@ -26,7 +26,7 @@ import {
   useToasts,
 } from "../parts";
 import type { Column, MenuItem } from "../parts";
-import { readAll, useClient, useLive } from "../rpc";
+import { readAll, useClient, useLive, useReread } from "../rpc";
 import type { Invite, NodeCapabilities, Peer, PeerState } from "../rpc";
 import { capabilityFacts } from "./capabilities";
 import { GrantsCard } from "./grants";
@@ -42,11 +42,7 @@ export function PeersPage(): JSX.Element {
   const toasts = useToasts();
   const [open, setOpen] = useState<Open>(null);
   const peers = useLive((c) => readAll<Peer>(c, "peer.list"), ["peer.updated"], [], { gatherMs: 300 });
-  const { reload } = peers;
-  useEffect(() => {
-    const timer = setInterval(reload, REREAD_MS); // round trips change without an event
-    return () => clearInterval(timer);
-  }, [reload]);
+  useReread(peers.reload, REREAD_MS); // round trips change without an event
   const sorted = useMemo(
     () =>
       [...(peers.value ?? [])].sort(
@@ -192,18 +188,24 @@ function Link({ peer }: { peer: Peer }): JSX.Element {
 }
 
 function InviteDialog({ onClose }: { onClose: () => void }): JSX.Element {
-  const [ask, setAsk] = useState(0);
-  const invite = useLive((c) => c.call<Invite>("peer.invite"), [], [ask]);
+  const client = useClient();
+  const [value, setValue] = useState<Invite | null>(null);
   const now = useNow(1000);
-  const { value } = invite;
-  const over = value !== undefined && Date.parse(value.expires_at) <= now;
+  // Asked for once and by hand, not read: each call makes another invite.
+  const make = useAction(async () => {
+    setValue(null);
+    setValue(await client.call<Invite>("peer.invite"));
+  });
+  const begin = useRef(make.run);
+  useEffect(() => void begin.current(), []);
+  const over = value !== null && Date.parse(value.expires_at) <= now;
   return (
     <Dialog
       title="Invite a peer"
       onClose={onClose}
       footer={
         <>
-          <Button icon="retry" onClick={() => setAsk(ask + 1)}>
+          <Button icon="retry" disabled={make.busy} onClick={() => void make.run()}>
             New invite
           </Button>
           <Button kind="primary" onClick={onClose}>
@@ -212,8 +214,8 @@ function InviteDialog({ onClose }: { onClose: () => void }): JSX.Element {
         </>
       }
     >
-      {invite.error && <ErrorBox error={invite.error} onRetry={invite.reload} />}
-      {invite.loading && <Loading what="Making an invite" />}
+      <ErrorBox error={make.error} onRetry={() => void make.run()} />
+      {make.busy && <Loading what="Making an invite" />}
       {value && (
         <>
           <p>Paste this line on the other machine: in its designer under Peers, Join by invite, or in a shell.</p>
