@@ -10,7 +10,8 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -132,6 +133,14 @@ class Window:
             for each in found["violations"]
             for node in each["nodes"]
         ]
+
+
+def wait_for(page: Page, holds: Callable[[], bool]) -> None:
+    """Wait until something holds that the page itself does not show, or fail in time."""
+    deadline = time.monotonic() + ANSWERS_WITHIN_MS / 1000
+    while not holds():
+        assert time.monotonic() < deadline, "it has not come about"
+        page.evaluate("() => new Promise(requestAnimationFrame)")
 
 
 def choose(button: Locator, action: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -123,6 +124,21 @@ class CanvasPage:
         dialog = self.page.get_by_role("dialog", name="Execute")
         dialog.get_by_role("button", name="Execute", exact=True).click()
         expect(dialog).to_be_hidden()
+
+
+def overlaps(canvas: CanvasPage) -> list[tuple[str, str]]:
+    """Return the pairs of cards of which one lies on the other."""
+    boxes = [
+        (card.get_attribute("aria-label") or "", box)
+        for card in canvas.page.locator(".react-flow__node").all()
+        if (box := card.bounding_box())
+    ]
+    return [
+        (one, other)
+        for (one, a), (other, b) in itertools.combinations(boxes, 2)
+        if a["x"] < b["x"] + b["width"] and b["x"] < a["x"] + a["width"]
+        and a["y"] < b["y"] + b["height"] and b["y"] < a["y"] + a["height"]
+    ]  # fmt: skip
 
 
 def centre(locator: Locator) -> Point:

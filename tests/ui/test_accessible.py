@@ -76,6 +76,15 @@ def test_a_check_that_has_found_something(open_window: Open, peers: Pair) -> Non
     expect_accessible(window)
 
 
+def test_the_page_that_asks_for_a_token(open_window: Open) -> None:
+    window = open_window(signed_in=False, bypass_csp=True)
+    expect(window.page.get_by_role("heading", name="Sign in to rnd")).to_be_visible()
+    expect_accessible(window)
+    window.page.get_by_role("button", name="Sign in").click()
+    expect(window.page.get_by_text("Paste the token first.")).to_be_visible()
+    expect_accessible(window)
+
+
 def cancel(page: Page, peers: Pair) -> None:
     workflow_id = make_single(peers, "Cancelled to look at", "slow")
     page.evaluate("id => { location.hash = `#/executions/${id}`; }", peers.home.execute(workflow_id))
@@ -111,6 +120,21 @@ def new_token(page: Page, _peers: Pair) -> None:
     page.get_by_role("button", name="New token").click()
 
 
+def shown_token(page: Page, peers: Pair) -> None:
+    new_token(page, peers)
+    page.get_by_role("textbox", name="Name").fill("shown to look at")
+    page.get_by_role("button", name="Create token").click()
+    expect(page.get_by_role("dialog").get_by_label("Token")).to_be_visible()
+
+
+def preview(page: Page, peers: Pair) -> None:
+    execution_id = peers.home.execute(make_single(peers, "Previewed to look at", "hostile"))
+    assert peers.home.wait(execution_id)["status"] == "COMPLETED"
+    page.evaluate("id => { location.hash = `#/executions/${id}`; }", execution_id)
+    page.get_by_role("button", name="Preview out.html").click()
+    expect(page.get_by_role("dialog").locator("pre")).to_contain_text("<script>")
+
+
 def grant(page: Page, _peers: Pair) -> None:
     page.evaluate("() => { location.hash = '#/peers'; }")
     page.get_by_role("button", name="Add a grant").click()
@@ -123,7 +147,8 @@ def keys(page: Page, peers: Pair) -> None:
 
 
 @pytest.mark.parametrize(
-    "opened", [new_workflow, delete_workflow, refused_file, cancel, refused_invite, grant, new_token, keys]
+    "opened",
+    [new_workflow, delete_workflow, refused_file, cancel, refused_invite, grant, new_token, shown_token, preview, keys],
 )
 def test_a_dialog(open_window: Open, peers: Pair, opened: Callable[[Page, Pair], None]) -> None:
     window = open_window(bypass_csp=True)

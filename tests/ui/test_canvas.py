@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.ui.canvas import CanvasPage
-from tests.ui.conftest import Open, Pair, make_single, make_workflow
+from tests.ui.browser import wait_for
+from tests.ui.canvas import CanvasPage, overlaps
+from tests.ui.conftest import LONG_NAME, Open, Pair, make_single, make_workflow
 
+BIG_BYTES = 512 * 1024 * 1024
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
@@ -106,7 +108,7 @@ def test_wires_say_how_much_has_passed(open_window: Open, peers: Pair) -> None:
     canvas = CanvasPage(open_window(), make_workflow(peers, "Bytes"))
     canvas.execute()
     wire = canvas.wire("STDOUT of text to STDIN of count")
-    expect(wire).to_contain_text("Completed")
+    expect(wire).to_contain_text("Arrived")
     expect(wire).to_contain_text("42 B")
 
 
@@ -148,19 +150,24 @@ def test_nodes_are_copied_with_their_wires_between_windows(open_window: Open, pe
     one.page.keyboard.press("Control+d")
     expect(one.page.locator(".react-flow__node")).to_have_count(5)
     one.expect_saved()
-    listed = peers.home.call("workflow.list_connections", workflow_id=one.workflow_id)["items"]
-    inner = [each for each in listed if each["from_node_id"] is not None and each["to_node_id"] is not None]
-    assert len(inner) == 2
+    assert inner_wires(peers, one.workflow_id) == 2
 
     one.page.keyboard.press("Control+c")
-    target = peers.home.workflow("Copied to")
-    one.window.go(f"#/workflows/{target}")
-    expect(one.page.get_by_text("An empty canvas")).to_be_visible()
-    one.page.locator(".workbench").focus()
-    one.page.keyboard.press("Control+v")
-    expect(one.page.locator(".react-flow__node")).to_have_count(3)
-    one.expect_saved()
-    assert peers.home.call("workflow.list_nodes", workflow_id=target)["total"] == 2
+    other = CanvasPage(open_window(), peers.home.workflow("Copied to"))
+    expect(other.page.get_by_text("An empty canvas")).to_be_visible()
+    other.page.bring_to_front()
+    other.page.locator(".workbench").focus()
+    other.page.keyboard.press("Control+v")
+    expect(other.page.locator(".react-flow__node")).to_have_count(3)
+    other.expect_saved()
+    assert peers.home.call("workflow.list_nodes", workflow_id=other.workflow_id)["total"] == 2
+    assert inner_wires(peers, other.workflow_id) == 1
+
+
+def inner_wires(peers: Pair, workflow_id: int) -> int:
+    """Return how many wires lead from a node to a node."""
+    listed = peers.home.call("workflow.list_connections", workflow_id=workflow_id)["items"]
+    return sum(each["from_node_id"] is not None and each["to_node_id"] is not None for each in listed)
 
 
 def test_a_file_without_places_is_laid_out_and_goes_out_as_it_came_in(open_window: Open, peers: Pair) -> None:
@@ -354,3 +361,174 @@ def test_the_canvas_is_pushed_by_hand_and_by_its_map_and_found_again_there(open_
     page.reload()
     expect(canvas.node("count")).to_be_visible()
     assert canvas.places() == mapped
+
+
+def test_words_of_a_wire_are_read_over_a_card_that_it_passes_behind(open_window: Open, peers: Pair) -> None:
+    home = peers.home
+    workflow_id = home.workflow("Behind")
+    text = home.node(workflow_id, peers.services["text"], gui_x=0, gui_y=0)
+    home.node(workflow_id, peers.services["slow"], gui_x=320, gui_y=0)
+    count = home.node(workflow_id, peers.services["count"], gui_x=640, gui_y=0)
+    home.connect(workflow_id, text, count, destination_file_name="words.txt")
+    canvas = CanvasPage(open_window(), workflow_id)
+    expect(canvas.node("slow")).to_be_visible()
+    assert overlaps(canvas) == []  # the card of this peer, which nobody has placed, does not lie under one
+    label = canvas.page.locator(".wire__label span", has_text="words.txt")
+    assert label.evaluate(ON_TOP) == [True, True]
+    canvas.wire("STDOUT of text to STDIN of count").focus()
+    canvas.page.keyboard.press("Enter")
+    canvas.window.shot("canvas-behind")
+
+
+ON_TOP = """(label) => {
+  const box = label.getBoundingClientRect();
+  label.style.pointerEvents = "auto";  // else it is seen, and not found
+  const all = document.elementsFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+  return [all.some((each) => each.matches(".node, .node *")), all[0] === label];
+}"""
+
+
+def test_what_a_program_adds_without_a_place_lies_beside_what_is_there(open_window: Open, peers: Pair) -> None:
+    home = peers.home
+    workflow_id = home.workflow("One by one")
+    home.node(workflow_id, peers.services["text"])
+    canvas = CanvasPage(open_window(), workflow_id)
+    expect(canvas.node("text")).to_be_visible()
+    assert overlaps(canvas) == []
+    canvas.expect_saved()
+    home.node(workflow_id, peers.services["count"])
+    expect(canvas.node("count")).to_be_visible()
+    assert overlaps(canvas) == []
+    canvas.expect_saved()
+    rows = home.call("workflow.list_nodes", workflow_id=workflow_id)["items"]
+    assert len({(row["gui_x"], row["gui_y"]) for row in rows}) == 2
+    expect(canvas.page.get_by_role("button", name="Undo", exact=True)).to_be_disabled()
+
+
+def test_each_drag_is_undone_by_itself_and_what_else_was_done_too(open_window: Open, peers: Pair) -> None:
+    home = peers.home
+    canvas = CanvasPage(open_window(), make_workflow(peers, "Undone step by step"))
+    page, count = canvas.page, canvas.node("count")
+    expect(count).to_be_visible()
+
+    def stored() -> tuple[object, ...]:
+        canvas.expect_saved()
+        node = home.call("workflow.list_nodes", workflow_id=canvas.workflow_id)["items"][1]
+        wires = home.call("workflow.list_connections", workflow_id=canvas.workflow_id)["items"]
+        return node["gui_y"], node["name"], sorted(wire["destination_file_name"] or "" for wire in wires)
+
+    states = [stored()]
+    for _ in range(2):  # in less than a second
+        canvas.move(count, (0, 60))
+        states.append(stored())
+    name = canvas.details.get_by_label("Name", exact=True)
+    name.fill("words")
+    name.press("Tab")
+    expect(canvas.node("words")).to_be_visible()
+    states.append(stored())
+    canvas.wire("STDOUT of words to this peer").focus()
+    page.keyboard.press("Enter")
+    file_name = canvas.details.get_by_label("Destination file name")
+    file_name.fill("n.txt")
+    file_name.press("Tab")
+    states.append(stored())
+    canvas.draw(canvas.end(canvas.node("words"), "STDERR"), canvas.end(canvas.self_peer, "Results"))
+    expect(canvas.wire("STDERR of words to this peer")).to_be_attached()
+    states.append(stored())
+    assert len({str(state) for state in states}) == 6
+
+    for state in reversed(states[:-1]):
+        page.get_by_role("button", name=re.compile("^Undo")).click()
+        assert stored() == state
+    expect(page.get_by_role("button", name=re.compile("^Undo"))).to_be_disabled()
+    for state in states[1:]:
+        page.get_by_role("button", name=re.compile("^Redo")).click()
+        assert stored() == state
+
+
+def test_a_wire_let_go_on_its_own_card_says_why_it_is_none_and_messages_leave_the_map_free(
+    open_window: Open, peers: Pair
+) -> None:
+    canvas = CanvasPage(open_window(), make_workflow(peers, "Own card"))
+    page, count = canvas.page, canvas.node("count")
+    toast = page.locator(".toast")
+    canvas.end(count, "STDERR").click()  # only pressed
+    canvas.draw(canvas.end(count, "STDERR"), count.locator(".node__title"))
+    expect(toast).to_have_count(1)
+    expect(toast).to_contain_text("Workflow has a cycle: count -> count")
+    for width in (1280, 1100):
+        page.set_viewport_size({"width": width, "height": 800})
+        message, small = toast.bounding_box(), page.get_by_role("img", name="Map of the canvas").bounding_box()
+        assert message is not None
+        assert small is not None
+        assert message["x"] + message["width"] < small["x"], width
+
+
+def test_a_file_that_was_sent_for_a_run_that_is_given_up_is_not_left_behind(
+    open_window: Open, peers: Pair, tmp_path: Path
+) -> None:
+    home = peers.home
+    file = tmp_path / "given-up.txt"
+    file.write_text("x")
+    workflow_id = home.workflow("Given up")
+    for title in ("first", "second"):
+        node = home.node(workflow_id, peers.services["count"], name=title)
+        home.connect(workflow_id, None, node, "MOUNT->STDIN")
+    page = CanvasPage(open_window(), workflow_id).page
+    page.get_by_role("button", name="Execute…").first.click()
+    dialog = page.get_by_role("dialog", name="Execute")
+    dialog.get_by_label("Upload a file for STDIN of first").set_input_files(file)
+    dialog.get_by_label("Path of the input for STDIN of second").fill("/nowhere/at/all")
+    dialog.get_by_role("button", name="Execute", exact=True).click()
+    expect(dialog.get_by_role("alert")).to_contain_text("/nowhere/at/all")
+
+    def is_there() -> bool:
+        return "given-up.txt" in [each["name"] for each in home.call("upload.list")["items"]]
+
+    assert is_there()
+    dialog.get_by_role("button", name="Cancel").click()
+    wait_for(page, lambda: not is_there())
+
+
+def test_a_wire_says_how_fast_it_is_and_a_node_what_it_writes_while_it_goes_on(
+    open_window: Open, peers: Pair, tmp_path: Path
+) -> None:
+    home, office = peers.home, peers.office
+    big = tmp_path / "big.bin"
+    with big.open("wb") as file:
+        file.truncate(BIG_BYTES)
+    workflow_id = home.workflow("Going on")
+    data = home.remote_node(workflow_id, office, office.give("big", big), gui_x=0, gui_y=0)
+    slow = home.node(workflow_id, peers.services["slow"], gui_x=340, gui_y=200)
+    home.connect(workflow_id, data, None, "STDOUT->MOUNT")
+    home.connect(workflow_id, home.node(workflow_id, peers.services["text"], gui_x=0, gui_y=200), slow)
+    home.call("workflow.set_ui_state", workflow_id=workflow_id, self_peer_x=680, self_peer_y=0)
+    canvas = CanvasPage(open_window(), workflow_id)
+    expect(canvas.node("big")).to_be_visible()
+    execution_id = home.execute(workflow_id)
+    canvas.page.wait_for_function(SAYS_A_RATE)  # looks at every frame: on a fast machine it does not last
+    expect(canvas.state(canvas.node("slow"))).to_have_text("Running")
+    canvas.node("slow").click()
+    expect(canvas.details.get_by_role("log")).to_contain_text("begun")
+    expect(canvas.state(canvas.node("slow"))).to_have_text("Running")
+    home.call("execution.cancel", execution_id=execution_id)
+    expect(canvas.state(canvas.node("slow"))).to_have_text("Cancelled")
+
+
+SAYS_A_RATE = r"""() => [...document.querySelectorAll(".wire__label")]
+  .some((label) => /^Active · [\d.]+ .?B\/s/.test(label.innerText))"""
+
+
+def test_the_name_of_a_workflow_is_read_whole_where_there_is_room(open_window: Open, peers: Pair) -> None:
+    home = peers.home
+    name = "Measurements of the North Sea, cleaned and counted"
+    workflow_id = home.workflow(name)
+    home.node(workflow_id, peers.services[LONG_NAME])
+    window = open_window(size={"width": 1440, "height": 900})
+    canvas = CanvasPage(window, workflow_id)
+    field = canvas.page.get_by_label("Name of the workflow")
+    expect(field).to_have_value(name)
+    assert field.evaluate("(field) => field.scrollWidth <= field.clientWidth")
+    canvas.node(LONG_NAME).click()
+    expect(canvas.details.get_by_role("heading", level=2)).to_have_text(LONG_NAME)
+    window.shot("canvas-long-names")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, WebSocketRoute, expect
 
 from tests.running_peers import running_peers
-from tests.ui.browser import choose
+from tests.ui.browser import choose, wait_for
 from tests.ui.conftest import Open, Pair, make_single
 
 
@@ -43,6 +45,37 @@ def test_two_peers_meet_by_an_invite_and_part_again(open_window: Open, tmp_path:
         assert inn.call("peer.list")["items"] == []
         for window in (host, other):  # before its daemon ends
             window.context.close()
+
+
+def test_one_invite_is_made_however_often_the_connection_breaks(open_window: Open) -> None:
+    window = open_window()
+    links: list[WebSocketRoute] = []
+    calls: list[str] = []
+
+    def through(link: WebSocketRoute) -> None:
+        server = link.connect_to_server()
+        links.append(link)
+
+        def to_daemon(text: str | bytes) -> None:
+            calls.append(str(json.loads(text).get("method")))
+            server.send(text)
+
+        link.on_message(to_daemon)
+
+    window.page.route_web_socket(re.compile("/ws$"), through)
+    window.page.reload()
+    window.go("#/peers")
+    window.page.get_by_role("button", name="Invite a peer").first.click()
+    invite = window.page.get_by_label("Invite", exact=True)
+    first = invite.inner_text()
+    before = calls.count("peer.list")
+    links[-1].close()
+    wait_for(window.page, lambda: calls.count("peer.list") > before)  # the page is back and reads again
+    expect(invite).to_have_text(first)
+    assert calls.count("peer.invite") == 1
+    window.page.get_by_role("button", name="New invite").click()
+    expect(invite).not_to_have_text(first)
+    assert calls.count("peer.invite") == 2
 
 
 def test_a_grant_and_a_token_are_given_and_taken_back(open_window: Open, peers: Pair) -> None:

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.ui.browser import Window
-from tests.ui.canvas import CanvasPage
+from tests.ui.canvas import CanvasPage, overlaps
 from tests.ui.conftest import Open, Pair, make_workflow
 
 NEEDS = "It needs a token of scope {}; this page is signed in with one of scope {}."
@@ -23,6 +23,18 @@ def signed_in(open_window: Open, peers: Pair, scope: Literal["read", "operate"],
 def expect_refused(button: Locator, needs: str, has: str) -> None:
     expect(button).to_be_disabled()
     expect(button).to_have_attribute("title", NEEDS.format(needs, has))
+
+
+def test_a_reader_sees_no_heap_where_nobody_has_placed_anything(open_window: Open, peers: Pair) -> None:
+    home = peers.home
+    workflow_id = home.workflow("Unplaced to be read")
+    first, second = (home.node(workflow_id, peers.services[name]) for name in ("text", "count"))
+    home.connect(workflow_id, first, second)
+    window = signed_in(open_window, peers, "read")
+    canvas = CanvasPage(window, workflow_id)
+    expect(canvas.node("count")).to_be_visible()
+    assert overlaps(canvas) == []
+    assert {row["gui_x"] for row in home.call("workflow.list_nodes", workflow_id=workflow_id)["items"]} == {0}
 
 
 def test_a_reader_sees_what_runs_and_cannot_begin_anything(open_window: Open, peers: Pair) -> None:
@@ -53,6 +65,24 @@ def test_a_reader_sees_what_runs_and_cannot_begin_anything(open_window: Open, pe
         canvas.places()["count, STANDALONE"][1] - canvas.places()["text, DATA"][1]
     )
     assert window.accessibility_problems() == []
+
+    # Fields are greyed out as well, with the same reason above them.
+    name = page.get_by_label("Name of the workflow")
+    expect(name).to_be_disabled()
+    canvas.details.get_by_text("Description", exact=True).click()
+    expect(canvas.details.get_by_label("What it is for")).to_be_disabled()
+    canvas.node("count").click()
+    canvas.details.get_by_role("tab", name="Settings").click()
+    for field in ("Name", "Command: as the service has it", "Pin to this revision"):
+        expect(canvas.details.get_by_label(field, exact=field == "Name")).to_be_disabled()
+    expect(canvas.details.get_by_text(NEEDS.format("operate", "read"))).to_be_visible()
+    window.shot("canvas-read-only-node")
+    assert window.accessibility_problems() == []
+    canvas.wire("STDOUT of text to STDIN of count").focus()
+    page.keyboard.press("Enter")
+    for field in ("From (text)", "Destination file name", "Only these files"):
+        expect(canvas.details.get_by_label(field)).to_be_disabled()
+    page.keyboard.press("Escape")
 
     # By a key it can be tried; it is refused in words, and the drawing is as it was.
     canvas.node("count").click()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.running_peers import running_peers
 from tests.ui.browser import NARROW, WIDE, Scheme, Window
 from tests.ui.canvas import CanvasPage
 from tests.ui.conftest import Open, Pair, make_single, make_workflow
@@ -211,14 +214,55 @@ def sideways(page: Page) -> list[str]:
     return found
 
 
-def test_views_of_a_peer_that_has_nothing_say_what_to_do(open_window: Open, peers: Pair) -> None:
-    window = open_window(peers.office, bypass_csp=True)
-    page = window.page
-    for route, title in (("#/workflows", "No workflow yet"), ("#/executions", "Nothing has been executed yet")):
-        window.go(route)
-        expect(page.get_by_text(title, exact=True)).to_be_visible()
+def test_views_of_a_peer_that_has_nothing_say_what_to_do(open_window: Open, tmp_path: Path) -> None:
+    with running_peers(tmp_path, "new") as (peer,):
+        window = open_window(peer, bypass_csp=True)
+        page = window.page
+        for route, title in EMPTY.items():
+            window.go(route)
+            expect(page.get_by_text(title, exact=True)).to_be_visible()
+            settle(page)
+            assert window.accessibility_problems() == [], route
+            window.shot(f"empty-{route.removeprefix('#/')}")
+        CanvasPage(window, peer.workflow("Nothing yet"))
+        for words in ("An empty canvas", "No services yet", "Not executed yet"):
+            expect(page.get_by_text(words, exact=True)).to_be_visible()
         assert window.accessibility_problems() == []
-    window.shot("empty")
+        window.shot("empty-canvas")
+        window.context.close()  # before its daemon ends
+
+
+EMPTY = {
+    "#/workflows": "No workflow yet",
+    "#/executions": "Nothing has been executed yet",
+    "#/services": "This peer offers nothing yet",
+    "#/peers": "No other peer yet",
+    "#/node": "No job has run on this machine.",
+}
+
+
+def test_this_node_says_what_its_daemon_tells(open_window: Open, peers: Pair) -> None:
+    home = peers.home
+    status, machine = home.call("node.status"), home.call("node.capabilities")
+    page = open_window(route="#/node").page
+    daemon, hardware = (
+        page.locator(".card").filter(has=page.get_by_role("heading", name=name)) for name in ("Daemon", "Machine")
+    )
+    for fact in (status["version"], status["peer_id"], status["api"]["url"], status["api"]["socket"]):
+        expect(daemon).to_contain_text(str(fact))
+    for address in status["peer_addresses"]:
+        expect(daemon).to_contain_text(address)
+    expect(hardware).to_contain_text(str(machine["cpu_cores"]))
+    expect(hardware).to_contain_text(machine["architecture"])
+    expect(page.get_by_role("region", name="At a glance").get_by_role("link")).to_have_text("1")
+
+
+def test_a_round_trip_is_measured_and_shown(open_window: Open, peers: Pair) -> None:
+    page = open_window(route="#/peers").page
+    row = page.get_by_role("region", name="Peers").get_by_role("row").filter(has_text="office")
+    expect(row).to_contain_text(re.compile(r"\d ms"))
+    (known,) = peers.home.call("peer.list")["items"]
+    assert known["rtt_ms"] >= 0
 
 
 def test_explain_gives_no_advice_on_a_job_that_completed(open_window: Open, runs: Runs) -> None:

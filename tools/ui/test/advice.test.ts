@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { adviceOf } from "../src/views/advice";
+import { adviceOf, plainly } from "../src/views/advice";
 
 // Every command that rules/reasons.py and rules/explain.py lead on with.
 for (const command of [
@@ -41,3 +41,14 @@ test("what its owner can do there is said beside what can be done here", () => {
   });
   assert.equal(adviceOf("rnd logs 8   (its owner, there: rnd watch 5)", 3).atOwner, undefined);
 });
+
+for (const [told, plain] of [
+  ["The input from slow (connection 5) comes when that job has ended; it is RUNNING.", "The input from slow comes when that job has ended; it is running."],
+  ["Service count is INACTIVE.", "Service count is inactive."],
+  ["It failed (exit code 3): Process exited with code 3; last words on stderr: no", "It failed with exit code 3: last words on stderr: no"],
+  ["It failed (exit code 3): Process exited with code 3", "It failed with exit code 3"],
+  ["It failed (exit code 3): Process exited with code 31", "It failed (exit code 3): Process exited with code 31"],
+  ["It waits for RUNNING (a name) and for what is called (connection five).", "It waits for RUNNING (a name) and for what is called (connection five)."],
+] as const) {
+  test(`a reason in words: ${told}`, () => assert.equal(plainly(told), plain));
+}

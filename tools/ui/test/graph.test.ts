@@ -7,7 +7,7 @@ import { endsOf, handleAt, handleId, handlesOf, handlesWithMissing, parseHandleI
 import type { End } from "../src/graph/handles";
 import { History } from "../src/graph/history";
 import { Keys, nodeElementId, parseNodeElementId } from "../src/graph/ids";
-import { GRID, arranging, freePlace, layout, nodeHeight, placing, roomyPlace } from "../src/graph/layout";
+import { GRID, arranging, freePlace, isAnyInSight, layout, nodeHeight, placing, roomyPlace } from "../src/graph/layout";
 import { feedersOf, namesOf, pairRefusal, refusal } from "../src/graph/rules";
 import type { Ran } from "../src/graph/ran";
 import { applyRunEvent, readRun } from "../src/graph/run";
@@ -428,6 +428,17 @@ describe("layout", () => {
     assert.deepEqual(edits.map((edit) => edit.kind === "change_node" && edit.key), [3, 4]);
     assert.ok(isClear(applyAll(drawn, edits)));
     assert.deepEqual(placing(applyAll(drawn, edits)), []);
+  });
+
+  test("a view shows something where a part of a card is in it", () => {
+    const drawn = { ...drawing([at(1, 1000, 1000)]), selfPeer: { x: 1400, y: 1000 } };
+    const room = { width: 800, height: 600 };
+    assert.equal(isAnyInSight(drawn, { x: 0, y: 0, zoom: 1 }, room), false);
+    assert.equal(isAnyInSight(drawn, { x: -250, y: -450, zoom: 1 }, room), true);
+    assert.equal(isAnyInSight(drawn, { x: -150, y: -450, zoom: 1 }, room), false);
+    assert.equal(isAnyInSight(drawn, { x: 0, y: 0, zoom: 0.5 }, room), true);
+    assert.equal(isAnyInSight(drawn, { x: -1630, y: -900, zoom: 1 }, room), true);
+    assert.equal(isAnyInSight(drawn, { x: -1650, y: -900, zoom: 1 }, room), false);
   });
 
   test("the card of this peer moves from under placed nodes: right of them, left where it sends", () => {

@@ -12,7 +12,7 @@ for (const [about, changes, words] of [
   ["under way: how fast it is, and how far", {}, ["Active · 1 MB/s", "3 MB of 12 MB"]],
   ["that has just begun: how far it is", { rate_bytes_s: null }, ["Active", "3 MB of 12 MB"]],
   ["whose size is not known: how much has passed", { size_bytes: 0 }, ["Active · 1 MB/s", "3 MB"]],
-  ["that has arrived: how much that was", { status: "COMPLETED", bytes_done: 12 << 20 }, ["Completed", "12 MB"]],
+  ["that has arrived: how much that was", { status: "COMPLETED", bytes_done: 12 << 20 }, ["Arrived", "12 MB"]],
   ["that has failed before: that it waits to be tried again", { status: "PENDING" }, ["Waiting", "to try again"]],
   ["that has not been tried", { status: "PENDING", attempts: 0 }, ["Pending", ""]],
   ["between two other peers: a word, and no bytes", { status: "BEING_SENT", derived: true }, ["Being sent", ""]],

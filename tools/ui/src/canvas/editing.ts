@@ -15,7 +15,7 @@ import { useCanvas } from "./context";
 import type { Offer } from "./palette";
 import type { Value } from "./value";
 
-export const FIT = { padding: 0.15, minZoom: 0.5, maxZoom: 1 };
+export const FIT = { padding: 0.05, minZoom: 0.5, maxZoom: 1 };
 
 interface Editing {
   /** Put a service where it was let go, or where `find` finds a place near there. */

@@ -9,6 +9,7 @@ import { FIT } from "./editing";
 import type { FlowNode } from "./flow";
 
 const OVERVIEW_EVERY_MS = 500;
+const SMALL = { width: 160, height: 120 };
 
 /** That the states on the canvas are those of a run of what was drawn before. */
 export function OtherDrawing(): JSX.Element | null {
@@ -54,7 +55,7 @@ export function Overview(): JSX.Element {
     [jobs],
   );
   if (drawing.nodes.size === 0) return <></>;
-  return <MiniMap<FlowNode> position="bottom-right" pannable zoomable ariaLabel="Map of the canvas" nodeColor={color} nodeBorderRadius={6} />;
+  return <MiniMap<FlowNode> position="bottom-right" style={SMALL} pannable zoomable ariaLabel="Map of the canvas" nodeColor={color} nodeBorderRadius={6} />;
 }
 
 /** A value, at most every so often: the map redraws every node at once. */

@@ -28,7 +28,7 @@ import type { Drawing, Edit, Key } from "../graph/drawing";
 import { SELF_HANDLES, handlesOf, parseHandleId } from "../graph/handles";
 import type { End } from "../graph/handles";
 import { nodeElementId, parseNodeElementId, parseWireElementId, wireElementId } from "../graph/ids";
-import { GRID } from "../graph/layout";
+import { GRID, isAnyInSight } from "../graph/layout";
 import { refusal } from "../graph/rules";
 import type { Refusal } from "../graph/rules";
 import { useScopeRefusal } from "../rpc";
@@ -259,6 +259,12 @@ export function Surface({ onDropService, onConnect, onRefuse, onAskEnds }: Surfa
     [flow, onDropService],
   );
 
+  const onInit = useCallback(() => {
+    // Where a larger window has looked there may be nothing in this one.
+    const { clientWidth: width = 0, clientHeight: height = 0 } = wrapper.current ?? {};
+    if (begin && !isAnyInSight(design.drawing, begin, { width, height })) void flow.fitView(FIT);
+  }, [begin, design, flow]);
+
   const onMoveEnd = useCallback(
     (_event: unknown, { x, y, zoom }: FlowViewport) => design.keepViewport({ x, y, zoom }),
     [design],
@@ -300,6 +306,7 @@ export function Surface({ onDropService, onConnect, onRefuse, onAskEnds }: Surfa
       onDragOver={onDragOver}
       onDrop={onDrop}
       onMoveEnd={onMoveEnd}
+      onInit={onInit}
     >
       <Background variant={BackgroundVariant.Dots} gap={GRID} size={1.5} />
       <OtherDrawing />

@@ -35,7 +35,7 @@ export function WirePanel({
         <span className="muted small">
           {endLabel(from)} → {endLabel(to)}
         </span>
-        {run && <StateBadge state={run.status} />}
+        {run && <StateBadge state={run.status === "COMPLETED" ? "ARRIVED" : run.status} />}
       </PanelHeader>
       <div className="panel__body" key={wire.key}>
         <FindingsOf wire={wire.key} />

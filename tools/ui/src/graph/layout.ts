@@ -96,6 +96,19 @@ function isSending(drawing: Drawing): boolean {
   return [...drawing.wires.values()].some(({ from }) => from === null);
 }
 
+/** Whether a view of so many pixels shows a part of any card; what is at (0, 0) is drawn at (x, y). */
+export function isAnyInSight(
+  drawing: Drawing,
+  { x, y, zoom }: Point & { zoom: number },
+  room: { width: number; height: number },
+): boolean {
+  const isSeen = (at: number, size: number, pan: number, most: number): boolean =>
+    at * zoom + pan < most && (at + size) * zoom + pan > 0;
+  return [...drawing.nodes.values()].map(boxOf).concat(boxOfSelf(drawing)).some((box) => {
+    return isSeen(box.x, NODE_WIDTH, x, room.width) && isSeen(box.y, box.height, y, room.height);
+  });
+}
+
 interface Box extends Point {
   height: number;
 }

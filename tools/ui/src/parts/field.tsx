@@ -54,7 +54,7 @@ export function Field({
 export function Guarded({ needs, children }: { needs: Scope; children: ReactNode }): JSX.Element {
   const refused = useScopeRefusal()(needs);
   return (
-    <fieldset className="field guarded" disabled={refused !== null} title={refused ?? undefined}>
+    <fieldset role="presentation" className="field guarded" disabled={refused !== null} title={refused ?? undefined}>
       {refused && <p className="note">{refused}</p>}
       {children}
     </fieldset>

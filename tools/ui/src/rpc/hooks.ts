@@ -2,6 +2,7 @@
 
 import { createContext, useCallback, useContext, useEffect, useRef, useState, useSyncExternalStore } from "react";
 import type { DependencyList } from "react";
+import { same } from "../graph/drawing";
 import { OFFLINE, RpcError } from "./client";
 import type { Scope } from "./types";
 import type { Client, DaemonEvent, StateChange } from "./client";
@@ -82,7 +83,8 @@ export function useLive<T>(
       try {
         const read = await latest.current.load(client);
         if (!wanted) return;
-        setValue(() => read);
+        // What says the same stays the same object, and is not drawn anew.
+        setValue((before) => (same(before, read) ? before : read));
         setError(null);
       } catch (fault) {
         // The banner tells that the daemon is away; what is shown stays.

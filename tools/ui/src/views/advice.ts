@@ -10,6 +10,16 @@ export interface Advice {
   atOwner?: string;
 }
 
+const STATES = /\b(is|are) (PENDING|IDLE|READY|RUNNING|COMPLETED|ERRORED|CANCELLED|FAILED|ACTIVE|INACTIVE)\b/g;
+
+/** The daemon's reason without what it says for programs: states in capitals, numbers of connections, an exit code twice. */
+export function plainly(because: string): string {
+  return because
+    .replace(/ \(connection \d+\)/g, "")
+    .replace(STATES, (words) => words.toLowerCase())
+    .replace(/^(It failed) \(exit code (-?\d+)\): \w+ exited with code \2\b(; )?/, (_all, failed, code, more) => `${failed} with exit code ${code}${more ? ": " : ""}`);
+}
+
 type Place = (executionId: number) => Advice;
 
 const EXECUTION: Place = (id) => ({ text: `See the jobs and transfers of execution ${id}.`, href: `#/executions/${id}` });

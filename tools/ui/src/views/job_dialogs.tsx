@@ -5,7 +5,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "react";
 import { Checkbox, Dialog, ErrorBox, Icon, Loading, Segments, StateBadge } from "../parts";
 import { OFFLINE, asRpcError, useClient, useLive } from "../rpc";
 import type { Explanation, JobLogs, LogStream, RpcError } from "../rpc";
-import { adviceOf } from "./advice";
+import { adviceOf, plainly } from "./advice";
 import { offsetNearEnd } from "./log_tail";
 
 interface OfJob {
@@ -166,7 +166,7 @@ export function ExplainText({ executionId, nodeId }: { executionId: number; node
     <div className="stack">
       <div className="row">
         <StateBadge state={value.status} />
-        <strong className="explain__because">{value.because}</strong>
+        <strong className="explain__because">{plainly(value.because)}</strong>
       </div>
       {value.do && value.status !== "COMPLETED" && (
         <div className="note">
@@ -196,7 +196,7 @@ export function ExplainText({ executionId, nodeId }: { executionId: number; node
               <li key={check.check} className="check-row">
                 <CheckMark ok={check.ok} />
                 <div>
-                  {check.check}
+                  {check.check.replaceAll("_", " ")}
                   {check.evidence && <div className="muted small">{check.evidence}</div>}
                 </div>
               </li>

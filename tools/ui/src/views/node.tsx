@@ -1,7 +1,7 @@
 import type { JSX } from "react";
-import { useEffect, useState } from "react";
+import { useState } from "react";
 import { Card, CopyButton, Empty, ErrorBox, Facts, Loading, PageHeader, StateBadge, Time, format, useNow } from "../parts";
-import { useClient, useLive } from "../rpc";
+import { useClient, useLive, useReread } from "../rpc";
 import type { NodeCapabilities, NodeStatus } from "../rpc";
 import { capabilityFacts } from "./capabilities";
 import { TokensCard } from "./tokens";
@@ -14,11 +14,7 @@ export function NodePage(): JSX.Element {
     gatherMs: 1000,
   });
   const capabilities = useLive((c) => c.call<NodeCapabilities>("node.capabilities"), []);
-  const { reload } = status;
-  useEffect(() => {
-    const timer = setInterval(reload, REREAD_MS); // free disk changes without an event
-    return () => clearInterval(timer);
-  }, [reload]);
+  useReread(status.reload, REREAD_MS); // free disk changes without an event
   const { value } = status;
   return (
     <div className="page">
