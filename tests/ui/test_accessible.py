@@ -155,7 +155,8 @@ def test_a_dialog(open_window: Open, peers: Pair, opened: Callable[[Page, Pair],
     opened(window.page, peers)
     expect(window.page.get_by_role("dialog")).to_be_visible()
     expect_accessible(window)
-    window.shot(f"dialog-{opened.__name__.replace('_', '-')}")
+    if opened is not shown_token:  # a token is not for pictures
+        window.shot(f"dialog-{opened.__name__.replace('_', '-')}")
 
 
 @pytest.mark.parametrize("kind", ["DATA", "DOCKER", "STANDALONE"])

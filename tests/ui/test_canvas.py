@@ -98,7 +98,7 @@ def test_a_waiting_node_says_in_words_what_it_waits_for(open_window: Open, peers
     expect(canvas.state(canvas.node("slow"))).to_have_text("Running")
     canvas.node("count").click()
     why = canvas.details.get_by_role("region", name="Why")
-    expect(why).to_contain_text(re.compile(r"The input from slow \(connection \d+\) comes when that job has ended"))
+    expect(why).to_contain_text("The input from slow comes when that job has ended; it is running.")
     canvas.window.shot("canvas-waiting")
     home.call("execution.cancel", execution_id=home.call("execution.list", workflow_id=workflow_id)["items"][0]["id"])
     expect(canvas.state(canvas.node("count"))).to_have_text("Cancelled")
@@ -377,6 +377,8 @@ def test_words_of_a_wire_are_read_over_a_card_that_it_passes_behind(open_window:
     assert label.evaluate(ON_TOP) == [True, True]
     canvas.wire("STDOUT of text to STDIN of count").focus()
     canvas.page.keyboard.press("Enter")
+    expect(canvas.details.get_by_label("Destination file name")).to_have_value("words.txt")
+    assert label.evaluate(ON_TOP) == [True, True]  # though a chosen wire is drawn over cards
     canvas.window.shot("canvas-behind")
 
 

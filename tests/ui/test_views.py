@@ -283,13 +283,15 @@ def test_results_come_before_the_timeline_whose_chart_shows_a_hundred_rows_at_fi
         home.connect(workflow_id, node, None, "STDOUT->MOUNT", destination_file_name=f"{index}.txt")
     execution_id = home.execute(workflow_id)
     assert home.wait(execution_id)["status"] == "COMPLETED"
-    page = open_window(route=f"#/executions/{execution_id}").page
-
+    window = open_window(size={"width": 1600, "height": 900}, route=f"#/executions/{execution_id}")
+    page = window.page
     rows = page.locator(".gantt__labels .gantt__label")
     expect(rows).to_have_count(100)
     expect(page.get_by_role("heading", name="Results (51)")).to_be_visible()
     titles = page.get_by_role("heading", level=2).all_inner_texts()
     assert titles.index("Results (51)") < titles.index("Timeline")
+    page.get_by_role("heading", name="Timeline").evaluate("(heading) => heading.scrollIntoView()")
+    window.shot("execution-timeline")
     page.get_by_role("button", name="Show all", exact=True).click()
     expect(rows).to_have_count(102)
     expect(page.get_by_role("button", name="Show all", exact=True)).to_have_count(0)
