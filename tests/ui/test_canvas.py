@@ -339,9 +339,9 @@ def test_the_canvas_is_pushed_by_hand_and_by_its_map_and_found_again_there(open_
     expect(canvas.node("count")).to_be_visible()
     box, mouse = canvas.box(), page.mouse
     before = canvas.places()
-    mouse.move(box["x"] + 300, box["y"] + 400)
+    mouse.move(box["x"] + 300, box["y"] + 150)
     mouse.down()
-    mouse.move(box["x"] + 250, box["y"] + 330, steps=6)
+    mouse.move(box["x"] + 250, box["y"] + 80, steps=6)
     mouse.up()
     pushed = canvas.places()
     assert {(pushed[name][0] - x, pushed[name][1] - y) for name, (x, y) in before.items()} == {(-50, -70)}
@@ -370,6 +370,7 @@ def test_words_of_a_wire_are_read_over_a_card_that_it_passes_behind(open_window:
     home.node(workflow_id, peers.services["slow"], gui_x=320, gui_y=0)
     count = home.node(workflow_id, peers.services["count"], gui_x=640, gui_y=0)
     home.connect(workflow_id, text, count, destination_file_name="words.txt")
+    home.call("workflow.set_ui_state", workflow_id=workflow_id, pan_x=5000, pan_y=0)  # where a larger window has looked
     canvas = CanvasPage(open_window(), workflow_id)
     expect(canvas.node("slow")).to_be_visible()
     assert overlaps(canvas) == []  # the card of this peer, which nobody has placed, does not lie under one

@@ -54,6 +54,8 @@ def test_a_node_that_is_changed_shows_the_state_of_the_earlier_run_no_more(open_
     expect(canvas.state(count)).to_have_text("Completed")
     expect(changed).to_have_count(0)
     expect(wire.or_(canvas.wire("STDOUT of text to STDIN of words"))).to_contain_text("Arrived")
+    page.keyboard.press("Escape")
+    expect(details.get_by_role("region", name="Results")).to_contain_text("from count")  # as it was called then
 
 
 def test_another_run_is_shown_on_the_drawing_as_it_is_then(open_window: Open, peers: Pair) -> None:

@@ -442,6 +442,9 @@ describe("layout", () => {
   });
 
   test("the card of this peer moves from under placed nodes: right of them, left where it sends", () => {
+    const alone = drawing([at(1, 100, 100)]);
+    assert.deepEqual(placing(alone).map(({ kind }) => kind), ["place_self_peer"]);
+    assert.ok(isClear(applyAll(alone, placing(alone))));
     for (const [wires, isRight] of [[[wire(1, 2, null)], true], [[wire(1, null, 1)], false]] as const) {
       const drawn = drawing([at(1, 0, 0), at(2, 360, 0)], [...wires]);
       const edits = placing(drawn);

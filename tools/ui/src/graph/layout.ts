@@ -56,7 +56,8 @@ export function placing(drawing: Drawing, known: ReadonlySet<NodeRef> = new Set(
   const isSelfNew = !known.has(null) && isAtOrigin(drawing.selfPeer);
   const [first] = nodes.map(boxOf) as [Box];
   const isHeap = nodes.every((node) => isNew(node) && node.gui_x === first.x && node.gui_y === first.y);
-  if (isHeap && (nodes.length > 1 || (isSelfNew && cover(first, boxOfSelf(drawing))))) return arranging(drawing);
+  const isUnderSelf = isSelfNew && isAtOrigin(first);
+  if (isHeap && (nodes.length > 1 || isUnderSelf)) return arranging(drawing);
 
   const strays = nodes.filter((node) => isNew(node) && isAtOrigin(boxOf(node)));
   let current: Drawing = { ...drawing, nodes: new Map(nodes.filter((node) => !strays.includes(node)).map((node) => [node.key, node])) };

@@ -79,14 +79,9 @@ export function ExecutionPage({ executionId }: { executionId: number }): JSX.Ele
     [workflowId],
   );
   // As it ran: the drawing may be another one by now.
-  const ran = useLive(
-    async (c) => {
-      const { definition } = await c.call<Execution>("execution.get", { execution_id: executionId, with_definition: true });
-      return readRan(definition ?? { jobs: [] });
-    },
-    [],
-    [executionId],
-  );
+  const frozen = useLive((c) => c.call<Execution>("execution.get", { execution_id: executionId, with_definition: true }), [], [executionId]);
+  const definition = frozen.value?.definition;
+  const wires = useMemo(() => definition && readRan(definition).wires, [definition]);
 
   const value = execution.value;
   const jobs = useMemo<JobRow[]>(() => {
@@ -95,8 +90,8 @@ export function ExecutionPage({ executionId }: { executionId: number }): JSX.Ele
   }, [value?.jobs, runs.value]);
   const { nameOf } = useDirectory();
   const spans = useMemo(
-    () => spansOf(jobs, transfers.value ?? [], ran.value?.wires, nameOf),
-    [jobs, transfers.value, ran.value, nameOf],
+    () => spansOf(jobs, transfers.value ?? [], wires, nameOf),
+    [jobs, transfers.value, wires, nameOf],
   );
 
   if (execution.loading) return <Loading what={`Reading execution ${executionId}`} />;
