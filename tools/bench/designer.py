@@ -99,12 +99,13 @@ def record(page: Page, act: Callable[[], None]) -> tuple[list[float], list[float
     return times, long_tasks
 
 
-def drag(page: Page, start: tuple[float, float], way: tuple[float, float], steps: int = 60) -> None:
+def drag(page: Page, start: tuple[float, float], way: tuple[float, float], turns: float = 1, steps: int = 60) -> None:
+    """Drag to and fro: after a whole number of turns it lies where it began, after a quarter more at the end of its way."""
     x, y = start
     page.mouse.move(x, y)
     page.mouse.down()
     for step in range(1, steps + 1):
-        turn = math.sin(step / steps * 2 * math.pi)
+        turn = math.sin(step / steps * turns * 2 * math.pi)
         page.mouse.move(x + way[0] * turn, y + way[1] * turn)
     page.mouse.up()
 
@@ -170,7 +171,7 @@ def acts(page: Page, place: tuple[float, float]) -> dict[str, Callable[[], None]
         assert found, "no node is in sight"
         node, x, y = found
         before = page.evaluate(PLACE_OF, node)
-        drag(page, (x, y), (60, 40))
+        drag(page, (x, y), (60, 40), turns=1.25)
         assert page.evaluate(PLACE_OF, node) != before, "the node has not moved"
 
     return {
