@@ -290,7 +290,8 @@ def test_tcp_insists_on_json(tmp_path: Path) -> None:
         for kind in ("text/plain", "application/x-www-form-urlencoded", "application/jsonx", "multipart/form-data"):
             status, _ = await post(api, token=api.token, Content_Type=kind)
             assert status == 415, kind
-        assert (await post(api, token=api.token, Content_Type="application/json; charset=utf-8"))[0] == 200
+        for kind in ("application/json; charset=utf-8", "application/json-rpc", "application/jsonrequest"):
+            assert (await post(api, token=api.token, Content_Type=kind))[0] == 200, kind
 
     run_with_api(tmp_path / "data", test)
 
