@@ -19,8 +19,9 @@ import pytest
 
 from rnd.api import server as api_server
 from rnd.api.auth import allow_list, token_of_header
-from rnd.api.sockets import AddressInUse, connect_unix
+from rnd.api.sockets import connect_unix
 from rnd.types.config import Limits
+from rnd.types.errors import AddressInUse
 from tests.api.live_api import LiveApi, run_with_api, serving
 
 STATUS = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "node.status"}).encode()
