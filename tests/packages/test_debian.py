@@ -9,6 +9,7 @@ import pytest
 
 from tests.console_pages import is_as_shown, steps_of
 from tests.packages.conftest import PROJECT, built
+from tests.packages.short_run import short_run
 from tests.service.booted_machine import BootedMachine
 
 pytestmark = pytest.mark.timeout(900)
@@ -30,42 +31,8 @@ def service_runs_a_program(machine: BootedMachine, command: str = "rnd") -> None
     }
     pid = machine.shows(SERVICE, "MainPID")["MainPID"]
     assert machine.run("ps", "-o", "user=", "-p", pid).stdout.strip() == "rnd"
-    machine.run("bash", "-c", "mkdir -p /srv/tour && echo some words >/srv/tour/text && chmod 755 /srv/tour")
-    lines = [
-        "set -e; cd /srv/tour; export RND_DATA_DIR=/var/lib/rnd",
-        f"{command} service add data text text -q",
-        f"{command} service add standalone shout /bin/sh -q -- -c 'tr a-z A-Z'",
-        f"{command} run shout.toml -o results",
-        f"cat results/*; {command} workflow rm shout; {command} service rm text; {command} service rm shout",
-    ]
-    machine.run("bash", "-c", f"cat >/srv/tour/shout.toml <<'END'\n{WORKFLOW}END")
-    done = machine.run("bash", "-c", "\n".join(lines))
+    done = machine.run("bash", "-c", short_run(command), "bash", "/srv/tour")
     assert "SOME WORDS\n" in done.stdout
-
-
-WORKFLOW = """\
-format = "rnd.workflow/1"
-name = "shout"
-
-[[nodes]]
-name = "text"
-service_name = "text"
-
-[[nodes]]
-name = "shout"
-service_name = "shout"
-
-[[connections]]
-from = "text"
-from_interface_type = "STDOUT"
-to = "shout"
-to_interface_type = "STDIN"
-
-[[connections]]
-from = "shout"
-from_interface_type = "STDOUT"
-destination_file_name = "loud"
-"""
 
 
 def follow_the_tutorial(machine: BootedMachine, path: str) -> None:
