@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.docker.engine import running_engine
 from tests.packages.conftest import DIST, PROJECT, built
 from tests.packages.short_run import short_run
 
@@ -36,18 +37,20 @@ def docker(*arguments: str | Path, check: bool = True) -> str:
 
 
 @pytest.fixture(scope="module")
-def image(bookworm: Path) -> Iterator[str]:
+def image(bookworm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The image."""
-    if shutil.which("docker") is None or subprocess.run(["docker", "info"], capture_output=True).returncode != 0:
-        pytest.skip("there is no container engine")
+    if shutil.which("docker") is None:
+        pytest.skip("there is no command docker")
     built("wheels/rnd_daemon-*.whl")
-    docker("import", bookworm, BASE)
-    try:
-        file = PROJECT / "tools/packaging/Containerfile"
-        docker("build", "--build-arg", f"BASE={BASE}", "--tag", IMAGE, "--file", file, DIST)
-        yield IMAGE
-    finally:
-        docker("image", "rm", "--force", IMAGE, BASE, check=False)
+    with running_engine(tmp_path_factory.mktemp("engine") / "dockerd.txt"):
+        docker("import", bookworm, BASE)
+        try:
+            file = PROJECT / "tools/packaging/Containerfile"
+            docker("build", "--build-arg", f"BASE={BASE}", "--tag", IMAGE, "--file", file, DIST)
+            yield IMAGE
+        finally:
+            docker("image", "rm", "--force", IMAGE, BASE, check=False)
+            docker("image", "prune", "--force", "--filter", "label=rnd.stage=made", check=False)
 
 
 @pytest.fixture

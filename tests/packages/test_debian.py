@@ -59,6 +59,21 @@ def there(machine: BootedMachine, *paths: str) -> list[str]:
     return [path for path in paths if machine.run("test", "-e", path, check=False).returncode == 0]
 
 
+def nap(machine: BootedMachine) -> str:
+    """Have the service run a program that takes ten minutes, and return its process."""
+    program = machine.call(
+        "service.create", name="nap", service_type="STANDALONE", executable="/bin/sleep", cmd=["600"]
+    )
+    workflow = machine.call("workflow.create", name="nap")["id"]
+    node = machine.call("workflow.add_node", workflow_id=workflow, service_id=program["id"])["node_id"]
+    ends = {"from_node_id": node, "from_interface_type": "STDOUT", "to_node_id": None, "to_interface_type": "STDIN"}
+    machine.call("workflow.add_connection", workflow_id=workflow, **ends)
+    machine.call("workflow.execute", workflow_id=workflow)
+    asleep = ("pgrep", "-u", "rnd", "-x", "sleep")
+    machine.until(lambda: machine.run(*asleep, check=False).returncode == 0, "the program runs")
+    return machine.run(*asleep).stdout.strip()
+
+
 def test_the_package_is_installed_upgraded_removed_and_purged(machine: BootedMachine) -> None:
     install(machine)
     service_runs_a_program(machine)
@@ -71,10 +86,13 @@ def test_the_package_is_installed_upgraded_removed_and_purged(machine: BootedMac
         == ""
     )
 
+    # An upgrade starts the new release, and programs run on.
+    napping = nap(machine)
     before = machine.shows(SERVICE, "MainPID")["MainPID"]
     machine.run("bash", "-c", "echo '# of the owner' >>/etc/rnd/rnd.toml")
     machine.run("apt-get", "install", "--yes", "--reinstall", f"/opt/dist/{built('rnd_*.deb').name}")
     assert machine.shows(SERVICE, "MainPID")["MainPID"] not in {before, "0"}
+    machine.run("kill", "-0", napping)
     service_runs_a_program(machine)
     assert machine.run("tail", "-n", "1", "/etc/rnd/rnd.toml").stdout == "# of the owner\n"
 
