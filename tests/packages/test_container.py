@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.docker.engine import running_engine
+from tests.docker.engine import SOCKET, running_engine
 from tests.packages.conftest import DIST, PROJECT, built
 from tests.packages.short_run import short_run
 
@@ -28,7 +29,7 @@ UP_WITHIN_S = 60.0
 def docker(*arguments: str | Path, check: bool = True) -> str:
     """Run the engine's command and return what it prints."""
     # The builder that every engine has, whatever is installed beside it.
-    environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
+    environment = {**os.environ, "DOCKER_BUILDKIT": "0", "DOCKER_HOST": f"unix://{SOCKET}"}
     done = subprocess.run(
         ["docker", *arguments], env=environment, capture_output=True, text=True, timeout=WITHIN_S, check=False
     )
@@ -42,7 +43,8 @@ def image(bookworm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     if shutil.which("docker") is None:
         pytest.skip("there is no command docker")
     built("wheels/rnd_daemon-*.whl")
-    with running_engine(tmp_path_factory.mktemp("engine") / "dockerd.txt"):
+    engine = tmp_path_factory.mktemp("engine")
+    with running_engine(engine / "dockerd.txt", engine / "users"):
         docker("import", bookworm, BASE)
         try:
             file = PROJECT / "tools/packaging/Containerfile"
@@ -53,14 +55,17 @@ def image(bookworm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             docker("image", "prune", "--force", "--filter", "label=rnd.stage=made", check=False)
 
 
-@pytest.fixture
-def container(image: str) -> Iterator[str]:
+@contextlib.contextmanager
+def running(image: str, *options: str) -> Iterator[str]:
     """A container of it, with a volume of its own."""
     name = f"{image}-1"
-    docker("run", "--detach", "--init", "--name", name, "--volume", f"{name}:/var/lib/rnd", image)
-    yield name
-    docker("rm", "--force", name)
-    docker("volume", "rm", name)
+    try:
+        own = ("--init", "--network", "none", "--name", name, "--volume", f"{name}:/var/lib/rnd")
+        docker("run", "--detach", *own, *options, image)
+        yield name
+    finally:
+        docker("rm", "--force", name, check=False)
+        docker("volume", "rm", name, check=False)
 
 
 def until_up(container: str) -> dict[str, Any]:
@@ -73,16 +78,30 @@ def until_up(container: str) -> dict[str, Any]:
     return dict(json.loads(status))
 
 
-def test_a_container_runs_a_workflow_and_is_the_same_peer_after_a_restart(container: str) -> None:
-    before = until_up(container)
-    assert before["executors"]["standalone"]["available"], before
-    assert "SOME WORDS\n" in docker("exec", container, "bash", "-c", short_run(), "bash", "/tmp/tour")
-    assert docker("exec", container, "id", "-un") == "rnd\n"
-    [healthcheck] = json.loads(docker("inspect", "--format", "[{{json .Config.Healthcheck.Test}}]", container))
-    docker("exec", container, *healthcheck[1:])
+def test_a_container_runs_a_workflow_and_is_the_same_peer_after_a_restart(image: str) -> None:
+    with running(image) as container:
+        before = until_up(container)
+        assert before["executors"]["standalone"]["available"], before
+        assert "SOME WORDS\n" in docker("exec", container, "bash", "-c", short_run(), "bash", "/tmp/tour")
+        assert docker("exec", container, "id", "-un") == "rnd\n"
+        [healthcheck] = json.loads(docker("inspect", "--format", "[{{json .Config.Healthcheck.Test}}]", container))
+        docker("exec", container, *healthcheck[1:])
 
-    docker("stop", "--time", "30", container)
-    assert docker("inspect", "--format", "{{.State.ExitCode}}", container) == "0\n"  # it has ended in order
-    docker("start", container)
-    assert until_up(container)["peer_id"] == before["peer_id"]
-    assert "COMPLETED" in docker("exec", container, "rnd", "ps")
+        docker("stop", "--time", "30", container)
+        assert docker("inspect", "--format", "{{.State.ExitCode}}", container) == "0\n"  # it has ended in order
+        docker("start", container)
+        assert until_up(container)["peer_id"] == before["peer_id"]
+        assert "COMPLETED" in docker("exec", container, "rnd", "ps")
+
+
+@pytest.mark.skipif(
+    tuple(int(part) for part in os.uname().release.split(".")[:2]) < (6, 12), reason="docs/confinement.md: Linux 6.12"
+)
+def test_other_peers_programs_are_confined_once_the_engine_lets_them_be(image: str) -> None:
+    opened = ("seccomp=unconfined", "apparmor=unconfined", "systempaths=unconfined")
+    with running(image) as container:
+        until_up(container)
+        assert "Other peers' orders for programs are refused" in docker("exec", container, "rnd", "doctor")
+    with running(image, *(f"--security-opt={option}" for option in opened)) as container:
+        until_up(container)
+        assert "confined by landlock" in docker("exec", container, "rnd", "status")
