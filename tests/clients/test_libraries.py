@@ -248,5 +248,5 @@ def test_a_library_of_npm(name: str, npm: Path, peer: RunningPeer, url: str, tok
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr  # node 18 remarks there that its fetch is new
     check(peer, workflow, name, json.loads(done.stdout))
