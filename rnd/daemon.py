@@ -28,7 +28,6 @@ from rnd.api.context import ApiContext, Endpoints
 from rnd.api.events import EventHub
 from rnd.api.handlers_node import capabilities_of
 from rnd.api.server import ApiServer
-from rnd.api.sockets import AddressInUse
 from rnd.api.uploads import UploadStore
 from rnd.config import ConfigInvalid, LoadedConfig
 from rnd.core.container_sweep import ContainerSweep
@@ -52,7 +51,7 @@ from rnd.supervision import Drain, Supervision
 from rnd.system_clock import SystemClock
 from rnd.types.config import Config
 from rnd.types.enums import LogFormat, ServiceStatus, ServiceType
-from rnd.types.errors import DatabaseCorrupt, DatabaseGone, DatabaseTooNew, RndError
+from rnd.types.errors import AddressInUse, DatabaseCorrupt, DatabaseGone, DatabaseTooNew, RndError
 from rnd.types.ids import ExecutionUid, TransferId
 from rnd.types.log_events import LogEvent
 

@@ -31,6 +31,23 @@ for requirement in settings["options"]["install_requires"].split():
 PYTHON
 }
 
+# make_tools NAME REQUIREMENT...: set $environment to a virtual environment with these and nothing of this project, kept for a day.
+make_tools() {
+    local name=$1 key
+    shift
+    key=$({ echo "$@"; "$(python_that_fits)" -VV; date +%F; } | sha256sum | cut -c1-12)
+    environment="$PWD/.tools/$name-$key"
+    mkdir -p .tools
+    echo '*' >.tools/.gitignore
+    if [[ ! -e $environment/.complete ]]; then
+        rm -rf -- "$environment"
+        "$(python_that_fits)" -m venv -- "$environment"
+        "$environment/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+        touch -- "$environment/.complete"
+        find .tools -mindepth 1 -maxdepth 1 -name "$name-*" ! -name "$name-$key" -mmin +60 -exec rm -rf -- {} +
+    fi
+}
+
 # make_environment NAME WHAT [newest|lowest]: set $environment to a virtual environment with WHAT (a pip requirement of
 # this project) installed, with dependencies as new as pip finds them, or as old as setup.cfg allows. It is kept until
 # setup.cfg or the interpreter changes. TOOLS_ENVIRONMENT names one to use as it is in place of the newest.

@@ -51,6 +51,8 @@ LINGER_S: Final = 2.0
 UPLOAD_CHUNK_BYTES: Final = 256 << 10
 PUBLIC_PATHS: Final = frozenset({"/", "/healthz", "/readyz"})
 STATIC: Final = "/static/"
+JSON_TYPES: Final = frozenset({"application/json", "application/json-rpc", "application/jsonrequest"})
+"""What client libraries say of a call. A page of another origin can send none of them unless it is allowed to."""
 
 log = get_logger()
 
@@ -217,7 +219,7 @@ class ApiServer:
 
     async def _rpc(self, request: web.Request) -> web.StreamResponse:
         scope = request[_ADMISSION].scope
-        if _is_tcp(request) and request.content_type != "application/json":
+        if _is_tcp(request) and request.content_type not in JSON_TYPES:
             raise TransportFault(415, "Content-Type must be application/json")
         body = await self._read_body(request)
         answer = await self._envelope.answer(body, Call(api=self._api, scope=scope))

@@ -13,13 +13,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from rnd.types.errors import AddressInUse
+
 BACKLOG: Final = 128
 USER_TIMEOUT_MS: Final = 60_000
 """A TCP client that takes nothing for this long is cut off (a stalled download resumes with Range)."""
-
-
-class AddressInUse(OSError):
-    """Another daemon listens there already."""
 
 
 class UnixListener:

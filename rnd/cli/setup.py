@@ -20,6 +20,8 @@ from rnd.cli.terminal import Terminal
 DATA: Final = "/var/lib/rnd"
 RUNS_HERE: Final = Path("/run/systemd/system")
 """There where systemd runs the machine (sd_booted(3))."""
+PACKAGED: Final = "usr/lib/systemd/system/rnd.service"
+"""The unit that the Debian package installs; one in /etc would stand before it for ever."""
 STEP_TIMEOUT_S: Final = 300.0
 KILL_TRIES: Final = 20
 
@@ -208,6 +210,11 @@ def _of_the_machine(session: Session) -> _Place:
     root = Path(arguments.root).absolute() if arguments.root else None
     if root is not None and not root.is_dir():
         raise usage(f"--root {arguments.root}: there is no such folder")
+    if not arguments.uninstall and (packaged := (root or Path("/")) / PACKAGED).exists():
+        raise CommandFailed(
+            f"a package of the system has installed the service already: {packaged}",
+            hint="It starts by systemctl enable --now rnd, containers by systemctl enable --now rnd-exec. Changes belong into drop-ins.",
+        )
     if root is None and not arguments.uninstall:
         _require_visible_interpreter()
         if arguments.docker:

@@ -24,6 +24,7 @@ from rnd.p2p.certificates import peer_id_of_certificate
 from rnd.p2p.http_faults import guard
 from rnd.p2p.tls import ServerGate
 from rnd.rules.addresses import origin_of
+from rnd.types.errors import AddressInUse
 from rnd.types.ids import PeerId
 from rnd.types.log_events import LogEvent
 
@@ -116,11 +117,19 @@ class PeerListener:
         return self._arrivals.admitted
 
     async def start(self) -> None:
-        """Listen; `::` takes IPv4 as well. Raises `OSError`."""
+        """Listen; `::` takes IPv4 as well. Raises `AddressInUse`, `OSError`."""
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
-        sock = socket.create_server(
-            (self._host, self.port), family=family, backlog=BACKLOG, dualstack_ipv6=self._host == "::"
-        )
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        try:
+            sock = socket.create_server(
+                (self._host, self.port), family=family, backlog=BACKLOG, dualstack_ipv6=self._host == "::"
+            )
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise AddressInUse(
+                    f"{host}:{self.port} is in use by another process: stop what listens there, or choose another address with --peer"
+                ) from error
+            raise
         sock.setblocking(False)
         try:
             await self._runner.setup()
@@ -130,7 +139,6 @@ class PeerListener:
             raise
         self._sock = sock
         self.port = int(sock.getsockname()[1])
-        host = f"[{self._host}]" if ":" in self._host else self._host
         log.info(LogEvent.PEER_LISTENING, address=f"{host}:{self.port}")
 
     async def run(self) -> None:

@@ -267,3 +267,7 @@ class DatabaseFailed(DatabaseGone):
 
 class DatabaseClosed(DatabaseGone):
     """The database is closed or closing; the daemon is on its way down."""
+
+
+class AddressInUse(OSError):
+    """Another process listens there already."""

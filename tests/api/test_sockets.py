@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rnd.api.sockets import AddressInUse, connect_unix, listen_tcp, listen_unix, parse_address
+from rnd.api.sockets import connect_unix, listen_tcp, listen_unix, parse_address
+from rnd.types.errors import AddressInUse
 
 
 def test_the_socket_is_for_its_owner_alone_whatever_the_umask(tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ import pytest
 
 from rnd.api import server as api_server
 from rnd.api.auth import allow_list, token_of_header
-from rnd.api.sockets import AddressInUse, connect_unix
+from rnd.api.sockets import connect_unix
 from rnd.types.config import Limits
+from rnd.types.errors import AddressInUse
 from tests.api.live_api import LiveApi, run_with_api, serving
 
 STATUS = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "node.status"}).encode()
@@ -290,7 +291,8 @@ def test_tcp_insists_on_json(tmp_path: Path) -> None:
         for kind in ("text/plain", "application/x-www-form-urlencoded", "application/jsonx", "multipart/form-data"):
             status, _ = await post(api, token=api.token, Content_Type=kind)
             assert status == 415, kind
-        assert (await post(api, token=api.token, Content_Type="application/json; charset=utf-8"))[0] == 200
+        for kind in ("application/json; charset=utf-8", "application/json-rpc", "application/jsonrequest"):
+            assert (await post(api, token=api.token, Content_Type=kind))[0] == 200, kind
 
     run_with_api(tmp_path / "data", test)
 

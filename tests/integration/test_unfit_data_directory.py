@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.running_peer import PROJECT
 
 
@@ -26,11 +28,15 @@ def test_a_data_directory_that_is_a_file_is_refused_in_one_line(tmp_path: Path) 
     assert place.read_text() == "mine"
 
 
-def test_an_address_in_use_is_refused_as_a_data_directory_in_use_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("taken_by", "free"), [("--api", "--peer"), ("--peer", "--api")])
+def test_an_address_in_use_is_refused_as_a_data_directory_in_use_is(taken_by: str, free: str, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         served = subprocess.run(
-            [sys.executable, "-m", "rnd", "serve", "--data-dir", str(tmp_path / "peer"), "--api", address],
+            [
+                *(sys.executable, "-m", "rnd", "serve", "--data-dir", str(tmp_path / "peer")),
+                *(taken_by, address, free, "127.0.0.1:0"),
+            ],
             cwd=PROJECT,
             capture_output=True,
             text=True,
@@ -38,4 +44,7 @@ def test_an_address_in_use_is_refused_as_a_data_directory_in_use_is(tmp_path: Pa
             check=False,
         )
     assert served.returncode == 69
-    assert f"{address} is in use by another process: stop what listens there, or choose another" in served.stderr
+    words = (
+        f"{address} is in use by another process: stop what listens there, or choose another address with {taken_by}"
+    )
+    assert words in served.stderr

@@ -1,7 +1,7 @@
 """A machine of the test's own: systemd as PID 1 in a container, on this machine's files, of which it changes none.
 
 Its root is this machine's, below a layer in memory that goes with it. The interpreter and what it imports are seen in /opt, since
-a service looks into nobody's home.
+a service looks into nobody's home. Another tree may stand in for this machine's files, and then nothing of this machine is in it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,11 +30,12 @@ BOOT = """
 set -e
 mount -t tmpfs -o mode=0755 rnd-test "$1"
 mkdir "$1/upper" "$1/work" "$1/root"
-mount -t overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" rnd-test "$1/root"
-rm -rf "$1/root/etc/systemd/system"/*.wants
-exec systemd-nspawn --quiet --boot --directory="$1/root" --machine="$2" --register=no --keep-unit --private-network \
-    --console=pipe --link-journal=no --bind-ro="$3:/opt/python" --bind-ro="$4:/opt/site" --bind-ro="$5:/opt/project" \
-    --suppress-sync=yes --system-call-filter=@known systemd.unit=sysinit.target
+layer=$1 machine=$2 tree=$3
+shift 3
+mount -t overlay -o "lowerdir=$tree,upperdir=$layer/upper,workdir=$layer/work" rnd-test "$layer/root"
+rm -rf "$layer/root/etc/systemd/system"/*.wants
+exec systemd-nspawn --quiet --boot --directory="$layer/root" --machine="$machine" --register=no --keep-unit --private-network \
+    --console=pipe --link-journal=no --suppress-sync=yes --system-call-filter=@known "$@" systemd.unit=sysinit.target
 """
 # A virtual environment as pip would make it, with the packages of the test's.
 INSTALL = """
@@ -62,17 +63,25 @@ class CannotBoot(Exception):
 
 
 class BootedMachine:
-    """One machine, up within the context."""
+    """One machine, up within the context: with this machine's files and rnd installed, or with those of `tree` and nothing else.
 
-    def __init__(self, folder: Path) -> None:
+    Of `seen`, each folder is seen there, read-only, at its path.
+    """
+
+    def __init__(self, folder: Path, *, tree: Path | None = None, seen: Mapping[str, Path] | None = None) -> None:
         self._folder = folder
+        self._tree = tree
+        self._seen = dict(seen or {})
         self._log = folder.with_name("boot.txt")
         self._process: subprocess.Popen[bytes] | None = None
         self._leader = 0
 
     def __enter__(self) -> Self:
         self._folder.mkdir()
-        places = [sys.base_prefix, sysconfig.get_path("purelib"), str(PROJECT)]
+        if self._tree is None:
+            own = {"python": sys.base_prefix, "site": sysconfig.get_path("purelib"), "project": PROJECT}
+            self._seen |= {f"/opt/{name}": Path(path) for name, path in own.items()}
+        binds = [f"--bind-ro={path}:{place}" for place, path in self._seen.items()]
         name = f"rnd-test-{os.getpid()}"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -86,7 +95,8 @@ class BootedMachine:
                     "boot",
                     self._folder,
                     name,
-                    *places,
+                    self._tree or "/",
+                    *binds,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -94,7 +104,8 @@ class BootedMachine:
             )
         try:
             self._await_boot()
-            self.run("bash", "-c", INSTALL, "install", os.path.basename(os.path.realpath(sys.executable)))
+            if self._tree is None:
+                self.run("bash", "-c", INSTALL, "install", os.path.basename(os.path.realpath(sys.executable)))
         except BaseException:
             self.__exit__()
             raise

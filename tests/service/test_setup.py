@@ -86,6 +86,17 @@ def test_what_somebody_else_has_put_there_is_left_alone(rnd: Rnd, root: Path) ->
     assert f"leave        {root / SERVICE} (not installed by rnd setup)\n" in done.out
 
 
+def test_a_service_that_a_package_has_installed_is_not_installed_again(rnd: Rnd, root: Path) -> None:
+    packaged = root / "usr/lib/systemd/system/rnd.service"
+    packaged.parent.mkdir(parents=True)
+    packaged.write_text("[Service]\n")
+    done = rnd("setup", "--root", root)
+    assert (done.code, there(root)) == (1, {str(packaged.relative_to(root))})
+    assert f"a package of the system has installed the service already: {packaged}" in done.err
+    assert rnd("setup", "--root", root, "--uninstall").code == 0
+    assert there(root) == {str(packaged.relative_to(root))}
+
+
 def test_a_dry_run_says_the_same_steps_and_takes_none(rnd: Rnd, root: Path) -> None:
     done = rnd("setup", "--root", root, "--dry-run", "--docker", "--json")
     assert list(root.iterdir()) == []
