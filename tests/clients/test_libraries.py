@@ -61,7 +61,7 @@ def npm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def library(name: str) -> ModuleType:
-    """Return a module of the extra `clients`, which tools/test installs for this stage alone."""
+    """Return a module of the extra `clients`, which the rest does without."""
     return importlib.import_module(name) if os.environ.get("CI") else pytest.importorskip(name)
 
 
