@@ -104,7 +104,8 @@ class TestImpatient(DockerRuns):
             assert isinstance(executor, DockerExecutor)
             await asyncio.sleep(0.5)  # for what was held up to be refused
             [own] = await executor.containers()
-            assert own.name == "job-1"
+            assert run.container is not None
+            assert own.name == run.container.name
             (run.directory / "output/go").touch()
             assert (await executor.wait(handle)).exit_code == 7
             await executor.cleanup(handle)
