@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -39,8 +40,13 @@ class ExecUnit:
         return self._process.pid
 
     def await_listener(self) -> None:
-        """Return when it can be connected to."""
+        """Return when it answers: it listens a moment before it has learnt what a signal means."""
         assert seat.await_listener(str(self._data_dir), "exec", PATIENCE_S), self.words()
+        with socket.socket(socket.AF_UNIX) as asker:
+            asker.settimeout(PATIENCE_S)
+            asker.connect(str(self._data_dir / "run/exec.sock"))
+            asker.sendall(b'{"id": 1, "op": "hello"}\n')
+            assert asker.recv(1) == b"{", self.words()
 
     def wait(self) -> int:
         """Return its exit code once it has ended."""
